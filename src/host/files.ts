@@ -1,0 +1,108 @@
+import { randomUUID } from "node:crypto";
+import { constants } from "node:fs";
+import { access, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import path from "node:path";
+import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
+
+/**
+ * Replaces `file` by `contents` so that a reader, or a crash at any moment, sees the old bytes or the new
+ * ones: temporary file in the same directory, fsync, rename, fsync of the directory.
+ */
+export async function writeFileAtomic(
+  file: string,
+  contents: string | Uint8Array,
+  options: { mode?: number } = {},
+): Promise<void> {
+  const temporary = `${file}.${randomUUID()}.tmp`;
+  try {
+    const handle = await open(temporary, "wx", options.mode ?? 0o600);
+    try {
+      await handle.writeFile(contents);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw ioError(`cannot write ${file}`, error);
+  }
+  await syncDirectory(path.dirname(file));
+}
+
+/** Makes renames and new names in `directory` durable. */
+export async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The text of `file`, or undefined when there is no such file. */
+export async function readTextIfPresent(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return undefined;
+    throw ioError(`cannot read ${file}`, error);
+  }
+}
+
+/** Creates `directory` and its parents, readable by their owner alone. */
+export async function makePrivateDirectory(directory: string): Promise<void> {
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw ioError(`cannot create directory ${directory}`, error);
+  }
+}
+
+/** Whether something exists at `file` (links followed). */
+export async function exists(file: string): Promise<boolean> {
+  try {
+    await stat(file);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return false;
+    throw ioError(`cannot look at ${file}`, error);
+  }
+}
+
+/** First executable called `name` in the directories of `PATH`, or undefined. A name with a slash is a path. */
+export async function findExecutable(name: string, searchPath: string): Promise<string | undefined> {
+  const candidates = name.includes("/")
+    ? [name]
+    : searchPath.split(":").map((dir) => path.join(dir || ".", name));
+  for (const candidate of candidates) {
+    try {
+      await access(candidate, constants.X_OK);
+      if ((await stat(candidate)).isFile()) return path.resolve(candidate);
+    } catch {
+      // Not there or not ours to run: the next directory may have it.
+    }
+  }
+  return undefined;
+}
+
+/** Wraps a system error so that it names the act, with a code and a next step for the usual causes. */
+export function ioError(act: string, error: unknown): Error {
+  if (error instanceof FirectlError) return error;
+  switch (errnoOf(error)) {
+    case "ENOSPC":
+    case "EDQUOT":
+      return new FirectlError("NO_SPACE", `${act}: no space left on the device`, {
+        hint: "free some space (firectl rm, or move the data directory with FIRECTL_DATA_DIR)",
+        cause: error,
+      });
+    case "EACCES":
+    case "EPERM":
+    case "EROFS":
+      return new FirectlError("PERMISSION_DENIED", `${act}: ${messageOf(error)}`, { cause: error });
+    case undefined:
+      return error instanceof Error ? error : new Error(String(error));
+    default:
+      return new FirectlError("IO_FAILED", `${act}: ${messageOf(error)}`, { cause: error });
+  }
+}

@@ -1,0 +1,62 @@
+import type { ProcessIdentity } from "../host/process-identity.ts";
+
+export type VmmName = "firecracker" | "qemu";
+
+/** A block device; the guest sees them as vda, vdb, … in the order given. */
+export interface Drive {
+  /** Firecracker's drive_id: letters, digits and underscores. */
+  readonly id: string;
+  readonly path: string;
+  readonly readOnly: boolean;
+  /** What an fsync in the guest does: `writeback` reaches the host's disk, `unsafe` reaches nobody. */
+  readonly cache: "unsafe" | "writeback";
+}
+
+/** One microVM, in the words of Firecracker's API. */
+export interface MachineConfiguration {
+  readonly vcpuCount: number;
+  readonly memoryMib: number;
+  readonly bootSource: {
+    readonly kernelImagePath: string;
+    readonly initrdPath: string;
+    /** What firectl and the user add to the backend's own kernel arguments. */
+    readonly kernelArguments: readonly string[];
+  };
+  readonly drives: readonly Drive[];
+  readonly vsock: { readonly guestCid: number; readonly socketPath: string };
+}
+
+/** Where a VMM keeps its run-time files, and what follows its end. */
+export interface LaunchOptions {
+  /** Directory of this VM's sockets and pid files; short enough that sockets in it stay under 108 bytes. */
+  readonly runtimeDirectory: string;
+  /** Receives the guest's serial console, bounded in size. */
+  readonly consolePath: string;
+  /** Receives what the VMM itself says: its log, its last words. */
+  readonly logPath: string;
+  /** Run detached once the VMM has ended, whatever became of the firectl that started it. */
+  readonly afterExit: readonly string[];
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A started VMM. It belongs to the operating system: dropping this object leaves it running. */
+export interface RunningVmm {
+  readonly process: ProcessIdentity;
+  /** Every process that must be gone before the VM is: supervisor and side processes, the VMM excepted. */
+  readonly companions: readonly ProcessIdentity[];
+  /** Firecracker's API socket, or QMP's. */
+  readonly apiSocketPath: string;
+}
+
+/** A virtual machine monitor. The code above it does not know which one runs. */
+export interface Vmm {
+  readonly name: VmmName;
+  /** Absolute path of the program. */
+  readonly executable: string;
+  /**
+   * Starts the VMM, configures it and starts the guest; returns once the guest's processors run.
+   * When it throws, no process and no file of its own is left.
+   * @throws FirectlError VMM_FAILED with the VMM's last words, VMM_REFUSED with its fault message, TIMEOUT.
+   */
+  launch(configuration: MachineConfiguration, options: LaunchOptions): Promise<RunningVmm>;
+}
