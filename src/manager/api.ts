@@ -1,0 +1,282 @@
+import type { VmId } from "../core/brands.ts";
+import type { VmmName } from "../vmm/vmm.ts";
+
+/**
+ * - `creating`: a firectl is building and booting it.
+ * - `running`: its VMM lives and its workload has started.
+ * - `exited`: the workload has ended and said how.
+ * - `dead`: the VMM ended and the guest never said how.
+ * - `removing`: on its way out; the next command finishes the work.
+ */
+export type VmState = "creating" | "running" | "exited" | "dead" | "removing";
+
+export type PullPolicy = "always" | "missing" | "never";
+export type StorageMode = "overlay" | "copy";
+export type VmmChoice = "auto" | VmmName;
+
+/** What `run` does, in `docker run`'s words. Sizes in bytes, times in milliseconds. */
+export interface RunOptions {
+  /** `REF`, `docker:REF`, `oci:DIR[:TAG]`. */
+  readonly image: string;
+  /** Replaces the image's Cmd when not empty. */
+  readonly command?: readonly string[];
+  /** Replaces the image's Entrypoint; an empty list clears it. */
+  readonly entrypoint?: readonly string[];
+  /** `KEY=value`, added to the image's. */
+  readonly env?: readonly string[];
+  readonly user?: string;
+  readonly workingDir?: string;
+  readonly hostname?: string;
+  /** Name or number; the image's own when absent, SIGTERM when that is absent too. */
+  readonly stopSignal?: string;
+  /** How long `stop` waits by default. */
+  readonly stopTimeoutMs?: number;
+  /** Mount the workload's root filesystem read-only. */
+  readonly readOnly?: boolean;
+  readonly name?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  /** Remove everything of the VM once its workload has ended. */
+  readonly autoRemove?: boolean;
+  /**
+   * A VM that is not detached belongs to the calling process: if that dies without disposing of the VM, the
+   * next firectl command ends and removes it.
+   */
+  readonly detach?: boolean;
+  /** Virtual processors, 1 to 32. */
+  readonly cpus?: number;
+  readonly memoryBytes?: number;
+  /** Size of the writable disk (`overlay`) or of the whole root filesystem (`copy`). */
+  readonly diskBytes?: number;
+  readonly pull?: PullPolicy;
+  /** `os/arch[/variant]`. */
+  readonly platform?: string;
+  readonly vmm?: VmmChoice;
+  /** Name of an installed kernel or path of a kernel image. */
+  readonly kernel?: string;
+  /** Added to the guest kernel's command line. */
+  readonly kernelArguments?: readonly string[];
+  readonly storage?: StorageMode;
+  /** Gives up starting and leaves nothing behind. */
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (event: ProgressEvent) => void;
+}
+
+/** `run --config`: a hand-written Firecracker configuration instead of an image. */
+export interface RunConfigurationOptions {
+  /** File in the format of `firecracker --config-file`. */
+  readonly configPath: string;
+  readonly name?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly autoRemove?: boolean;
+  readonly detach?: boolean;
+  readonly vmm?: VmmChoice;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (event: ProgressEvent) => void;
+}
+
+/** What a progress display is drawn from. */
+export type ProgressEvent =
+  | { readonly kind: "resolving"; readonly reference: string }
+  | {
+      readonly kind: "layer";
+      readonly digest: string;
+      readonly receivedBytes: number;
+      readonly totalBytes: number;
+      readonly done: boolean;
+    }
+  | { readonly kind: "exporting"; readonly reference: string; readonly receivedBytes: number }
+  | { readonly kind: "building"; readonly readBytes: number; readonly totalBytes: number | undefined }
+  | { readonly kind: "booting"; readonly vmm: VmmName }
+  /** One clear line for the user, for instance why QEMU was chosen. Shown even without a terminal. */
+  | { readonly kind: "notice"; readonly message: string };
+
+/** Where the time of a start went; milliseconds, absent where the stage did not happen or cannot be told. */
+export interface StartTimings {
+  readonly pullMs?: number;
+  readonly buildMs?: number;
+  /** Choosing and preparing: VMM probe, kernel, initramfs, disks, control drive. */
+  readonly prepareMs?: number;
+  /** From spawning the VMM to InstanceStart (QEMU: to its spawn being done). */
+  readonly vmmMs?: number;
+  /** Guest kernel until PID 1 of the initramfs. */
+  readonly kernelMs?: number;
+  /** The agent until the workload's execve. */
+  readonly initMs?: number;
+  /** The workload's own run; foreground only. */
+  readonly workloadMs?: number;
+  readonly totalMs: number;
+}
+
+/** How a workload ended. */
+export interface ExitReport {
+  /** 0–255; 128 + signal when a signal ended it. */
+  readonly exitCode: number;
+  readonly signal?: string;
+  readonly oomKilled: boolean;
+  /** Set when the guest never said how it ended, or said why it failed. */
+  readonly error?: string;
+}
+
+export interface OutputChunk {
+  readonly stream: "stdout" | "stderr";
+  readonly data: Uint8Array;
+}
+
+/** A VM whose workload has started, as seen by the process that started it. */
+export interface StartedVm extends AsyncDisposable {
+  readonly id: VmId;
+  readonly name: string;
+  readonly vmm: VmmName;
+  /** Without `workloadMs` until the workload has ended. */
+  timings(): StartTimings;
+  /** The workload's output from its first byte, ending with the workload. One reader only. */
+  output(): AsyncIterable<OutputChunk>;
+  /** Settles when the workload has ended and the record says so (or is gone, with `autoRemove`). */
+  readonly exit: Promise<ExitReport>;
+  /** Sends a signal (name or number) to the workload. */
+  signal(signal: string): Promise<void>;
+  /** Ends the wait: an attached VM is killed and removed, a detached one is left alone. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+export interface VmSummary {
+  readonly id: VmId;
+  readonly name: string;
+  readonly imageName: string;
+  readonly command: readonly string[];
+  /** RFC 3339. */
+  readonly createdAt: string;
+  readonly startedAt: string | null;
+  readonly finishedAt: string | null;
+  readonly state: VmState;
+  readonly exitCode: number | null;
+  readonly vmm: VmmName | null;
+  readonly pid: number | null;
+  readonly cpus: number;
+  readonly memoryMib: number;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export interface ListOptions {
+  /** Those that do not run too. */
+  readonly all?: boolean;
+}
+
+export interface StopOptions {
+  /** From the stop signal to the kill; the VM's own stop timeout when absent. */
+  readonly timeoutMs?: number;
+  /** Keep record, disks and logs, for `start`. */
+  readonly keep?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export interface LogsOptions {
+  /** Go on until the workload ends. */
+  readonly follow?: boolean;
+  /** Nanoseconds since the Unix epoch. */
+  readonly sinceUnixNs?: bigint;
+  readonly untilUnixNs?: bigint;
+  /** The last so many lines. */
+  readonly tail?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface LogEntry extends OutputChunk {
+  readonly timeUnixNs: bigint;
+}
+
+export interface ExecOptions {
+  readonly command: readonly string[];
+  /** `KEY=value`, added to the workload's. */
+  readonly env?: readonly string[];
+  readonly user?: string;
+  readonly workingDir?: string;
+  readonly stdin?: AsyncIterable<Uint8Array>;
+  readonly onOutput: (chunk: OutputChunk) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface KernelSummary {
+  readonly name: string;
+  readonly version: string;
+  readonly path: string;
+  readonly isDefault: boolean;
+  readonly sizeBytes: number;
+  /** RFC 3339. */
+  readonly addedAt: string;
+}
+
+export interface AddKernelOptions {
+  /** Path of a kernel image, an https URL with `sha256`, or undefined for the distribution's package. */
+  readonly source?: string;
+  readonly sha256?: string;
+  readonly name?: string;
+  /** Directory with the kernel's modules (`/lib/modules/VERSION`). */
+  readonly modulesDirectory?: string;
+  readonly makeDefault?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (event: ProgressEvent) => void;
+}
+
+export interface ImageSummary {
+  readonly reference: string;
+  readonly digest: string;
+  readonly platform: string;
+  /** RFC 3339, as the image says. */
+  readonly createdAt: string | undefined;
+  readonly sizeBytes: number;
+  /** Ids of the VMs made from it. */
+  readonly usedBy: readonly string[];
+}
+
+/** What `setup` found and did, one line each. */
+export interface SetupReport {
+  readonly steps: readonly {
+    readonly what: string;
+    readonly status: "ok" | "done" | "missing";
+    readonly detail: string;
+  }[];
+  /** Whether `run` can work now. */
+  readonly ready: boolean;
+}
+
+/**
+ * Everything firectl does. VMs are named by id, unique id prefix, or name. Every method first mends what a
+ * killed firectl has left (`reconcile`).
+ */
+export interface FirectlOperations {
+  run(options: RunOptions): Promise<StartedVm>;
+  runConfiguration(options: RunConfigurationOptions): Promise<StartedVm>;
+  /** Starts a VM that has ended and was kept. */
+  start(
+    vm: string,
+    options?: { detach?: boolean; signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void },
+  ): Promise<StartedVm>;
+  list(options?: ListOptions): Promise<readonly VmSummary[]>;
+  stop(vm: string, options?: StopOptions): Promise<VmId>;
+  remove(vm: string, options?: { force?: boolean }): Promise<VmId>;
+  kill(vm: string, signal: string): Promise<VmId>;
+  wait(vm: string, options?: { signal?: AbortSignal }): Promise<ExitReport>;
+  logs(vm: string, options?: LogsOptions): AsyncIterable<LogEntry>;
+  /** The guest kernel's and the VMM's own words. */
+  consoleLog(vm: string, options?: { follow?: boolean; signal?: AbortSignal }): AsyncIterable<Uint8Array>;
+  /** The record as JSON. */
+  inspect(vm: string): Promise<Readonly<Record<string, unknown>>>;
+  exec(vm: string, options: ExecOptions): Promise<ExitReport>;
+  listKernels(): Promise<readonly KernelSummary[]>;
+  addKernel(options: AddKernelOptions): Promise<KernelSummary>;
+  setDefaultKernel(name: string): Promise<void>;
+  removeKernel(name: string): Promise<void>;
+  pullImage(
+    reference: string,
+    options?: { platform?: string; signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void },
+  ): Promise<ImageSummary>;
+  listImages(): Promise<readonly ImageSummary[]>;
+  removeImage(reference: string): Promise<void>;
+  setup(options?: {
+    signal?: AbortSignal;
+    onProgress?: (event: ProgressEvent) => void;
+  }): Promise<SetupReport>;
+  /** Mends records whose processes have gone; with an id, finishes that VM's record once its VMM has ended. */
+  reconcile(vm?: string): Promise<void>;
+}
