@@ -1,0 +1,119 @@
+import { fork } from "node:child_process";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { VmRecord } from "./vm-record.ts";
+import { VmsFile } from "./vms-file.ts";
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(path.join(os.tmpdir(), "firectl-state-"));
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+function record(name: string): VmRecord {
+  return {
+    id: "01234567-0123-4123-8123-0123456789ab",
+    name,
+    imageName: "docker.io/library/debian:12",
+    imageDigest: null,
+    state: "exited",
+    vmm: "qemu",
+    firecrackerPid: null,
+    vmSocketPath: "/run/api.sock",
+    rootfsPath: "/data/rootfs.ext4",
+    kernelPath: "/data/vmlinuz",
+    createdAt: "2026-01-01T00:00:00.000Z",
+    startedAt: null,
+    finishedAt: null,
+    exitCode: 0,
+    exitSignal: null,
+    oomKilled: false,
+    error: null,
+    labels: {},
+    cpus: 1,
+    memoryMib: 512,
+    diskBytes: 1024,
+    stopTimeoutMs: 10_000,
+    autoRemove: false,
+    attached: false,
+    owner: null,
+    process: null,
+    companions: [],
+    hostBootId: "b",
+    machine: null,
+    workload: null,
+    configPath: null,
+  };
+}
+
+describe("VmsFile", () => {
+  test("is empty where there is no file, and creates none by reading", async () => {
+    expect(await new VmsFile(directory).read()).toEqual([]);
+    expect(await readdir(directory)).toEqual([]);
+  });
+
+  test("keeps fields of a newer firectl", async () => {
+    const file = new VmsFile(directory);
+    await writeFile(file.path, JSON.stringify([{ ...record("a"), fromTheFuture: { x: 1 } }]));
+    await file.update((records) => ({ records: [...records, record("b")], result: undefined }));
+    expect(JSON.parse(await readFile(file.path, "utf8"))).toMatchObject([
+      { fromTheFuture: { x: 1 } },
+      { name: "b" },
+    ]);
+  });
+
+  test("is a human-readable list that only its owner reads", async () => {
+    const file = new VmsFile(directory);
+    await file.update(() => ({ records: [record("a")], result: undefined }));
+    expect(await readFile(file.path, "utf8")).toMatch(/^\[\n {2}\{\n {4}"id": "0123/);
+    expect((await import("node:fs")).statSync(file.path).mode & 0o777).toBe(0o600);
+  });
+
+  test.each([
+    ["not JSON", "{"],
+    ["not a list", "{}"],
+    ["a record without its state", JSON.stringify([{ ...record("a"), state: undefined }])],
+    ["empty", ""],
+  ])("sets a file aside that is %s, keeping its bytes", async (_what, text) => {
+    const file = new VmsFile(directory);
+    await writeFile(file.path, text);
+    await expect(file.read()).rejects.toMatchObject({ code: "STATE_CORRUPT" });
+    const aside = (await readdir(directory)).filter((name) => name.includes(".unreadable-"));
+    expect(aside).toHaveLength(1);
+    expect(await readFile(path.join(directory, aside[0] ?? ""), "utf8")).toBe(text);
+    expect(await file.read()).toEqual([]);
+  });
+
+  test("loses no update of twelve processes at once", async () => {
+    const worker = path.join(directory, "worker.mjs");
+    // Separate processes must exclude each other too; these follow the protocol by hand: flock(1), read,
+    // replace.
+    await writeFile(
+      worker,
+      `import { execFileSync } from "node:child_process";
+       const [lock, state, name] = process.argv.slice(2);
+       execFileSync("flock", ["-x", lock, process.execPath, "-e", \`
+         const fs = require("node:fs");
+         const records = fs.existsSync(process.argv[1]) ? JSON.parse(fs.readFileSync(process.argv[1])) : [];
+         records.push({ ...JSON.parse(process.argv[2]), name: process.argv[3] });
+         fs.writeFileSync(process.argv[1] + process.argv[3], JSON.stringify(records));
+         fs.renameSync(process.argv[1] + process.argv[3], process.argv[1]);
+       \`, state, ${JSON.stringify(JSON.stringify(record("x")))}, name]);`,
+    );
+    const file = new VmsFile(directory);
+    const others = Array.from({ length: 6 }, (_, index) => {
+      const child = fork(worker, [path.join(directory, "vms.lock"), file.path, `other-${index}`]);
+      return new Promise((resolve) => child.once("exit", resolve));
+    });
+    const ours = Array.from({ length: 6 }, (_, index) =>
+      new VmsFile(directory).update((records) => ({
+        records: [...records, record(`own-${index}`)],
+        result: undefined,
+      })),
+    );
+    await Promise.all([...others, ...ours]);
+    expect(await file.read()).toHaveLength(12);
+  });
+});

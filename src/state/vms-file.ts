@@ -1,0 +1,84 @@
+import { rename } from "node:fs/promises";
+import path from "node:path";
+import { FirectlError, messageOf } from "../core/errors.ts";
+import { withFileLock } from "../host/file-lock.ts";
+import { makePrivateDirectory, readTextIfPresent, writeFileAtomic } from "../host/files.ts";
+import type { VmRecord } from "./vm-record.ts";
+
+/** Long enough for fifty commands that each hold the lock for some milliseconds on a slow machine. */
+const LOCK_TIMEOUT_MS = 60_000;
+
+/**
+ * `vms.json`: a JSON list of VM records, changed only under a lock and replaced atomically, so that reading
+ * needs no lock.
+ */
+export class VmsFile {
+  readonly path: string;
+  readonly #lockPath: string;
+
+  constructor(configDirectory: string) {
+    this.path = path.join(configDirectory, "vms.json");
+    this.#lockPath = path.join(configDirectory, "vms.lock");
+  }
+
+  /**
+   * The records as they stand.
+   * @throws FirectlError STATE_CORRUPT after having moved a file that cannot be parsed aside.
+   */
+  async read(): Promise<readonly VmRecord[]> {
+    try {
+      return await this.#parse();
+    } catch (error) {
+      if (!(error instanceof UnreadableState)) throw error;
+      // Move it aside only under the lock: whoever came first may have done so already.
+      return this.#locked(() => this.#parseOrSetAside());
+    }
+  }
+
+  /**
+   * Changes the records under the lock. `change` gets them as they stand and returns the new list, or
+   * undefined to leave them; its `result` is handed out.
+   */
+  async update<T>(
+    change: (records: readonly VmRecord[]) => { records?: readonly VmRecord[]; result: T },
+  ): Promise<T> {
+    return this.#locked(async () => {
+      const { records, result } = change(await this.#parseOrSetAside());
+      if (records !== undefined) await writeFileAtomic(this.path, `${JSON.stringify(records, null, 2)}\n`);
+      return result;
+    });
+  }
+
+  async #locked<T>(work: () => Promise<T>): Promise<T> {
+    await makePrivateDirectory(path.dirname(this.path));
+    return withFileLock(this.#lockPath, { timeoutMs: LOCK_TIMEOUT_MS }, work);
+  }
+
+  async #parse(): Promise<VmRecord[]> {
+    const text = await readTextIfPresent(this.path);
+    // The schema library is not loaded for a state without VMs: `list` must start fast.
+    if (text === undefined || text.trim() === "[]") return [];
+    const { parseVmRecords } = await import("./vm-record.ts");
+    try {
+      return parseVmRecords(text);
+    } catch (error) {
+      throw new UnreadableState(messageOf(error));
+    }
+  }
+
+  async #parseOrSetAside(): Promise<VmRecord[]> {
+    try {
+      return await this.#parse();
+    } catch (error) {
+      if (!(error instanceof UnreadableState)) throw error;
+      const aside = `${this.path}.unreadable-${new Date().toISOString().replaceAll(":", "")}`;
+      await rename(this.path, aside);
+      throw new FirectlError("STATE_CORRUPT", `${this.path} is not a list of VM records: ${error.message}`, {
+        hint: `it is kept as ${aside}: mend it and move it back, or go on without it (its VMs then run unrecorded)`,
+        cause: error,
+      });
+    }
+  }
+}
+
+class UnreadableState extends Error {}
