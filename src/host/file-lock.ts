@@ -5,18 +5,25 @@ import { runWithDescriptor } from "./process.ts";
 /**
  * Holds an exclusive advisory lock on `file` (created when missing) while `work` runs. The lock is a
  * flock(2) on our own descriptor, taken by flock(1) which inherits it: the kernel frees it when we end,
- * however we end, and a paused holder keeps it.
+ * however we end, and a paused holder keeps it. With `shared`, other shared holders may have it too.
+ * Aborting `signal` ends the wait, not `work`.
  * @throws FirectlError LOCK_TIMEOUT when another process holds it for longer than `timeoutMs`.
  */
 export async function withFileLock<T>(
   file: string,
-  options: { timeoutMs: number },
+  options: { timeoutMs: number; shared?: boolean; signal?: AbortSignal | undefined },
   work: () => Promise<T>,
 ): Promise<T> {
   const handle = await open(file, "a", 0o600);
   try {
     const seconds = (options.timeoutMs / 1000).toFixed(3);
-    const status = await runWithDescriptor("flock", ["-x", "-w", seconds, "3"], handle.fd);
+    const status = await runWithDescriptor(
+      "flock",
+      [options.shared === true ? "-s" : "-x", "-w", seconds, "3"],
+      handle.fd,
+      options.signal,
+    );
+    options.signal?.throwIfAborted();
     if (status !== 0) {
       throw new FirectlError("LOCK_TIMEOUT", `another firectl has held ${file} for more than ${seconds} s`, {
         hint: "look for a firectl process that hangs, end it, and try again",

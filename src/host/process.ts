@@ -112,12 +112,22 @@ export function spawnDetached(
 /**
  * Starts a helper that lives no longer than we do and keeps `fd` open as its descriptor 3.
  * Used for flock(1): the lock belongs to the open file description and ends with us, however we end.
- * Resolves with its exit status.
+ * Resolves with its exit status; aborting `signal` ends it and rejects with the reason.
  */
-export function runWithDescriptor(file: string, args: readonly string[], fd: number): Promise<number> {
-  const child = spawn(file, args, { stdio: ["ignore", "ignore", "ignore", fd] });
+export function runWithDescriptor(
+  file: string,
+  args: readonly string[],
+  fd: number,
+  signal?: AbortSignal,
+): Promise<number> {
+  const child = spawn(file, args, {
+    stdio: ["ignore", "ignore", "ignore", fd],
+    ...(signal === undefined ? {} : { signal }),
+  });
   return new Promise((resolve, reject) => {
-    child.once("error", (error) => reject(programError(file, error)));
+    child.once("error", (error) =>
+      reject(signal?.aborted === true ? signal.reason : programError(file, error)),
+    );
     child.once("close", (code) => resolve(code ?? 128));
   });
 }
