@@ -45,15 +45,25 @@ export function ownIdentity(): ProcessIdentity {
   return identity;
 }
 
-function statFields(pid: number): { state: string; startTime: number } | undefined {
-  let stat: string;
+function statFields(pid: number): ProcessStat | undefined {
   try {
-    stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return parseProcessStat(readFileSync(`/proc/${pid}/stat`, "latin1"));
   } catch {
     return undefined;
   }
+}
+
+/** What firectl reads of /proc/PID/stat, proc(5). */
+export interface ProcessStat extends ProcessIdentity {
+  /** One letter: R running, S sleeping, Z zombie, … */
+  readonly state: string;
+}
+
+/** Reads the text of /proc/PID/stat; undefined when it is not that. */
+export function parseProcessStat(text: string): ProcessStat | undefined {
   // The command name in field 2 may hold spaces and parentheses: count from the last ")".
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  const [state, startTime] = [fields[0], Number(fields[19])];
-  return state === undefined || !Number.isSafeInteger(startTime) ? undefined : { state, startTime };
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const [pid, state, startTime] = [Number.parseInt(text, 10), fields[0], Number(fields[19])];
+  if (state === undefined || !Number.isSafeInteger(startTime) || !Number.isSafeInteger(pid)) return undefined;
+  return { pid, state, startTime };
 }

@@ -1,0 +1,202 @@
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { createConnection } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { spawnDetached } from "./process.ts";
+import { identifyProcess, isAlive, signalProcess } from "./process-identity.ts";
+import {
+  findSupervised,
+  killSupervised,
+  readLogTail,
+  readVmmStatus,
+  type SuperviseOptions,
+  superviseDetached,
+} from "./supervise.ts";
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(path.join(tmpdir(), "fc-"));
+});
+afterEach(() => killSupervised(directory));
+
+function options(argv: readonly string[], more: Partial<SuperviseOptions> = {}): SuperviseOptions {
+  return {
+    runtimeDirectory: directory,
+    argv,
+    sideProcesses: [],
+    logPath: path.join(directory, "vmm.log"),
+    afterExit: [],
+    timeoutMs: 10_000,
+    ...more,
+  };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let i = 0; i < 500 && !condition(); i++) await sleep(10);
+  expect(condition()).toBe(true);
+}
+
+const LISTENER = `
+const server = require("node:net").createServer((socket) => socket.end("hello"));
+server.listen(process.argv[1]);
+`;
+
+function listener(socketPath: string): { name: string; argv: string[]; socketPath: string } {
+  return { name: "side", argv: [process.execPath, "-e", LISTENER, socketPath], socketPath };
+}
+
+describe("superviseDetached", () => {
+  test("hands back the process itself, in a session of its own, without descriptors or terminal", async () => {
+    const { process: vmm, companions } = await superviseDetached(options(["sleep", "60"]));
+    await until(() => readFileSync(`/proc/${vmm.pid}/cmdline`, "latin1") === "sleep\x0060\x00");
+    expect(companions).toHaveLength(1);
+    const stat = readFileSync(`/proc/${vmm.pid}/stat`, "latin1").split(") ")[1]?.split(" ");
+    expect(Number(stat?.[3])).toBe(companions[0]?.pid);
+    // Node marks its first descriptors close-on-exec; one far above them is the test runner's own affair.
+    const descriptors = readdirSync(`/proc/${vmm.pid}/fd`)
+      .filter((fd) => Number(fd) < 16)
+      .map((fd) => readlinkSync(`/proc/${vmm.pid}/fd/${fd}`));
+    expect(descriptors).toEqual([
+      "/dev/null",
+      path.join(directory, "vmm.log"),
+      path.join(directory, "vmm.log"),
+    ]);
+  });
+
+  test("passes arguments through unharmed", async () => {
+    const words = ["a b", "$(touch pwned)", "`id`", "", "'", '"', "\\", "*", "-n", "é\n"];
+    const output = path.join(directory, "words");
+    const script = `require("node:fs").writeFileSync(process.argv[1], JSON.stringify(process.argv.slice(2)))`;
+    const afterOutput = path.join(directory, "after words");
+    await superviseDetached(
+      options([process.execPath, "-e", script, output, ...words], {
+        afterExit: [process.execPath, "-e", script, afterOutput, ...words],
+      }),
+    );
+    await until(() => existsSync(afterOutput) && readFileSync(afterOutput, "utf8").endsWith("]"));
+    expect(JSON.parse(readFileSync(output, "utf8"))).toEqual(words);
+    expect(JSON.parse(readFileSync(afterOutput, "utf8"))).toEqual(words);
+  });
+
+  test("ends side processes after the VMM, then becomes afterExit, unmarked", async () => {
+    const side = listener(path.join(directory, "side.sock"));
+    const { process: vmm, companions } = await superviseDetached(
+      options(["sleep", "60"], {
+        sideProcesses: [side],
+        afterExit: ["sh", "-c", `env >"$0/after.env"; echo "$PPID" >"$0/after"`, directory],
+      }),
+    );
+    expect(companions).toHaveLength(2);
+    expect(await greeting(side.socketPath)).toBe("hello");
+    expect(readVmmStatus(directory)).toBeUndefined();
+    signalProcess(vmm, "SIGKILL");
+    await until(() => existsSync(path.join(directory, "after")));
+    expect(readVmmStatus(directory)).toBe(137);
+    expect(readFileSync(path.join(directory, "after.env"), "utf8")).not.toContain("FIRECTL_SUPERVISED");
+    await until(() => findSupervised(directory).length === 0);
+    for (const companion of companions) expect(isAlive(companion)).toBe(false);
+  });
+
+  test("a side process that dies before its socket is there fails the start with its words", async () => {
+    const side = {
+      name: "side",
+      argv: ["sh", "-c", "echo no such luck; exit 3"],
+      socketPath: path.join(directory, "s"),
+    };
+    await expect(superviseDetached(options(["sleep", "60"], { sideProcesses: [side] }))).rejects.toThrow(
+      /could not be started; its last words:\nno such luck\nfirectl: side has ended/,
+    );
+    expect(findSupervised(directory)).toEqual([]);
+  });
+
+  test("an aborted start leaves nothing", async () => {
+    const side = { name: "side", argv: ["sleep", "60"], socketPath: path.join(directory, "never") };
+    const signal = AbortSignal.timeout(200);
+    await expect(
+      superviseDetached(options(["sleep", "60"], { sideProcesses: [side], signal })),
+    ).rejects.toThrow();
+    await until(() => findSupervised(directory).length === 0);
+  });
+
+  test("the console is bounded, live and complete, and its flood does not stop the VMM", async () => {
+    const console = { path: path.join(directory, "console"), limitBytes: 10_000 };
+    const flood = `trap '' PIPE; echo first; sleep 0.2; dd if=/dev/zero bs=1000 count=1000 2>/dev/null; echo lived >&2; sleep 60`;
+    const { process: vmm } = await superviseDetached(options(["sh", "-c", flood], { console }));
+    await until(() => existsSync(console.path) && readFileSync(console.path, "utf8").startsWith("first\n"));
+    await until(() => readFileSync(path.join(directory, "vmm.log"), "utf8").includes("lived"));
+    expect(readFileSync(console.path)).toHaveLength(10_000);
+    expect(isAlive(vmm)).toBe(true);
+  });
+
+  test("a short console is whole when the VMM has ended", async () => {
+    const console = { path: path.join(directory, "console"), limitBytes: 10_000 };
+    await superviseDetached(
+      options(["printf", "Kernel panic"], { console, afterExit: ["touch", path.join(directory, "after")] }),
+    );
+    await until(() => existsSync(path.join(directory, "after")));
+    expect(readFileSync(console.path, "utf8")).toBe("Kernel panic");
+  });
+
+  test("a killed supervisor leaves processes that are still found, noted or not", async () => {
+    const side = listener(path.join(directory, "side.sock"));
+    const { process: vmm, companions } = await superviseDetached(
+      options(["sleep", "60"], { sideProcesses: [side] }),
+    );
+    const [supervisor] = companions;
+    if (supervisor === undefined) throw new Error("no supervisor");
+    signalProcess(supervisor, "SIGKILL");
+    await until(() => !isAlive(supervisor));
+    rmSync(path.join(directory, "vmm.pid"));
+    expect(
+      findSupervised(directory)
+        .map(({ pid }) => pid)
+        .sort(),
+    ).toEqual([vmm.pid, companions[1]?.pid].sort());
+    killSupervised(directory);
+    await until(() => findSupervised(directory).length === 0);
+  });
+
+  test("survives the death of the program that started it", async () => {
+    const starter = path.join(directory, "starter.sh");
+    writeFileSync(starter, "sleep 60");
+    const pid = await spawnDetached("sh", [starter], { stdout: "ignore", stderr: "ignore" });
+    process.kill(pid, "SIGKILL");
+    await until(() => identifyProcess(pid) === undefined);
+  });
+
+  test("a directory that has gone is an error", async () => {
+    await expect(
+      superviseDetached(options(["true"], { runtimeDirectory: path.join(directory, "gone") })),
+    ).rejects.toThrow();
+  });
+});
+
+test("readLogTail quotes the end without control characters", async () => {
+  const log = path.join(directory, "log");
+  writeFileSync(log, `${"x".repeat(100)}\n\x1b[31mred\x07\n`);
+  expect(await readLogTail(log, 9)).toBe("[31mred");
+  expect(await readLogTail(path.join(directory, "none"), 9)).toBe("");
+});
+
+function greeting(socketPath: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = "";
+    createConnection(socketPath)
+      .setEncoding("utf8")
+      .on("data", (data) => {
+        text += String(data);
+      })
+      .on("end", () => resolve(text))
+      .on("error", reject);
+  });
+}

@@ -1,0 +1,297 @@
+import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { open, rm } from "node:fs/promises";
+import path from "node:path";
+import { errnoOf, FirectlError } from "../core/errors.ts";
+import { ioError } from "./files.ts";
+import { spawnDetached } from "./process.ts";
+import {
+  identifyProcess,
+  isAlive,
+  type ProcessIdentity,
+  parseProcessStat,
+  signalProcess,
+} from "./process-identity.ts";
+import { watchUntil } from "./watch-directory.ts";
+
+/** A process that a VMM needs beside it; the VMM is started once `socketPath` is there. */
+export interface SideProcess {
+  /** Letters only: names its pid file. */
+  readonly name: string;
+  readonly argv: readonly string[];
+  readonly socketPath: string;
+}
+
+export interface SuperviseOptions {
+  /** Receives the pid files; must exist. */
+  readonly runtimeDirectory: string;
+  /** The VMM, in foreground mode. */
+  readonly argv: readonly string[];
+  readonly sideProcesses: readonly SideProcess[];
+  /** Receives stdout and stderr of all of them, except what `console` takes. */
+  readonly logPath: string;
+  /** Where the VMM's stdout goes instead, and after how many bytes it goes nowhere. */
+  readonly console?: { readonly path: string; readonly limitBytes: number } | undefined;
+  /** Run in place of the supervisor once the VMM has ended; nothing is run when it is empty. */
+  readonly afterExit: readonly string[];
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What {@link superviseDetached} has started. */
+export interface Supervised {
+  readonly process: ProcessIdentity;
+  /** The supervising shell first, then side processes and the console's reader. */
+  readonly companions: readonly ProcessIdentity[];
+}
+
+/** Environment variable of every supervised process: its value is the VM's runtime directory. */
+const MARK = "FIRECTL_SUPERVISED";
+
+/** Pid files in a runtime directory; each holds the process's line of /proc/PID/stat. */
+const SUPERVISOR_PID = "supervisor.pid";
+const VMM_PID = "vmm.pid";
+const CONSOLE_PID = "console.pid";
+
+/**
+ * The supervisor: a constant, so that no value can ever become shell code. Its parameters are the runtime
+ * directory; the console file or ""; its limit in bytes; the number of side processes; name, socket, number
+ * of words and words of each; number of words and words of the VMM; and what to become when the VMM has ended.
+ *
+ * Each pid file is written by the shell itself, so killing firectl at any instant loses nothing; should the
+ * shell be killed between a start and the note of it, {@link findSupervised} goes by the environment.
+ *
+ * The console's reader is dd(1) byte by byte: the one POSIX tool that is both exact in its bound and never
+ * holds back what it has read; when it has had enough, the VMM's writes fail and are dropped.
+ */
+const SUPERVISOR = `
+umask 077
+cd / || exit 1
+dir=$1 console=$2 limit=$3 sides=$4 companions= reader= vmm=
+shift 4
+note() { { IFS= read -r line <"/proc/$2/stat"; } 2>/dev/null && printf '%s\\n' "$line" >"$dir/$1.pid"; }
+fail() { echo "firectl: $1" >&2; kill -9 $companions $reader $vmm 2>/dev/null; exit 1; }
+run() {
+  words=$1 left=$1
+  shift
+  while [ "$left" -gt 0 ]; do set -- "$@" "$1"; shift; left=$((left - 1)); done
+  shift $(($# - words))
+  exec "$@"
+}
+note supervisor $$ || exit 1
+while [ "$sides" -gt 0 ]; do
+  name=$1 socket=$2 words=$3
+  shift 3
+  run "$words" "$@" &
+  side=$!
+  companions="$companions $side"
+  note "$name" "$side" || fail "cannot note $name"
+  tries=1000
+  until [ -S "$socket" ]; do
+    { IFS= read -r line <"/proc/$side/stat"; } 2>/dev/null || fail "$name has ended"
+    case $line in *') Z '*) fail "$name has ended" ;; esac
+    tries=$((tries - 1))
+    [ "$tries" -gt 0 ] || fail "$name made no socket"
+    sleep 0.01
+  done
+  shift "$words"
+  sides=$((sides - 1))
+done
+words=$1
+shift
+if [ -n "$console" ]; then
+  mkfifo "$dir/console.fifo" || fail "cannot make the console's pipe"
+  dd bs=1 "count=$limit" <"$dir/console.fifo" >"$console" 2>/dev/null &
+  reader=$!
+  note console "$reader" || fail "cannot note the console's reader"
+  run "$words" "$@" >"$dir/console.fifo" &
+else
+  run "$words" "$@" &
+fi
+vmm=$!
+note vmm "$vmm" || fail "cannot note the VMM"
+wait "$vmm"
+echo $? >"$dir/vmm.status"
+[ -z "$companions" ] || kill $companions 2>/dev/null
+[ -z "$reader" ] || wait "$reader"
+shift "$words"
+[ $# -gt 0 ] || exit 0
+unset FIRECTL_SUPERVISED
+exec "$@"
+`;
+
+/**
+ * Starts a VMM and its side processes under one POSIX shell in a session of its own, which waits for the VMM,
+ * ends the side processes after it and becomes `afterExit`. Returns once the VMM runs.
+ * @throws FirectlError VMM_FAILED with the end of the log, TIMEOUT; nothing runs on then.
+ */
+export async function superviseDetached(options: SuperviseOptions): Promise<Supervised> {
+  const { runtimeDirectory } = options;
+  await removeSupervisionFiles(runtimeDirectory);
+  const pid = await startShell(options);
+  try {
+    const supervisor = identifyProcess(pid);
+    const vmm = await watchUntil(
+      {
+        directory: runtimeDirectory,
+        timeoutMs: options.timeoutMs,
+        waitingFor: `${path.basename(options.argv[0] ?? "the VMM")} to start`,
+        signal: options.signal,
+      },
+      () => {
+        const noted = readPidFile(path.join(runtimeDirectory, VMM_PID));
+        if (noted !== undefined) return noted;
+        if (supervisor !== undefined && isAlive(supervisor)) return undefined;
+        throw new FirectlError("VMM_FAILED", `${options.argv[0]} could not be started`);
+      },
+    );
+    const names = [SUPERVISOR_PID, ...options.sideProcesses.map(({ name }) => `${name}.pid`), CONSOLE_PID];
+    const companions = names.map((name) => readPidFile(path.join(runtimeDirectory, name)));
+    return { process: vmm, companions: companions.filter((identity) => identity !== undefined) };
+  } catch (error) {
+    killSupervised(runtimeDirectory);
+    throw await withLogTail(error, options.logPath);
+  }
+}
+
+async function startShell(options: SuperviseOptions): Promise<number> {
+  const parameters = [
+    options.runtimeDirectory,
+    options.console?.path ?? "",
+    String(options.console?.limitBytes ?? 0),
+    String(options.sideProcesses.length),
+    ...options.sideProcesses.flatMap(({ name, socketPath, argv }) => [
+      name,
+      socketPath,
+      String(argv.length),
+      ...argv,
+    ]),
+    String(options.argv.length),
+    ...options.argv,
+    ...options.afterExit,
+  ];
+  let log: number;
+  try {
+    log = openSync(options.logPath, "a", 0o600);
+  } catch (error) {
+    throw ioError(`cannot open ${options.logPath}`, error);
+  }
+  try {
+    return await spawnDetached("/bin/sh", ["-c", SUPERVISOR, "firectl-supervisor", ...parameters], {
+      stdout: log,
+      stderr: log,
+      env: { ...process.env, [MARK]: options.runtimeDirectory },
+      cwd: "/",
+    });
+  } finally {
+    closeSync(log);
+  }
+}
+
+/**
+ * Every living process that was started for the VM of this runtime directory, the supervisor first: found by
+ * the pid files, and by the environment for those that had no time to be noted.
+ */
+export function findSupervised(runtimeDirectory: string): ProcessIdentity[] {
+  const found = new Map<number, ProcessIdentity>();
+  let names: string[] = [];
+  try {
+    names = readdirSync(runtimeDirectory).filter((name) => name.endsWith(".pid"));
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT") throw ioError(`cannot read ${runtimeDirectory}`, error);
+  }
+  names.sort((a, b) => Number(b === SUPERVISOR_PID) - Number(a === SUPERVISOR_PID));
+  for (const name of names) {
+    const identity = readPidFile(path.join(runtimeDirectory, name));
+    if (identity !== undefined && isAlive(identity)) found.set(identity.pid, identity);
+  }
+  for (const identity of markedProcesses(runtimeDirectory)) found.set(identity.pid, identity);
+  return [...found.values()];
+}
+
+/** Kills what {@link findSupervised} finds, supervisor first so that it starts nothing more. */
+export function killSupervised(runtimeDirectory: string): void {
+  // A second look: the first kill may have come between a fork and its exec.
+  for (let round = 0; round < 2; round++) {
+    for (const identity of findSupervised(runtimeDirectory)) signalProcess(identity, "SIGKILL");
+  }
+}
+
+/** Exit status of the VMM as the supervising shell saw it (128 + n for a signal), undefined while it runs. */
+export function readVmmStatus(runtimeDirectory: string): number | undefined {
+  const text = readIfPresent(path.join(runtimeDirectory, "vmm.status"));
+  const match = text === undefined ? null : /^(\d{1,3})\n$/.exec(text);
+  return match === null ? undefined : Number(match[1]);
+}
+
+/** Removes the files that supervision itself leaves in a runtime directory. */
+export async function removeSupervisionFiles(runtimeDirectory: string): Promise<void> {
+  const names = readdirSync(runtimeDirectory).filter(
+    (name) => name.endsWith(".pid") || name === "vmm.status" || name === "console.fifo",
+  );
+  await Promise.all(names.map((name) => rm(path.join(runtimeDirectory, name), { force: true })));
+}
+
+/** The end of a log file, at most `limitBytes`, without control characters; empty when there is none. */
+export async function readLogTail(logPath: string, limitBytes: number): Promise<string> {
+  try {
+    await using handle = await open(logPath, "r");
+    const { size } = await handle.stat();
+    const length = Math.min(size, limitBytes);
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(length), 0, length, size - length);
+    return buffer
+      .toString("utf8", 0, bytesRead)
+      .replaceAll(/[^\P{Cc}\n\t]/gu, "")
+      .trim();
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return "";
+    throw ioError(`cannot read ${logPath}`, error);
+  }
+}
+
+const QUOTED_LOG_BYTES = 2048;
+
+/** `error`, its message followed by the end of the VMM's log; a cancellation stays as it is. */
+export async function withLogTail(error: unknown, logPath: string): Promise<unknown> {
+  if (!(error instanceof FirectlError) || error.code === "INTERRUPTED") return error;
+  const tail = await readLogTail(logPath, QUOTED_LOG_BYTES);
+  if (tail === "") return error;
+  return new FirectlError(error.code, `${error.message}; its last words:\n${tail}`, {
+    cause: error.cause,
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+  });
+}
+
+/** The process noted in a pid file, or undefined when there is none or it is not written to its end. */
+function readPidFile(file: string): ProcessIdentity | undefined {
+  const text = readIfPresent(file);
+  if (text === undefined || !text.endsWith("\n")) return undefined;
+  const noted = parseProcessStat(text);
+  return noted === undefined ? undefined : { pid: noted.pid, startTime: noted.startTime };
+}
+
+function readIfPresent(file: string): string | undefined {
+  try {
+    return readFileSync(file, "latin1");
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return undefined;
+    throw ioError(`cannot read ${file}`, error);
+  }
+}
+
+function markedProcesses(runtimeDirectory: string): ProcessIdentity[] {
+  const wanted = Buffer.from(`${MARK}=${runtimeDirectory}\0`);
+  const marked: ProcessIdentity[] = [];
+  for (const name of readdirSync("/proc")) {
+    const pid = Number(name);
+    if (!Number.isSafeInteger(pid) || pid === process.pid) continue;
+    try {
+      if (!readFileSync(`/proc/${pid}/environ`).includes(wanted)) continue;
+    } catch {
+      // Ended meanwhile, or another user's: not ours.
+      continue;
+    }
+    const identity = identifyProcess(pid);
+    if (identity !== undefined) marked.push(identity);
+  }
+  return marked;
+}
