@@ -34,3 +34,14 @@ export async function withFileLock<T>(
     await handle.close();
   }
 }
+
+/** Runs `work` under the lock if nobody holds it at this moment; returns undefined when somebody does. */
+export async function tryFileLock<T>(file: string, work: () => Promise<T>): Promise<T | undefined> {
+  const handle = await open(file, "a", 0o600);
+  try {
+    const status = await runWithDescriptor("flock", ["-x", "-n", "3"], handle.fd);
+    return status === 0 ? await work() : undefined;
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,125 @@
+import { createHash, randomUUID } from "node:crypto";
+import { readdir, rename, rm } from "node:fs/promises";
+import path from "node:path";
+import type { Digest } from "../core/brands.ts";
+import { digestHex } from "../core/brands.ts";
+import { tryFileLock, withFileLock } from "../host/file-lock.ts";
+import { exists, makePrivateDirectory, syncDirectory } from "../host/files.ts";
+import type { LocalImage } from "../image/images.ts";
+import type { ProgressEvent } from "./api.ts";
+import type { Context } from "./context.ts";
+
+/** Changes whenever the writer's output for the same layers does: older base images are then built anew. */
+const FORMAT_VERSION = 1;
+
+/** Building the base of a large image on a slow disk takes minutes; whoever waits for it waits that long. */
+const BUILD_LOCK_TIMEOUT_MS = 30 * 60_000;
+
+export interface BaseOptions {
+  /** Present for `--storage copy`: the size of the writable filesystem. */
+  readonly writableBytes?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
+}
+
+export interface BaseImage {
+  readonly path: string;
+  /** False when it was there already. */
+  readonly built: boolean;
+}
+
+/**
+ * The filesystem image of `image`, built if no process has built it before. Processes that want the same one
+ * at the same time build it once.
+ */
+export async function obtainBaseImage(
+  context: Context,
+  image: LocalImage,
+  options: BaseOptions,
+): Promise<BaseImage> {
+  const key = baseKeyOf(image, options.writableBytes);
+  const target = path.join(baseDirectoryOf(context), `${key}.ext4`);
+  if (await exists(target)) return { path: target, built: false };
+  await makePrivateDirectory(path.dirname(target));
+  await makePrivateDirectory(context.directories.runtime);
+  const lock = path.join(context.directories.runtime, `base-${key}.lock`);
+  return withFileLock(lock, { timeoutMs: BUILD_LOCK_TIMEOUT_MS, signal: options.signal }, async () => {
+    if (await exists(target)) return { path: target, built: false };
+    await build(context, { image, target, key, base: options });
+    return { path: target, built: true };
+  });
+}
+
+/** Hexadecimal name of an image's base: the same layers in the same order give the same one. */
+export function baseKeyOf(image: LocalImage, writableBytes?: number): string {
+  const hash = createHash("sha256").update(
+    `firectl base ${FORMAT_VERSION} ${writableBytes ?? "read-only"}\n`,
+  );
+  for (const layer of image.layers) hash.update(`${layer.diffId}\n`);
+  return hash.digest("hex");
+}
+
+async function build(
+  context: Context,
+  options: { image: LocalImage; target: string; key: string; base: BaseOptions },
+): Promise<void> {
+  const { image, base } = options;
+  const [{ buildRootfs }, images] = await Promise.all([
+    import("../rootfs/build-rootfs.ts"),
+    context.images(),
+  ]);
+  const temporary = `${options.target}.${randomUUID()}.tmp`;
+  try {
+    await buildRootfs({
+      layers: image.layers.map((layer) => ({
+        name: shortDigest(layer.digest),
+        open: () => images.openLayer(layer, { signal: base.signal }),
+      })),
+      path: temporary,
+      uuid: uuidOf(options.key),
+      ...(base.writableBytes === undefined ? {} : { writable: { sizeBytes: base.writableBytes } }),
+      ...(base.signal === undefined ? {} : { signal: base.signal }),
+      onProgress: (readBytes) => base.onProgress?.({ kind: "building", readBytes, totalBytes: undefined }),
+    });
+    await rename(temporary, options.target);
+    await syncDirectory(path.dirname(options.target));
+  } finally {
+    await rm(temporary, { force: true });
+  }
+}
+
+/** A version 8 UUID (RFC 9562) made of the key, so that the same image gives the same bytes. */
+function uuidOf(key: string): string {
+  const variant = ((Number.parseInt(key.slice(16, 17), 16) & 0x3) | 0x8).toString(16);
+  return `${key.slice(0, 8)}-${key.slice(8, 12)}-8${key.slice(13, 16)}-${variant}${key.slice(17, 20)}-${key.slice(20, 32)}`;
+}
+
+function shortDigest(digest: Digest): string {
+  return `sha256:${digestHex(digest).slice(0, 12)}`;
+}
+
+function baseDirectoryOf(context: Context): string {
+  return path.join(context.directories.data, "base");
+}
+
+/** Removes what builders that were killed have left; a file whose builder still holds its lock stays. */
+export async function sweepUnfinishedBases(context: Context): Promise<void> {
+  const directory = baseDirectoryOf(context);
+  if (!(await exists(directory))) return;
+  for (const name of await readdir(directory)) {
+    const key = /^([0-9a-f]{64})\.ext4\..*\.tmp$/.exec(name)?.[1];
+    if (key === undefined) continue;
+    const lock = path.join(context.directories.runtime, `base-${key}.lock`);
+    await tryFileLock(lock, () => rm(path.join(directory, name), { force: true }));
+  }
+}
+
+/** Removes the bases of images that are gone and that no VM uses. */
+export async function removeUnusedBases(context: Context, used: ReadonlySet<string>): Promise<void> {
+  const directory = baseDirectoryOf(context);
+  if (!(await exists(directory))) return;
+  for (const name of await readdir(directory)) {
+    const file = path.join(directory, name);
+    if (name.endsWith(".ext4") && !used.has(file)) await rm(file, { force: true });
+  }
+}

@@ -1,0 +1,62 @@
+import { rm } from "node:fs/promises";
+import { pollUntil } from "../host/deadline.ts";
+import { ioError } from "../host/files.ts";
+import { findSupervised, killSupervised } from "../host/supervise.ts";
+import type { VmRecord } from "../state/vm-record.ts";
+import type { Context } from "./context.ts";
+import { claimForRemoval, dropRecord } from "./records.ts";
+import { type VmPaths, vmPathsOf } from "./vm-paths.ts";
+
+/** A killed VMM is gone as soon as the kernel has freed its memory. */
+const KILL_TIMEOUT_MS = 20_000;
+
+/** Kills the VMM and everything that was started beside it, and waits until they are gone. */
+export async function killProcesses(paths: VmPaths): Promise<void> {
+  killSupervised(paths.runtimeDirectory);
+  await pollUntil(
+    { timeoutMs: KILL_TIMEOUT_MS, intervalMs: 2, waitingFor: "the VM's processes to end after SIGKILL" },
+    async () => (findSupervised(paths.runtimeDirectory).length === 0 ? true : undefined),
+  );
+}
+
+/** Removes every file of a VM whose processes are gone. */
+export async function removeFiles(paths: VmPaths): Promise<void> {
+  try {
+    await Promise.all([
+      rm(paths.runtimeDirectory, { recursive: true, force: true }),
+      rm(paths.directory, { recursive: true, force: true }),
+      rm(paths.rootfs, { force: true }),
+    ]);
+  } catch (error) {
+    throw ioError(`cannot remove the files of VM ${paths.directory}`, error);
+  }
+}
+
+/**
+ * Ends and removes a VM: processes, files, record, in this order, so that whoever is killed in between leaves
+ * a record from which the next command goes on. Returns whether it was this call that removed it.
+ */
+export async function destroyVm(
+  context: Context,
+  id: string,
+  when?: (record: VmRecord) => boolean,
+): Promise<boolean> {
+  const claim = await claimForRemoval(context.vms, id, when);
+  if (claim === "gone") return false;
+  if (claim !== "claimed") {
+    await waitUntilGone(context, id);
+    return false;
+  }
+  const paths = vmPathsOf(context.directories, id);
+  await killProcesses(paths);
+  await removeFiles(paths);
+  await dropRecord(context.vms, id);
+  return true;
+}
+
+async function waitUntilGone(context: Context, id: string): Promise<void> {
+  await pollUntil(
+    { timeoutMs: KILL_TIMEOUT_MS * 2, intervalMs: 20, waitingFor: `another firectl to remove VM ${id}` },
+    async () => ((await context.vms.read()).some((record) => record.id === id) ? undefined : true),
+  );
+}

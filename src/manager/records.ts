@@ -1,0 +1,85 @@
+import { readFileSync } from "node:fs";
+import { FirectlError } from "../core/errors.ts";
+import { isAlive, ownIdentity, type ProcessIdentity } from "../host/process-identity.ts";
+import type { VmRecord } from "../state/vm-record.ts";
+import type { VmsFile } from "../state/vms-file.ts";
+
+/** What became of an attempt to make a record one's own for removal. */
+export type Claim = "claimed" | "gone" | { readonly heldBy: ProcessIdentity };
+
+/** Identity of this boot of the host, proc_sys_kernel(5). */
+export function hostBootId(): string {
+  return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+}
+
+/** Whether a process of the record lives: never after a reboot of the host, whatever its pid. */
+export function livesNow(record: VmRecord, identity: ProcessIdentity | null): boolean {
+  return identity !== null && record.hostBootId === hostBootId() && isAlive(identity);
+}
+
+/** Whether the VMM of the record lives. */
+export function isVmmAlive(record: VmRecord): boolean {
+  return livesNow(record, record.process);
+}
+
+/**
+ * Changes one record under the lock. `change` may return undefined to leave it.
+ * Returns the record as it then stands, undefined when there is none of that id.
+ */
+export function changeRecord(
+  vms: VmsFile,
+  id: string,
+  change: (record: VmRecord) => VmRecord | undefined,
+): Promise<VmRecord | undefined> {
+  return vms.update((records) => {
+    const index = records.findIndex((record) => record.id === id);
+    const old = records[index];
+    if (old === undefined) return { result: undefined };
+    const changed = change(old);
+    if (changed === undefined) return { result: old };
+    return { records: records.with(index, changed), result: changed };
+  });
+}
+
+/**
+ * Marks a record `removing`, owned by this process; exactly one process succeeds.
+ * `when` may refuse, judged under the lock.
+ */
+export async function claimForRemoval(
+  vms: VmsFile,
+  id: string,
+  when: (record: VmRecord) => boolean = () => true,
+): Promise<Claim> {
+  let claim: Claim = "gone";
+  await changeRecord(vms, id, (record) => {
+    if (record.state === "removing" && record.owner !== null && livesNow(record, record.owner)) {
+      claim = { heldBy: record.owner };
+      return undefined;
+    }
+    if (!when(record)) return undefined;
+    claim = "claimed";
+    return { ...record, state: "removing", owner: ownIdentity(), hostBootId: hostBootId() };
+  });
+  return claim;
+}
+
+/** Takes a record out of the list. */
+export async function dropRecord(vms: VmsFile, id: string): Promise<void> {
+  await vms.update((records) => {
+    const kept = records.filter((record) => record.id !== id);
+    return kept.length === records.length ? { result: undefined } : { records: kept, result: undefined };
+  });
+}
+
+/** @throws FirectlError WRONG_STATE unless the record is in one of `states`. */
+export function requireState(
+  record: VmRecord,
+  operation: string,
+  states: readonly VmRecord["state"][],
+): void {
+  if (states.includes(record.state)) return;
+  throw new FirectlError(
+    "WRONG_STATE",
+    `cannot ${operation} ${record.name}: it is ${record.state}, and must be ${states.join(" or ")}`,
+  );
+}

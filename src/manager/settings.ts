@@ -1,0 +1,48 @@
+import path from "node:path";
+import { FirectlError, messageOf } from "../core/errors.ts";
+import { readTextIfPresent } from "../host/files.ts";
+import { configDirectoryOf } from "../state/directories.ts";
+
+/** What `config.json` in the configuration directory may hold; environment variables win over it. */
+export interface Settings {
+  readonly dataDirectory?: string | undefined;
+  readonly runtimeDirectory?: string | undefined;
+  /** Paths of programs, FIRECTL_FIRECRACKER, FIRECTL_QEMU and FIRECTL_VHOST_DEVICE_VSOCK in the environment. */
+  readonly firecracker?: string | undefined;
+  readonly qemu?: string | undefined;
+  readonly vhostDeviceVsock?: string | undefined;
+  /** Registries reached over plain HTTP or with any certificate, `host[:port]`. */
+  readonly insecureRegistries?: readonly string[] | undefined;
+  /** Defaults of `run`. */
+  readonly cpus?: number | undefined;
+  readonly memoryMib?: number | undefined;
+}
+
+/**
+ * Reads `config.json`.
+ * @throws FirectlError INVALID_CONFIGURATION naming the file and the field.
+ */
+export async function readSettings(env: NodeJS.ProcessEnv): Promise<Settings> {
+  const file = path.join(configDirectoryOf(env), "config.json");
+  const text = await readTextIfPresent(file);
+  if (text === undefined) return {};
+  const { z } = await import("zod");
+  const absolutePath = z.string().startsWith("/", "must be an absolute path");
+  const schema = z.strictObject({
+    dataDirectory: absolutePath.optional(),
+    runtimeDirectory: absolutePath.optional(),
+    firecracker: absolutePath.optional(),
+    qemu: absolutePath.optional(),
+    vhostDeviceVsock: absolutePath.optional(),
+    insecureRegistries: z.array(z.string()).optional(),
+    cpus: z.int().min(1).max(32).optional(),
+    memoryMib: z.int().min(16).optional(),
+  }) satisfies { _zod: { output: Settings } };
+  try {
+    const result = schema.safeParse(JSON.parse(text));
+    if (result.success) return result.data;
+    throw new Error(z.prettifyError(result.error));
+  } catch (error) {
+    throw new FirectlError("INVALID_CONFIGURATION", `${file}: ${messageOf(error)}`, { cause: error });
+  }
+}
