@@ -1,0 +1,124 @@
+import { describe, expect, test } from "vitest";
+import type { MachineConfiguration } from "../vmm/vmm.ts";
+import { kernelCommandLine, type QemuPlan, qemuArguments, tscKhzOfCpuinfo } from "./arguments.ts";
+
+const MACHINE: MachineConfiguration = {
+  vcpuCount: 2,
+  memoryMib: 256,
+  bootSource: {
+    kernelImagePath: "/k/vmlinuz",
+    initrdPath: "/i.cpio",
+    kernelArguments: ["firectl.control=vdc"],
+  },
+  drives: [
+    { id: "rootfs", path: "/base/a.ext4", readOnly: true, cache: "unsafe" },
+    { id: "upper", path: "/vms/with,comma.ext4", readOnly: false, cache: "writeback" },
+  ],
+  vsock: { guestCid: 3, socketPath: "/run/vm/vm.vsock" },
+};
+
+function plan(more: Partial<QemuPlan> = {}): QemuPlan {
+  return {
+    architecture: "x64",
+    machine: MACHINE,
+    tscKhz: 2_445_400,
+    vhostSocketPath: "/run/vm/vhost.sock",
+    qmpSocketPath: "/run/vm/qmp.sock",
+    ...more,
+  };
+}
+
+describe("qemuArguments", () => {
+  test("x64 is an emulated microvm with the configuration's disks in order", () => {
+    expect(qemuArguments(plan())).toMatchInlineSnapshot(`
+      [
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-object",
+        "memory-backend-memfd,id=memory,size=256M,share=on",
+        "-machine",
+        "microvm,acpi=on,auto-kernel-cmdline=off,x-option-roms=off,pit=off,pic=off,rtc=on,isa-serial=on,memory-backend=memory",
+        "-accel",
+        "tcg,thread=multi",
+        "-cpu",
+        "max",
+        "-m",
+        "256M",
+        "-smp",
+        "2",
+        "-chardev",
+        "stdio,id=console,signal=off",
+        "-serial",
+        "chardev:console",
+        "-kernel",
+        "/k/vmlinuz",
+        "-initrd",
+        "/i.cpio",
+        "-append",
+        "console=ttyS0 8250.nr_uarts=1 reboot=t tsc_early_khz=2445400 random.trust_cpu=on panic=-1 quiet firectl.control=vdc",
+        "-global",
+        "virtio-mmio.force-legacy=false",
+        "-drive",
+        "id=rootfs,file=/base/a.ext4,format=raw,if=none,cache=unsafe,read-only=on",
+        "-device",
+        "virtio-blk-device,drive=rootfs",
+        "-drive",
+        "id=upper,file=/vms/with,,comma.ext4,format=raw,if=none,cache=writeback,read-only=off",
+        "-device",
+        "virtio-blk-device,drive=upper",
+        "-object",
+        "rng-builtin,id=rng",
+        "-device",
+        "virtio-rng-device,rng=rng",
+        "-chardev",
+        "socket,id=vsock,path=/run/vm/vhost.sock",
+        "-device",
+        "vhost-user-vsock-device,chardev=vsock",
+        "-chardev",
+        "socket,id=qmp,path=/run/vm/qmp.sock,server=on,wait=off",
+        "-mon",
+        "chardev=qmp,mode=control",
+      ]
+    `);
+  });
+
+  test("arm64 is virt, without what only a PC has", () => {
+    const line = qemuArguments(plan({ architecture: "arm64", tscKhz: undefined })).join(" ");
+    expect(line).toContain("-machine virt,gic-version=3,memory-backend=memory");
+    expect(line).toContain("console=ttyAMA0 panic=-1 quiet firectl.control=vdc");
+    expect(line).not.toMatch(/tsc|8250|microvm/);
+  });
+});
+
+describe("kernelCommandLine", () => {
+  test("leaves the TSC to the kernel's calibration when its rate is not known", () => {
+    expect(kernelCommandLine(plan({ tscKhz: undefined }))).not.toContain("tsc_early_khz");
+  });
+
+  test("takes 2047 bytes and not one more", () => {
+    const spare = 2047 - Buffer.byteLength(kernelCommandLine(plan())) - 1;
+    const withWord = (length: number): QemuPlan => {
+      const kernelArguments = [...MACHINE.bootSource.kernelArguments, "x".repeat(length)];
+      return plan({ machine: { ...MACHINE, bootSource: { ...MACHINE.bootSource, kernelArguments } } });
+    };
+    expect(Buffer.byteLength(kernelCommandLine(withWord(spare)))).toBe(2047);
+    expect(() => kernelCommandLine(withWord(spare + 1))).toThrow(
+      "the kernel arguments are 2048 bytes long; a kernel takes 2047",
+    );
+  });
+});
+
+test.each([
+  ["this lab's EPYC", "flags\t\t: fpu tsc constant_tsc nopl\nbogomips\t: 4890.80\n", 2_445_400],
+  ["a Xeon", "flags\t\t: constant_tsc\nbogomips\t: 4199.99\n", 2_099_995],
+  ["a TSC that follows the clock", "flags\t\t: fpu tsc nopl\nbogomips\t: 4890.80\n", undefined],
+  ["no bogomips", "flags\t\t: constant_tsc\ncpu MHz\t\t: 2445.404\n", undefined],
+  ["arm", "BogoMIPS\t: 50.00\nFeatures\t: fp asimd\n", undefined],
+  ["an absurd rate", "flags\t\t: constant_tsc\nbogomips\t: 1.00\n", undefined],
+  ["nothing", "", undefined],
+])("tscKhzOfCpuinfo: %s", (_name, cpuinfo, expected) => {
+  expect(tscKhzOfCpuinfo(cpuinfo)).toBe(expected);
+});

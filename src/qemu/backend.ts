@@ -1,0 +1,111 @@
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { errnoOf, FirectlError } from "../core/errors.ts";
+import { isAlive, type ProcessIdentity } from "../host/process-identity.ts";
+import { superviseDetached } from "../host/supervise.ts";
+import { watchUntil } from "../host/watch-directory.ts";
+import type { LaunchOptions, MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
+import { type QemuPlan, qemuArguments, tscKhzOfCpuinfo } from "./arguments.ts";
+import { runQmp } from "./qmp.ts";
+
+export interface QemuPrograms {
+  /** Absolute path of qemu-system-x86_64 or qemu-system-aarch64. */
+  readonly executable: string;
+  /** Absolute path of vhost-device-vsock. */
+  readonly vhostDeviceVsock: string;
+}
+
+/** Emulated machines start slowly when many do at once. */
+const START_TIMEOUT_MS = 60_000;
+
+/** A hostile guest can write to its serial port without end; after this much the rest is dropped. */
+const CONSOLE_LIMIT_BYTES = 1024 * 1024;
+
+/** QEMU in software emulation: the virtual machine monitor of hosts on which KVM cannot be used. */
+export function qemuVmm(programs: QemuPrograms): Vmm {
+  return {
+    name: "qemu",
+    executable: programs.executable,
+    launch: (machine, options) => launch(programs, machine, options),
+  };
+}
+
+async function launch(
+  programs: QemuPrograms,
+  machine: MachineConfiguration,
+  options: LaunchOptions,
+): Promise<RunningVmm> {
+  const qmpSocketPath = path.join(options.runtimeDirectory, "qmp.sock");
+  const vhostSocketPath = path.join(options.runtimeDirectory, "vhost.sock");
+  const plan = await planOf(machine, { qmpSocketPath, vhostSocketPath });
+  const supervised = await superviseDetached({
+    runtimeDirectory: options.runtimeDirectory,
+    argv: [programs.executable, ...qemuArguments(plan)],
+    sideProcesses: [
+      {
+        name: "vsock",
+        socketPath: vhostSocketPath,
+        argv: [
+          ...[programs.vhostDeviceVsock, "--guest-cid", String(machine.vsock.guestCid)],
+          ...["--socket", vhostSocketPath, "--uds-path", machine.vsock.socketPath],
+        ],
+      },
+    ],
+    logPath: options.logPath,
+    console: { path: options.consolePath, limitBytes: CONSOLE_LIMIT_BYTES },
+    afterExit: options.afterExit,
+    ownFiles: [qmpSocketPath, vhostSocketPath, machine.vsock.socketPath],
+    ready: ({ process: qemu }) => guestRuns(qemu, qmpSocketPath, options),
+    timeoutMs: START_TIMEOUT_MS,
+    signal: options.signal,
+  });
+  return { ...supervised, apiSocketPath: qmpSocketPath };
+}
+
+async function planOf(
+  machine: MachineConfiguration,
+  sockets: Pick<QemuPlan, "qmpSocketPath" | "vhostSocketPath">,
+): Promise<QemuPlan> {
+  const architecture = process.arch;
+  if (architecture !== "x64" && architecture !== "arm64") {
+    throw new FirectlError(
+      "HOST_UNSUPPORTED",
+      `no guest can run on ${architecture}: x86_64 or arm64 is needed`,
+    );
+  }
+  const tscKhz =
+    architecture === "x64" ? tscKhzOfCpuinfo(await readFile("/proc/cpuinfo", "latin1")) : undefined;
+  return { architecture, machine, tscKhz, ...sockets };
+}
+
+/** Waits until QEMU answers on QMP and says that the guest's processors run. */
+async function guestRuns(
+  qemu: ProcessIdentity,
+  qmpSocketPath: string,
+  options: LaunchOptions,
+): Promise<void> {
+  await watchUntil(
+    {
+      directory: options.runtimeDirectory,
+      timeoutMs: START_TIMEOUT_MS,
+      waitingFor: "QEMU to start the guest",
+      signal: options.signal,
+    },
+    async () => {
+      if (!isAlive(qemu)) throw new FirectlError("VMM_FAILED", "QEMU has ended while starting");
+      try {
+        const [status] = await runQmp(qmpSocketPath, ["query-status"], {
+          timeoutMs: START_TIMEOUT_MS,
+          signal: options.signal,
+        });
+        return typeof status === "object" && status !== null && "running" in status && status.running === true
+          ? true
+          : undefined;
+      } catch (error) {
+        const errno = errnoOf(error);
+        if (errno === "ENOENT" || errno === "ECONNREFUSED") return undefined;
+        throw error;
+      }
+    },
+  );
+}
