@@ -12,6 +12,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { FirectlError } from "../core/errors.ts";
 import { spawnDetached } from "./process.ts";
 import { identifyProcess, isAlive, signalProcess } from "./process-identity.ts";
 import {
@@ -27,7 +28,7 @@ let directory: string;
 beforeEach(() => {
   directory = mkdtempSync(path.join(tmpdir(), "fc-"));
 });
-afterEach(() => killSupervised(directory));
+afterEach(async () => killSupervised(directory));
 
 function options(argv: readonly string[], more: Partial<SuperviseOptions> = {}): SuperviseOptions {
   return {
@@ -35,7 +36,10 @@ function options(argv: readonly string[], more: Partial<SuperviseOptions> = {}):
     argv,
     sideProcesses: [],
     logPath: path.join(directory, "vmm.log"),
+    console: { path: path.join(directory, "console"), limitBytes: 0, pipe: false },
     afterExit: [],
+    sockets: [],
+    ready: async () => {},
     timeoutMs: 10_000,
     ...more,
   };
@@ -128,8 +132,27 @@ describe("superviseDetached", () => {
     await until(() => findSupervised(directory).length === 0);
   });
 
+  test("a VMM that does not become ready leaves nothing, its words are quoted", async () => {
+    const side = listener(path.join(directory, "side.sock"));
+    const failing = superviseDetached(
+      options(["sh", "-c", "echo cannot; sleep 60"], {
+        sideProcesses: [side],
+        sockets: [side.socketPath],
+        console: { path: path.join(directory, "console"), limitBytes: 10, pipe: true },
+        afterExit: ["touch", path.join(directory, "after")],
+        ready: async () => {
+          await sleep(200);
+          throw new FirectlError("VMM_REFUSED", "it refused");
+        },
+      }),
+    );
+    await expect(failing).rejects.toThrow("it refused");
+    expect(findSupervised(directory)).toEqual([]);
+    expect(readdirSync(directory)).toEqual([]);
+  });
+
   test("the console is bounded, live and complete, and its flood does not stop the VMM", async () => {
-    const console = { path: path.join(directory, "console"), limitBytes: 10_000 };
+    const console = { path: path.join(directory, "console"), limitBytes: 10_000, pipe: true };
     const flood = `trap '' PIPE; echo first; sleep 0.2; dd if=/dev/zero bs=1000 count=1000 2>/dev/null; echo lived >&2; sleep 60`;
     const { process: vmm } = await superviseDetached(options(["sh", "-c", flood], { console }));
     await until(() => existsSync(console.path) && readFileSync(console.path, "utf8").startsWith("first\n"));
@@ -139,7 +162,7 @@ describe("superviseDetached", () => {
   });
 
   test("a short console is whole when the VMM has ended", async () => {
-    const console = { path: path.join(directory, "console"), limitBytes: 10_000 };
+    const console = { path: path.join(directory, "console"), limitBytes: 10_000, pipe: true };
     await superviseDetached(
       options(["printf", "Kernel panic"], { console, afterExit: ["touch", path.join(directory, "after")] }),
     );
@@ -162,8 +185,8 @@ describe("superviseDetached", () => {
         .map(({ pid }) => pid)
         .sort(),
     ).toEqual([vmm.pid, companions[1]?.pid].sort());
-    killSupervised(directory);
-    await until(() => findSupervised(directory).length === 0);
+    await killSupervised(directory);
+    expect(findSupervised(directory)).toEqual([]);
   });
 
   test("survives the death of the program that started it", async () => {
@@ -172,6 +195,16 @@ describe("superviseDetached", () => {
     const pid = await spawnDetached("sh", [starter], { stdout: "ignore", stderr: "ignore" });
     process.kill(pid, "SIGKILL");
     await until(() => identifyProcess(pid) === undefined);
+  });
+
+  test("a socket path that the kernel would cut is refused, a file in a socket's place is kept", async () => {
+    const longest = path.join(directory, "x".repeat(106 - directory.length));
+    writeFileSync(longest, "a file of the user's");
+    await superviseDetached(options(["true"], { sockets: [longest] }));
+    expect(existsSync(longest)).toBe(true);
+    await expect(superviseDetached(options(["true"], { sockets: [`${longest}x`] }))).rejects.toThrow(
+      "has 108 bytes; 107 are the most",
+    );
   });
 
   test("a directory that has gone is an error", async () => {

@@ -1,7 +1,8 @@
 import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
-import { open, rm } from "node:fs/promises";
+import { lstat, open, rm } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError } from "../core/errors.ts";
+import { pollUntil } from "./deadline.ts";
 import { ioError } from "./files.ts";
 import { spawnDetached } from "./process.ts";
 import {
@@ -29,10 +30,19 @@ export interface SuperviseOptions {
   readonly sideProcesses: readonly SideProcess[];
   /** Receives stdout and stderr of all of them, except what `console` takes. */
   readonly logPath: string;
-  /** Where the VMM's stdout goes instead, and after how many bytes it goes nowhere. */
-  readonly console?: { readonly path: string; readonly limitBytes: number } | undefined;
+  /** The guest's console; removed before the start and when it fails. */
+  readonly console: {
+    readonly path: string;
+    /** Whether it is what the VMM writes to stdout; after `limitBytes` the rest of that goes nowhere. */
+    readonly pipe: boolean;
+    readonly limitBytes: number;
+  };
   /** Run in place of the supervisor once the VMM has ended; nothing is run when it is empty. */
   readonly afterExit: readonly string[];
+  /** The sockets that the processes make: stale ones are removed before the start, all when it fails. */
+  readonly sockets: readonly string[];
+  /** Resolves once the VMM does what it was started for; its failure is the start's failure. */
+  readonly ready: (supervised: Supervised) => Promise<void>;
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
 }
@@ -121,43 +131,82 @@ exec "$@"
 
 /**
  * Starts a VMM and its side processes under one POSIX shell in a session of its own, which waits for the VMM,
- * ends the side processes after it and becomes `afterExit`. Returns once the VMM runs.
- * @throws FirectlError VMM_FAILED with the end of the log, TIMEOUT; nothing runs on then.
+ * ends the side processes after it and becomes `afterExit`. Returns once the VMM runs and is `ready`.
+ * @throws FirectlError VMM_FAILED with the end of the log, TIMEOUT, what `ready` throws; no process and no
+ *   file is left then.
  */
 export async function superviseDetached(options: SuperviseOptions): Promise<Supervised> {
-  const { runtimeDirectory } = options;
-  await removeSupervisionFiles(runtimeDirectory);
-  const pid = await startShell(options);
+  for (const socketPath of options.sockets) checkSocketPath(socketPath);
+  await removeLeftovers(options);
+  await removeIfPresent(options.console.path);
   try {
-    const supervisor = identifyProcess(pid);
-    const vmm = await watchUntil(
-      {
-        directory: runtimeDirectory,
-        timeoutMs: options.timeoutMs,
-        waitingFor: `${path.basename(options.argv[0] ?? "the VMM")} to start`,
-        signal: options.signal,
-      },
-      () => {
-        const noted = readPidFile(path.join(runtimeDirectory, VMM_PID));
-        if (noted !== undefined) return noted;
-        if (supervisor !== undefined && isAlive(supervisor)) return undefined;
-        throw new FirectlError("VMM_FAILED", `${options.argv[0]} could not be started`);
-      },
-    );
-    const names = [SUPERVISOR_PID, ...options.sideProcesses.map(({ name }) => `${name}.pid`), CONSOLE_PID];
-    const companions = names.map((name) => readPidFile(path.join(runtimeDirectory, name)));
-    return { process: vmm, companions: companions.filter((identity) => identity !== undefined) };
+    const supervised = await startUnderShell(options);
+    await options.ready(supervised);
+    return supervised;
   } catch (error) {
-    killSupervised(runtimeDirectory);
-    throw await withLogTail(error, options.logPath);
+    await killSupervised(options.runtimeDirectory);
+    const told = await withLogTail(error, options.logPath);
+    await removeLeftovers(options);
+    await Promise.all([options.logPath, options.console.path].map(removeIfPresent));
+    throw told;
   }
+}
+
+async function startUnderShell(options: SuperviseOptions): Promise<Supervised> {
+  const { runtimeDirectory } = options;
+  const supervisor = identifyProcess(await startShell(options));
+  const vmm = await watchUntil(
+    {
+      directory: runtimeDirectory,
+      timeoutMs: options.timeoutMs,
+      waitingFor: `${path.basename(options.argv[0] ?? "the VMM")} to start`,
+      signal: options.signal,
+    },
+    () => {
+      const noted = readPidFile(path.join(runtimeDirectory, VMM_PID));
+      if (noted !== undefined) return noted;
+      if (supervisor !== undefined && isAlive(supervisor)) return undefined;
+      throw new FirectlError("VMM_FAILED", `${options.argv[0]} could not be started`);
+    },
+  );
+  const names = [SUPERVISOR_PID, ...options.sideProcesses.map(({ name }) => `${name}.pid`), CONSOLE_PID];
+  const companions = names.map((name) => readPidFile(path.join(runtimeDirectory, name)));
+  return { process: vmm, companions: companions.filter((identity) => identity !== undefined) };
+}
+
+async function removeLeftovers(options: SuperviseOptions): Promise<void> {
+  await removeSupervisionFiles(options.runtimeDirectory);
+  await Promise.all(options.sockets.map(removeSocket));
+}
+
+/** Removes a socket and nothing else: the path may be the user's own. */
+async function removeSocket(socketPath: string): Promise<void> {
+  const found = await lstat(socketPath).catch(() => undefined);
+  if (found?.isSocket() === true) await removeIfPresent(socketPath);
+}
+
+/** sun_path holds 108 bytes, the closing zero among them; unix(7). */
+const MAX_SOCKET_PATH_BYTES = 107;
+
+function checkSocketPath(socketPath: string): void {
+  const length = Buffer.byteLength(socketPath);
+  if (length <= MAX_SOCKET_PATH_BYTES) return;
+  throw new FirectlError(
+    "INVALID_CONFIGURATION",
+    `the socket path ${socketPath} has ${length} bytes; ${MAX_SOCKET_PATH_BYTES} are the most`,
+    { hint: "choose a shorter run-time directory" },
+  );
+}
+
+async function removeIfPresent(file: string): Promise<void> {
+  await rm(file, { force: true });
 }
 
 async function startShell(options: SuperviseOptions): Promise<number> {
   const parameters = [
     options.runtimeDirectory,
-    options.console?.path ?? "",
-    String(options.console?.limitBytes ?? 0),
+    options.console.pipe ? options.console.path : "",
+    String(options.console.limitBytes),
     String(options.sideProcesses.length),
     ...options.sideProcesses.flatMap(({ name, socketPath, argv }) => [
       name,
@@ -193,12 +242,7 @@ async function startShell(options: SuperviseOptions): Promise<number> {
  */
 export function findSupervised(runtimeDirectory: string): ProcessIdentity[] {
   const found = new Map<number, ProcessIdentity>();
-  let names: string[] = [];
-  try {
-    names = readdirSync(runtimeDirectory).filter((name) => name.endsWith(".pid"));
-  } catch (error) {
-    if (errnoOf(error) !== "ENOENT") throw ioError(`cannot read ${runtimeDirectory}`, error);
-  }
+  const names = directoryNames(runtimeDirectory).filter((name) => name.endsWith(".pid"));
   names.sort((a, b) => Number(b === SUPERVISOR_PID) - Number(a === SUPERVISOR_PID));
   for (const name of names) {
     const identity = readPidFile(path.join(runtimeDirectory, name));
@@ -208,12 +252,23 @@ export function findSupervised(runtimeDirectory: string): ProcessIdentity[] {
   return [...found.values()];
 }
 
-/** Kills what {@link findSupervised} finds, supervisor first so that it starts nothing more. */
-export function killSupervised(runtimeDirectory: string): void {
-  // A second look: the first kill may have come between a fork and its exec.
-  for (let round = 0; round < 2; round++) {
-    for (const identity of findSupervised(runtimeDirectory)) signalProcess(identity, "SIGKILL");
-  }
+/** A killed process is gone at once, unless the kernel waits for a device on its behalf. */
+const KILL_TIMEOUT_MS = 10_000;
+
+/**
+ * Kills what {@link findSupervised} finds, supervisor first so that it starts nothing more, until nothing is
+ * found. The reconciling command that a supervisor becomes is spared when it is this process.
+ * @throws FirectlError TIMEOUT when a process does not end.
+ */
+export async function killSupervised(runtimeDirectory: string): Promise<void> {
+  await pollUntil(
+    { timeoutMs: KILL_TIMEOUT_MS, waitingFor: "the VM's killed processes to end", intervalMs: 1 },
+    async () => {
+      const living = findSupervised(runtimeDirectory).filter(({ pid }) => pid !== process.pid);
+      for (const identity of living) signalProcess(identity, "SIGKILL");
+      return living.length === 0 ? true : undefined;
+    },
+  );
 }
 
 /** Exit status of the VMM as the supervising shell saw it (128 + n for a signal), undefined while it runs. */
@@ -225,7 +280,7 @@ export function readVmmStatus(runtimeDirectory: string): number | undefined {
 
 /** Removes the files that supervision itself leaves in a runtime directory. */
 export async function removeSupervisionFiles(runtimeDirectory: string): Promise<void> {
-  const names = readdirSync(runtimeDirectory).filter(
+  const names = directoryNames(runtimeDirectory).filter(
     (name) => name.endsWith(".pid") || name === "vmm.status" || name === "console.fifo",
   );
   await Promise.all(names.map((name) => rm(path.join(runtimeDirectory, name), { force: true })));
@@ -251,7 +306,7 @@ export async function readLogTail(logPath: string, limitBytes: number): Promise<
 const QUOTED_LOG_BYTES = 2048;
 
 /** `error`, its message followed by the end of the VMM's log; a cancellation stays as it is. */
-export async function withLogTail(error: unknown, logPath: string): Promise<unknown> {
+async function withLogTail(error: unknown, logPath: string): Promise<unknown> {
   if (!(error instanceof FirectlError) || error.code === "INTERRUPTED") return error;
   const tail = await readLogTail(logPath, QUOTED_LOG_BYTES);
   if (tail === "") return error;
@@ -259,6 +314,15 @@ export async function withLogTail(error: unknown, logPath: string): Promise<unkn
     cause: error.cause,
     ...(error.hint === undefined ? {} : { hint: error.hint }),
   });
+}
+
+function directoryNames(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return [];
+    throw ioError(`cannot read ${directory}`, error);
+  }
 }
 
 /** The process noted in a pid file, or undefined when there is none or it is not written to its end. */

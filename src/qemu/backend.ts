@@ -26,6 +26,7 @@ export function qemuVmm(programs: QemuPrograms): Vmm {
   return {
     name: "qemu",
     executable: programs.executable,
+    loadsCompressedKernel: true,
     launch: (machine, options) => launch(programs, machine, options),
   };
 }
@@ -52,9 +53,9 @@ async function launch(
       },
     ],
     logPath: options.logPath,
-    console: { path: options.consolePath, limitBytes: CONSOLE_LIMIT_BYTES },
+    console: { path: options.consolePath, limitBytes: CONSOLE_LIMIT_BYTES, pipe: true },
     afterExit: options.afterExit,
-    ownFiles: [qmpSocketPath, vhostSocketPath, machine.vsock.socketPath],
+    sockets: [qmpSocketPath, vhostSocketPath, machine.vsock.socketPath],
     ready: ({ process: qemu }) => guestRuns(qemu, qmpSocketPath, options),
     timeoutMs: START_TIMEOUT_MS,
     signal: options.signal,

@@ -53,6 +53,8 @@ export interface Vmm {
   readonly name: VmmName;
   /** Absolute path of the program. */
   readonly executable: string;
+  /** Whether an x86 kernel may be a bzImage; otherwise it must be the uncompressed ELF. */
+  readonly loadsCompressedKernel: boolean;
   /**
    * Starts the VMM, configures it and starts the guest; returns once the guest's processors run.
    * When it throws, no process and no file of its own is left.

@@ -1,0 +1,93 @@
+import { errnoOf, FirectlError, messageOf } from "../../core/errors.ts";
+import { HttpOverUds, type JsonReply, type JsonRequest } from "../../host/http-over-uds.ts";
+import type { ConfigurationCall, InstanceAction, RawCall } from "./types.ts";
+
+export interface ApiOptions {
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Errors of a connection that Firecracker does not offer yet, or no more. */
+const NOT_LISTENING: ReadonlySet<string | undefined> = new Set(["ENOENT", "ECONNREFUSED"]);
+
+/**
+ * Firecracker's REST API on its unix socket.
+ * Each method throws FirectlError VMM_REFUSED with the endpoint and Firecracker's own words, VMM_FAILED when the
+ * connection breaks, TIMEOUT.
+ */
+export class FirecrackerApi implements Disposable {
+  readonly #http: HttpOverUds;
+  readonly #options: ApiOptions;
+
+  constructor(socketPath: string, options: ApiOptions) {
+    this.#http = new HttpOverUds(socketPath);
+    this.#options = options;
+  }
+
+  /** GET /version; undefined while nothing listens on the socket. */
+  async versionIfListening(): Promise<string | undefined> {
+    try {
+      return stringField(await this.#send({ method: "GET", path: "/version" }), "firecracker_version");
+    } catch (error) {
+      if (error instanceof FirectlError && NOT_LISTENING.has(errnoOf(error.cause))) return undefined;
+      throw error;
+    }
+  }
+
+  /** GET /: whether the guest runs. */
+  async instanceState(): Promise<"Not started" | "Running" | "Paused"> {
+    const state = stringField(await this.#send({ method: "GET", path: "/" }), "state");
+    if (state === "Not started" || state === "Running" || state === "Paused") return state;
+    throw new FirectlError("VMM_FAILED", `Firecracker is in a state that firectl does not know: ${state}`);
+  }
+
+  /** PUT of one part of the configuration. */
+  async configure(call: ConfigurationCall | RawCall): Promise<void> {
+    await this.#send({ method: "PUT", path: call.path, body: call.body });
+  }
+
+  /** PUT /actions. */
+  async act(action: InstanceAction): Promise<void> {
+    await this.#send({ method: "PUT", path: "/actions", body: { action_type: action } });
+  }
+
+  /** PATCH /vm: stops the guest's processors, or lets them go on. */
+  async setState(state: "Paused" | "Resumed"): Promise<void> {
+    await this.#send({ method: "PATCH", path: "/vm", body: { state } });
+  }
+
+  [Symbol.dispose](): void {
+    this.#http.close();
+  }
+
+  async #send(request: Pick<JsonRequest, "method" | "path" | "body">): Promise<JsonReply> {
+    const name = `${request.method} ${request.path}`;
+    let reply: JsonReply;
+    try {
+      reply = await this.#http.request({ ...request, ...this.#options });
+    } catch (error) {
+      if (errnoOf(error) === undefined || error instanceof FirectlError) throw error;
+      throw new FirectlError("VMM_FAILED", `Firecracker did not answer ${name}: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+    if (reply.status >= 200 && reply.status < 300) return reply;
+    throw new FirectlError("VMM_REFUSED", `Firecracker refused ${name}: ${faultOf(reply)}`);
+  }
+}
+
+function faultOf(reply: JsonReply): string {
+  const { body } = reply;
+  if (typeof body === "object" && body !== null && "fault_message" in body) return String(body.fault_message);
+  return `status ${reply.status}`;
+}
+
+function stringField(reply: JsonReply, name: string): string {
+  const body: unknown = reply.body;
+  const value =
+    typeof body === "object" && body !== null
+      ? Object.entries(body).find(([key]) => key === name)
+      : undefined;
+  if (typeof value?.[1] === "string") return value[1];
+  throw new FirectlError("VMM_FAILED", `Firecracker's answer has no ${name}`);
+}

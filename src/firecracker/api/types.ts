@@ -1,0 +1,56 @@
+/**
+ * The bodies of Firecracker's API that firectl writes, in the API's own names.
+ * https://github.com/firecracker-microvm/firecracker/blob/main/src/firecracker/swagger/firecracker.yaml
+ */
+export interface BootSource {
+  readonly kernel_image_path: string;
+  readonly initrd_path?: string;
+  readonly boot_args?: string;
+}
+
+export interface BlockDevice {
+  readonly drive_id: string;
+  readonly path_on_host: string;
+  readonly is_root_device: boolean;
+  readonly is_read_only: boolean;
+  readonly cache_type: "Unsafe" | "Writeback";
+}
+
+export interface MachineConfig {
+  readonly vcpu_count: number;
+  readonly mem_size_mib: number;
+}
+
+export interface VsockDevice {
+  readonly guest_cid: number;
+  readonly uds_path: string;
+}
+
+/** Since 1.14; the rate limiter since 1.16. */
+export interface SerialDevice {
+  readonly serial_out_path: string;
+  readonly rate_limiter: TokenBucket;
+}
+
+/** `size` tokens at the start, and as many again every `refill_time` milliseconds. */
+export interface TokenBucket {
+  readonly size: number;
+  readonly refill_time: number;
+}
+
+/** One PUT that configures the machine before it starts. */
+export type ConfigurationCall =
+  | { readonly path: "/boot-source"; readonly body: BootSource }
+  | { readonly path: `/drives/${string}`; readonly body: BlockDevice }
+  | { readonly path: "/machine-config"; readonly body: MachineConfig }
+  | { readonly path: "/vsock"; readonly body: VsockDevice }
+  | { readonly path: "/entropy"; readonly body: Readonly<Record<string, never>> }
+  | { readonly path: "/serial"; readonly body: SerialDevice };
+
+/** A PUT whose body is the user's own: Firecracker is its judge. */
+export interface RawCall {
+  readonly path: string;
+  readonly body: unknown;
+}
+
+export type InstanceAction = "InstanceStart" | "SendCtrlAltDel" | "FlushMetrics";

@@ -1,0 +1,26 @@
+import { FirectlError } from "../core/errors.ts";
+import type { Vmm } from "../vmm/vmm.ts";
+import { configurationCalls } from "./configuration.ts";
+import { type FirecrackerProgram, launchFirecracker } from "./launch.ts";
+import { loadsCompressedKernel } from "./version.ts";
+
+/** Firecracker, driven over its API. */
+export function firecrackerVmm(program: FirecrackerProgram): Vmm {
+  return {
+    name: "firecracker",
+    executable: program.executable,
+    loadsCompressedKernel: loadsCompressedKernel(program.version),
+    launch: async (machine, options) => {
+      const calls = configurationCalls(machine, architecture());
+      return launchFirecracker(program, { calls, sockets: [machine.vsock.socketPath] }, options);
+    },
+  };
+}
+
+function architecture(): "x64" | "arm64" {
+  if (process.arch === "x64" || process.arch === "arm64") return process.arch;
+  throw new FirectlError(
+    "HOST_UNSUPPORTED",
+    `no guest can run on ${process.arch}: x86_64 or arm64 is needed`,
+  );
+}

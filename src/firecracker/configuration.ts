@@ -1,0 +1,86 @@
+import { FirectlError } from "../core/errors.ts";
+import type { MachineConfiguration } from "../vmm/vmm.ts";
+import type { ConfigurationCall, SerialDevice } from "./api/types.ts";
+
+/** The kernel's command line on x86, closing zero included. */
+const MAX_COMMAND_LINE_BYTES = 2048;
+
+const BOOT_ARGUMENTS = {
+  x64: [
+    // The console costs an exit a byte: quiet, it carries errors and a panic's words and nothing else.
+    ...["console=ttyS0", "8250.nr_uarts=1", "quiet"],
+    // A reset by the keyboard controller is the one end of the guest that Firecracker sees.
+    ...["reboot=k", "panic=-1"],
+    // The probing of a keyboard controller that is not all there takes most of a second.
+    ...["i8042.noaux", "i8042.nomux", "i8042.dumbkbd"],
+    "random.trust_cpu=on",
+  ],
+  arm64: ["console=ttyS0", "quiet", "reboot=k", "panic=-1", "keep_bootcon"],
+} as const;
+
+/**
+ * The PUTs that make Firecracker's machine out of `machine`, in the order in which they are sent: the guest
+ * names its disks in the order of theirs.
+ * @throws FirectlError INVALID_ARGUMENT when the kernel arguments are too long.
+ */
+export function configurationCalls(
+  machine: MachineConfiguration,
+  architecture: keyof typeof BOOT_ARGUMENTS,
+): ConfigurationCall[] {
+  const { bootSource, vsock } = machine;
+  return [
+    {
+      path: "/machine-config",
+      body: { vcpu_count: machine.vcpuCount, mem_size_mib: machine.memoryMib },
+    },
+    {
+      path: "/boot-source",
+      body: {
+        kernel_image_path: bootSource.kernelImagePath,
+        initrd_path: bootSource.initrdPath,
+        boot_args: commandLine([...BOOT_ARGUMENTS[architecture], ...bootSource.kernelArguments]),
+      },
+    },
+    ...machine.drives.map(
+      (drive): ConfigurationCall => ({
+        path: `/drives/${drive.id}`,
+        body: {
+          drive_id: drive.id,
+          path_on_host: drive.path,
+          // The initramfs mounts the root: "root device" would only make Firecracker add root= to the arguments.
+          is_root_device: false,
+          is_read_only: drive.readOnly,
+          cache_type: drive.cache === "writeback" ? "Writeback" : "Unsafe",
+        },
+      }),
+    ),
+    { path: "/vsock", body: { guest_cid: vsock.guestCid, uds_path: vsock.socketPath } },
+    { path: "/entropy", body: {} },
+  ];
+}
+
+/** A hostile guest can write to its serial port without end; after this much the rest is dropped. */
+export const CONSOLE_LIMIT_BYTES: number = 1024 * 1024;
+
+/** A hundred years: the bucket that bounds the console is filled once. */
+const NEVER_MS = 100 * 365 * 24 * 3600 * 1000;
+
+/** The serial console as a file that grows to {@link CONSOLE_LIMIT_BYTES} and no further. */
+export function boundedConsole(consolePath: string): SerialDevice {
+  return {
+    serial_out_path: consolePath,
+    rate_limiter: { size: CONSOLE_LIMIT_BYTES, refill_time: NEVER_MS },
+  };
+}
+
+function commandLine(words: readonly string[]): string {
+  const line = words.join(" ");
+  const length = Buffer.byteLength(line);
+  if (length >= MAX_COMMAND_LINE_BYTES) {
+    throw new FirectlError(
+      "INVALID_ARGUMENT",
+      `the kernel arguments are ${length} bytes long; a kernel takes ${MAX_COMMAND_LINE_BYTES - 1}`,
+    );
+  }
+  return line;
+}

@@ -1,0 +1,42 @@
+import { FirectlError } from "../core/errors.ts";
+import { runProgram } from "../host/process.ts";
+
+/** Major, minor and patch level. */
+export type FirecrackerVersion = readonly [number, number, number];
+
+/**
+ * Asks a Firecracker binary for its version.
+ * @throws FirectlError TOOL_MISSING, PROCESS_FAILED; HOST_UNSUPPORTED when it does not say a version.
+ */
+export async function readFirecrackerVersion(executable: string): Promise<FirecrackerVersion> {
+  const output = await runProgram(executable, ["--version"], { timeoutMs: 10_000 });
+  const version = parseFirecrackerVersion(output);
+  if (version !== undefined) return version;
+  throw new FirectlError(
+    "HOST_UNSUPPORTED",
+    `${executable} does not say which version of Firecracker it is`,
+    {
+      hint: "install Firecracker from https://github.com/firecracker-microvm/firecracker/releases",
+    },
+  );
+}
+
+/** Reads what `firecracker --version` prints; undefined when it is something else. */
+export function parseFirecrackerVersion(output: string): FirecrackerVersion | undefined {
+  const match = /^Firecracker v(\d+)\.(\d+)\.(\d+)/m.exec(output);
+  return match === null ? undefined : [Number(match[1]), Number(match[2]), Number(match[3])];
+}
+
+/** Whether PUT /serial takes a rate limiter: since 1.16. */
+export function canBoundConsole(version: FirecrackerVersion): boolean {
+  return isAtLeast(version, 1, 16);
+}
+
+/** Whether a compressed x86 kernel (bzImage) is loaded as it is: since 1.17. */
+export function loadsCompressedKernel(version: FirecrackerVersion): boolean {
+  return isAtLeast(version, 1, 17);
+}
+
+function isAtLeast([major, minor]: FirecrackerVersion, wantedMajor: number, wantedMinor: number): boolean {
+  return major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
+}
