@@ -1,0 +1,33 @@
+import { FirectlError } from "../core/errors.ts";
+import { describeImage, type LocalImage } from "./local-image.ts";
+import { parseImageConfig, parseManifest } from "./manifest.ts";
+import { isManifest } from "./media-types.ts";
+import type { ContentStore } from "./store/content-store.ts";
+import type { IndexEntry } from "./store/index-file.ts";
+
+/**
+ * Describes an image from its blobs, for one that another tool has put into the store; undefined for what is
+ * no whole image (an index, an artifact, missing blobs).
+ */
+export async function loadImage(
+  store: ContentStore,
+  entry: IndexEntry & { reference: string },
+): Promise<LocalImage | undefined> {
+  if (!isManifest(entry.mediaType)) return undefined;
+  try {
+    const parsed = parseManifest(await store.readBlob(entry), {
+      mediaType: entry.mediaType,
+      what: `the manifest of ${entry.reference}`,
+    });
+    if (parsed.kind !== "manifest") return undefined;
+    const config = parseImageConfig(await store.readBlob(parsed.manifest.config), {
+      layerCount: parsed.manifest.layers.length,
+      what: `the configuration of ${entry.reference}`,
+    });
+    const identity = { reference: entry.reference, manifestDigest: entry.digest, manifestSize: entry.size };
+    return describeImage(identity, parsed.manifest, config);
+  } catch (error) {
+    if (error instanceof FirectlError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,19 @@
+import type { Digest } from "../core/brands.ts";
+
+/** What happens while an image is obtained; sizes in bytes. */
+export type PullProgress =
+  | { readonly type: "resolving"; readonly reference: string }
+  /** The image is known; its layers, lowest first, are about to come. */
+  | {
+      readonly type: "resolved";
+      readonly reference: string;
+      readonly layers: readonly { readonly digest: Digest; readonly size: number }[];
+    }
+  | { readonly type: "layer"; readonly digest: Digest; readonly received: number; readonly total: number }
+  | { readonly type: "layer-done"; readonly digest: Digest; readonly total: number }
+  /** The layer was in the store already, or another process brought it meanwhile. */
+  | { readonly type: "layer-exists"; readonly digest: Digest; readonly total: number }
+  /** A transfer broke and is tried again after `delayMs`. */
+  | { readonly type: "retrying"; readonly reason: string; readonly delayMs: number }
+  /** Docker hands out the image; the total is not known beforehand. */
+  | { readonly type: "exporting"; readonly reference: string; readonly received: number };

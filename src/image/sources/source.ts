@@ -1,0 +1,40 @@
+import type { LocalImage } from "../local-image.ts";
+import type { Platform } from "../platform.ts";
+import type { PullProgress } from "../progress.ts";
+import type { ContentStore } from "../store/content-store.ts";
+import type { IndexEntry } from "../store/index-file.ts";
+
+/** Whether an image is asked for where it comes from: each time, when it is not here, or not at all. */
+export type PullPolicy = "always" | "missing" | "never";
+
+/** What a source is given to work with. It runs while the store is held. */
+export interface SourceContext {
+  readonly store: ContentStore;
+  readonly platform: Platform;
+  readonly env: NodeJS.ProcessEnv;
+  /** What the store has, whole, under the same reference and for that platform. */
+  readonly known: SourcedImage | undefined;
+  readonly pull: PullPolicy;
+  readonly signal: AbortSignal | undefined;
+  readonly onProgress: (event: PullProgress) => void;
+}
+
+/** An image whose blobs are all in the store, ready to be named in its index. */
+export interface SourcedImage {
+  readonly entry: IndexEntry;
+  readonly image: LocalImage;
+}
+
+/**
+ * Somewhere that images come from. A further source is one more implementation, chosen in images.ts by the
+ * transport of the reference.
+ */
+export interface ImageSource {
+  /** The name under which the store keeps the image. */
+  readonly reference: string;
+  /**
+   * Brings the image into the store: manifest, configuration and layers.
+   * @throws FirectlError of kind image; IMAGE_NOT_FOUND.
+   */
+  bring(context: SourceContext): Promise<SourcedImage>;
+}

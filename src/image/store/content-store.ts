@@ -1,0 +1,179 @@
+import { createHash } from "node:crypto";
+import { type FileHandle, mkdir, open, readFile, stat } from "node:fs/promises";
+import path from "node:path";
+import { type Digest, digestHex } from "../../core/brands.ts";
+import { errnoOf, FirectlError } from "../../core/errors.ts";
+import { withFileLock } from "../../host/file-lock.ts";
+import { exists, ioError, makePrivateDirectory, writeFileAtomic } from "../../host/files.ts";
+import { type IndexEntry, readIndex, rewriteIndex } from "./index-file.ts";
+
+/** What names a blob: its digest, and its size in bytes. */
+export interface BlobDescriptor {
+  readonly digest: Digest;
+  readonly size: number;
+}
+
+/** A download of another process may take long; it has deadlines of its own on every wait. */
+const PULL_LOCK_TIMEOUT_MS = 3_600_000;
+const INDEX_LOCK_TIMEOUT_MS = 30_000;
+
+/**
+ * The images on this machine, an OCI image layout that skopeo and umoci can read:
+ *
+ *     oci-layout, index.json, blobs/sha256/<hex>     the layout; index.json changes only under its lock
+ *     ingest/<hex>.partial, ingest/<uuid>.tmp        blobs on their way in; a partial one is resumed
+ *     images/<manifest hex>.json                     what `find` answers, derived from manifest and config
+ *     locks/                                         store (shared: someone uses it; exclusive: gc), index, one a blob, one a reference
+ *
+ * A blob's digest is verified when it comes in and its size whenever it is opened; a layer's diff_id is
+ * verified each time it is read. https://github.com/opencontainers/image-spec/blob/main/image-layout.md
+ */
+export class ContentStore {
+  readonly root: string;
+
+  constructor(root: string) {
+    this.root = root;
+  }
+
+  /** Makes the directories of an empty store. */
+  async prepare(): Promise<void> {
+    await makePrivateDirectory(this.root);
+    for (const name of ["blobs/sha256", "ingest", "images", "locks"]) {
+      await mkdir(path.join(this.root, name), { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+        throw ioError(`cannot create directory ${path.join(this.root, name)}`, error);
+      });
+    }
+    const marker = path.join(this.root, "oci-layout");
+    if (!(await exists(marker))) {
+      await writeFileAtomic(marker, '{"imageLayoutVersion":"1.0.0"}\n', { mode: 0o644 });
+    }
+    if (!(await exists(path.join(this.root, "index.json")))) {
+      await this.updateIndex({ replaces: () => false });
+    }
+  }
+
+  blobPath(digest: Digest): string {
+    return path.join(this.root, "blobs", "sha256", digestHex(digest));
+  }
+
+  /** Where a blob grows while it comes in. */
+  partialPath(digest: Digest): string {
+    return path.join(this.root, "ingest", `${digestHex(digest)}.partial`);
+  }
+
+  /** Whether the blob is here with the size that is asked for. */
+  async hasBlob(blob: BlobDescriptor): Promise<boolean> {
+    try {
+      const stats = await stat(this.blobPath(blob.digest));
+      return stats.isFile() && stats.size === blob.size;
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") return false;
+      throw ioError(`cannot look at blob ${blob.digest}`, error);
+    }
+  }
+
+  /**
+   * Opens a blob for reading.
+   * @throws FirectlError LAYER_INVALID when it is gone or has another size than it should.
+   */
+  async openBlob(blob: BlobDescriptor): Promise<FileHandle> {
+    const file = this.blobPath(blob.digest);
+    let handle: FileHandle;
+    try {
+      handle = await open(file, "r");
+    } catch (error) {
+      if (errnoOf(error) !== "ENOENT") throw ioError(`cannot open ${file}`, error);
+      throw damaged(`blob ${blob.digest} is missing from the store at ${this.root}`);
+    }
+    const { size } = await handle.stat();
+    if (size === blob.size) return handle;
+    await handle.close();
+    throw damaged(`blob ${blob.digest} has ${size} bytes in the store, expected ${blob.size}`);
+  }
+
+  /**
+   * The bytes of a small blob, verified.
+   * @throws FirectlError LAYER_INVALID, DIGEST_MISMATCH.
+   */
+  async readBlob(blob: BlobDescriptor): Promise<Uint8Array> {
+    const handle = await this.openBlob(blob);
+    try {
+      const bytes = await handle.readFile();
+      const actual = sha256(bytes);
+      if (actual === blob.digest) return bytes;
+      throw new FirectlError("DIGEST_MISMATCH", `blob ${blob.digest} in the store has the digest ${actual}`, {
+        hint: "pull the image again with --pull always",
+      });
+    } finally {
+      await handle.close();
+    }
+  }
+
+  index(): Promise<readonly IndexEntry[]> {
+    return readIndex(this.root);
+  }
+
+  /** Changes `index.json` under its lock; returns how many entries went. */
+  updateIndex(change: Parameters<typeof rewriteIndex>[1]): Promise<number> {
+    return withFileLock(this.#lockPath("index"), { timeoutMs: INDEX_LOCK_TIMEOUT_MS }, () =>
+      rewriteIndex(this.root, change),
+    );
+  }
+
+  /** The derived description of a manifest, or undefined when none was written. */
+  async readDescription(manifest: Digest): Promise<string | undefined> {
+    try {
+      return await readFile(this.#descriptionPath(manifest), "utf8");
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") return undefined;
+      throw ioError(`cannot read ${this.#descriptionPath(manifest)}`, error);
+    }
+  }
+
+  async writeDescription(manifest: Digest, text: string): Promise<void> {
+    await writeFileAtomic(this.#descriptionPath(manifest), text);
+  }
+
+  /** Keeps everything in the store while `work` runs: nothing is collected. May be nested. */
+  hold<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+    const options = { timeoutMs: PULL_LOCK_TIMEOUT_MS, shared: true, signal };
+    return withFileLock(this.#lockPath("store"), options, work);
+  }
+
+  /**
+   * Runs `work` while nobody uses the store.
+   * @throws FirectlError LOCK_TIMEOUT when someone does for longer than `timeoutMs`.
+   */
+  alone<T>(timeoutMs: number, work: () => Promise<T>): Promise<T> {
+    return withFileLock(this.#lockPath("store"), { timeoutMs }, work);
+  }
+
+  /** One at a time fetches that blob or resolves that reference. The caller holds the store. */
+  exclusively<T>(what: Digest | string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+    const name = createHash("sha256").update(what).digest("hex");
+    return withFileLock(this.#lockPath(name), { timeoutMs: PULL_LOCK_TIMEOUT_MS, signal }, work);
+  }
+
+  #lockPath(name: string): string {
+    return path.join(this.root, "locks", `${name}.lock`);
+  }
+
+  #descriptionPath(manifest: Digest): string {
+    return path.join(this.root, "images", `${digestHex(manifest)}.json`);
+  }
+}
+
+/** The digest of `bytes`. */
+export function sha256(bytes: Uint8Array): Digest {
+  return digestOf(createHash("sha256").update(bytes).digest("hex"));
+}
+
+/** The digest with these 64 hexadecimal digits, as node:crypto gives them. */
+export function digestOf(hex: string): Digest {
+  // Hexadecimal output of SHA-256 has the form that the brand stands for.
+  return `sha256:${hex}` as Digest;
+}
+
+function damaged(message: string): FirectlError {
+  return new FirectlError("LAYER_INVALID", message, { hint: "pull the image again with --pull always" });
+}
