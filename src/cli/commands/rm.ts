@@ -1,0 +1,29 @@
+import { type Command, defineCommand } from "../command.ts";
+import { forEach } from "../each.ts";
+
+export const rm: Command = defineCommand({
+  name: "rm",
+  aliases: ["remove"],
+  summary: "Remove VMs that have ended",
+  arguments: "VM [VM...]",
+  minArguments: 1,
+  maxArguments: Number.POSITIVE_INFINITY,
+  flags: {
+    force: {
+      kind: "boolean",
+      short: "f",
+      summary: "Kill a VM that runs, and do not mind one that is not there",
+    },
+  },
+  examples: ["firectl rm job", "firectl rm -f $(firectl list -aq)"],
+  async handler({ flags, args }, context) {
+    const operations = await context.firectl();
+    return forEach(args, {
+      context,
+      act: async (vm) => {
+        await operations.remove(vm, { force: flags.force });
+        return vm;
+      },
+    });
+  },
+});

@@ -1,0 +1,124 @@
+import { FirectlError } from "../../core/errors.ts";
+import type { FirectlOperations, ProgressEvent, RunOptions, StartedVm } from "../../manager/api.ts";
+import { attachToWorkload } from "../attach.ts";
+import { createCidfile } from "../cidfile.ts";
+import { type Command, type CommandContext, type CommandInput, defineCommand } from "../command.ts";
+import { defined } from "../defined.ts";
+import { collectEnv, collectLabels } from "../key-values.ts";
+import { FLAGS_BESIDE_CONFIG, RUN_FLAGS } from "../run-flags.ts";
+import { safeJson } from "../sanitize.ts";
+import { renderTimings } from "../timing.ts";
+
+type RunInput = CommandInput<typeof RUN_FLAGS>;
+type Launch = (
+  operations: FirectlOperations,
+  common: { signal: AbortSignal; onProgress: (event: ProgressEvent) => void },
+) => Promise<StartedVm>;
+
+export const run: Command = defineCommand({
+  name: "run",
+  summary: "Run an image's process in a new VM",
+  description:
+    "The process's output is ours, and so is its exit status; 125 when firectl fails, 126 and 127 when the\nprocess cannot be run. The first Ctrl-C goes to the process, the second ends the wait.\n\nIMAGE is a name in the local store or a registry (nginx, ghcr.io/org/app:v1), an image of the Docker Engine\n(docker:NAME) or an OCI layout (oci:DIR[:TAG]). Flags after IMAGE belong to COMMAND.",
+  arguments: "IMAGE [COMMAND [ARG...]]",
+  minArguments: 0,
+  maxArguments: Number.POSITIVE_INFINITY,
+  passThrough: true,
+  failureStatus: 125,
+  flags: RUN_FLAGS,
+  examples: [
+    "firectl run --rm alpine echo hello",
+    "firectl run -d --name web -m 512m --cpus 2 nginx",
+    "firectl run --rm -e DEBUG=1 -w /src docker:my-app npm test",
+    "firectl run -d --config vm.json",
+  ],
+  async handler(input, context) {
+    const { flags } = input;
+    // All of the command line is checked before anything is opened or started.
+    const launch =
+      flags.config === undefined ? imageLaunch(input, context) : configLaunch(input, flags.config);
+    using cidfile = flags.cidfile === undefined ? undefined : createCidfile(flags.cidfile);
+    const operations = await context.firectl();
+    const progress = await context.progress({ quiet: flags.quiet });
+    const signal = context.interrupts.signal();
+    const vm = await launch(operations, { signal, onProgress: progress.update });
+    progress.stop();
+    cidfile?.write(vm.id);
+    const status = flags.detach ? await leaveDetached(vm, context) : await attachToWorkload(vm, context);
+    if (flags.timing) {
+      const timings = vm.timings();
+      context.io.stderr.write(context.json ? `${safeJson({ timings })}\n` : renderTimings(timings));
+    }
+    return status;
+  },
+});
+
+async function leaveDetached(vm: StartedVm, context: CommandContext): Promise<number> {
+  await using started = vm;
+  context.io.stdout.write(`${started.id}\n`);
+  return 0;
+}
+
+function imageLaunch({ flags, args }: RunInput, context: CommandContext): Launch {
+  const [image, ...command] = args;
+  if (image === undefined || image === "") {
+    throw new FirectlError("INVALID_ARGUMENT", "run: no image given", { hint: "see firectl run --help" });
+  }
+  const options: RunOptions = {
+    image,
+    command,
+    env: collectEnv({ files: flags["env-file"], pairs: flags.env }, context.io.env),
+    readOnly: flags["read-only"],
+    kernelArguments: flags["kernel-args"].flat(),
+    ...recordOptions(flags),
+    ...defined({
+      entrypoint: entrypointOf(flags.entrypoint),
+      user: flags.user,
+      workingDir: flags.workdir,
+      hostname: flags.hostname,
+      stopSignal: flags["stop-signal"],
+      stopTimeoutMs: flags["stop-timeout"],
+      cpus: flags.cpus,
+      memoryBytes: flags.memory,
+      diskBytes: flags["disk-size"],
+      pull: flags.pull,
+      platform: flags.platform,
+      vmm: flags.vmm,
+      kernel: flags.kernel,
+      storage: flags.storage,
+    }),
+  };
+  return (operations, common) => operations.run({ ...options, ...common });
+}
+
+function configLaunch({ flags, given, args }: RunInput, configPath: string): Launch {
+  const clash = [...given].find((name) => !FLAGS_BESIDE_CONFIG.has(name));
+  if (clash !== undefined) {
+    throw new FirectlError("INVALID_ARGUMENT", `run: --${clash} does not go with --config`, {
+      hint: `set it in ${configPath} instead`,
+    });
+  }
+  if (args.length > 0) {
+    throw new FirectlError("INVALID_ARGUMENT", `run: --config takes no image, got "${args.join(" ")}"`, {
+      hint: `${configPath} names kernel and disks`,
+    });
+  }
+  const options = { configPath, ...recordOptions(flags), ...defined({ vmm: flags.vmm }) };
+  return (operations, common) => operations.runConfiguration({ ...options, ...common });
+}
+
+/** What goes into the VM's record, whatever it is made from. */
+function recordOptions(flags: RunInput["flags"]) {
+  return {
+    labels: collectLabels({ files: flags["label-file"], pairs: flags.label }),
+    autoRemove: flags.rm,
+    detach: flags.detach,
+    ...defined({ name: flags.name }),
+  };
+}
+
+/** Docker takes one word, and an empty one as "none". */
+function entrypointOf(text: string | undefined): readonly string[] | undefined {
+  if (text === undefined) return undefined;
+  return text === "" ? [] : [text];
+}

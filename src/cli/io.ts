@@ -1,0 +1,132 @@
+import { fstatSync, writeSync } from "node:fs";
+import { errnoOf } from "../core/errors.ts";
+
+/** Thrown when the reader of our stdout has gone (`firectl list | head -1`): a clean end, not a failure. */
+export class OutputClosed extends Error {
+  override readonly name = "OutputClosed";
+}
+
+/** Where results or messages go. */
+export interface Sink {
+  /** Writes all of it, in order, before anything written later. */
+  write(data: string | Uint8Array): void;
+  /** Writes a piece of a long stream; resolves when the next may follow. */
+  stream(data: Uint8Array): Promise<void>;
+  readonly isTerminal: boolean;
+  /** Width of the terminal in characters. */
+  readonly columns: number;
+}
+
+export type CliSignal = "SIGINT" | "SIGTERM" | "SIGHUP";
+
+/** Everything the command line touches of the process, so that tests can run it in process. */
+export interface CliIo {
+  readonly stdout: Sink;
+  readonly stderr: Sink;
+  readonly stdin: AsyncIterable<Uint8Array>;
+  readonly env: NodeJS.ProcessEnv;
+  /** Calls `handler` for the signals that end a command; returns how to stop that. */
+  onSignal(handler: (signal: CliSignal) => void): () => void;
+  /** Ends the process at once. */
+  exitNow(status: number): void;
+  /** Lets go of stdin, which would keep the process alive. */
+  close(): void;
+}
+
+const SIGNALS: readonly CliSignal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+
+/** The io of the real process. Nothing of it is loaded before it is used: net and tty cost milliseconds. */
+export function processIo(): CliIo {
+  let stdinOpened = false;
+  return {
+    stdout: new ProcessSink(1, () => process.stdout),
+    stderr: new ProcessSink(2, () => process.stderr),
+    get stdin(): AsyncIterable<Uint8Array> {
+      stdinOpened = true;
+      return process.stdin;
+    },
+    env: process.env,
+    onSignal(handler) {
+      const listeners = SIGNALS.map((signal) => ({ signal, listener: () => handler(signal) }));
+      for (const { signal, listener } of listeners) process.on(signal, listener);
+      return () => {
+        for (const { signal, listener } of listeners) process.off(signal, listener);
+      };
+    },
+    exitNow(status) {
+      process.exit(status);
+    },
+    close() {
+      if (stdinOpened) process.stdin.destroy();
+    },
+  };
+}
+
+class ProcessSink implements Sink {
+  readonly #descriptor: 1 | 2;
+  readonly #open: () => NodeJS.WriteStream;
+  #opened: NodeJS.WriteStream | undefined;
+  #failure: unknown;
+
+  constructor(descriptor: 1 | 2, open: () => NodeJS.WriteStream) {
+    this.#descriptor = descriptor;
+    this.#open = open;
+  }
+
+  write(data: string | Uint8Array): void {
+    let rest = typeof data === "string" ? Buffer.from(data) : data;
+    if (this.#opened === undefined) rest = this.#writeDirectly(rest);
+    if (rest.length > 0) this.#stream().write(rest);
+  }
+
+  async stream(data: Uint8Array): Promise<void> {
+    const stream = this.#stream();
+    if (this.#failure !== undefined) throw this.#closed(this.#failure);
+    await new Promise<void>((resolve, reject) => {
+      stream.write(data, (error) => {
+        if (error === undefined || error === null) resolve();
+        else reject(this.#closed(error));
+      });
+    });
+  }
+
+  get isTerminal(): boolean {
+    try {
+      return fstatSync(this.#descriptor).isCharacterDevice() && this.#stream().isTTY === true;
+    } catch {
+      return false;
+    }
+  }
+
+  get columns(): number {
+    return this.#stream().columns ?? 80;
+  }
+
+  /** Writes what the descriptor takes now and returns the rest: it may be a non-blocking pipe that is full. */
+  #writeDirectly(data: Uint8Array): Uint8Array {
+    let rest = data;
+    try {
+      while (rest.length > 0) rest = rest.subarray(writeSync(this.#descriptor, rest));
+    } catch (error) {
+      if (errnoOf(error) === "EAGAIN") return rest;
+      throw this.#closed(error);
+    }
+    return rest;
+  }
+
+  #stream(): NodeJS.WriteStream {
+    if (this.#opened === undefined) {
+      this.#opened = this.#open();
+      // Each write reports its own error; without a listener the same error would end the process.
+      this.#opened.on("error", (error) => {
+        this.#failure ??= error;
+      });
+    }
+    return this.#opened;
+  }
+
+  #closed(error: unknown): Error {
+    if (errnoOf(error) === "EPIPE") return new OutputClosed("nobody reads our output any more");
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}

@@ -1,0 +1,217 @@
+import { FirectlError } from "../core/errors.ts";
+import { MIB, parseSize } from "../core/units.ts";
+import type { Flags } from "./command.ts";
+import { parseKeyValue } from "./key-values.ts";
+import {
+  choice,
+  parseGuestPath,
+  parseHostname,
+  parseName,
+  parsePlatform,
+  parseSignal,
+  parseText,
+  parseUser,
+  parseWait,
+  wholeNumber,
+} from "./values.ts";
+
+/** A guest kernel has no room to unpack its initramfs in less. */
+const MIN_MEMORY = 64 * MIB;
+/** Less is no file system. */
+const MIN_DISK = 16 * MIB;
+
+function sizeOfAtLeast(min: number): (text: string, flag: string) => number {
+  return (text, flag) => {
+    const bytes = parseSize(text, flag);
+    if (bytes >= min) return bytes;
+    throw new FirectlError("INVALID_ARGUMENT", `${flag}: "${text}" is less than ${min / MIB}m, the least`);
+  };
+}
+
+function parseKernelArguments(text: string, flag: string): readonly string[] {
+  if (!/^[\x20-\x7e]+$/.test(text)) {
+    throw new FirectlError(
+      "INVALID_ARGUMENT",
+      `${flag}: "${text}" is not text of printable ASCII characters`,
+    );
+  }
+  return text.split(" ").filter((argument) => argument !== "");
+}
+
+const PROCESS = "Process";
+const MACHINE = "Machine";
+const IMAGE = "Image";
+
+/** The flags of `run`, for the parser, the help and the handler's types. */
+export const RUN_FLAGS = {
+  entrypoint: {
+    kind: "value",
+    placeholder: "COMMAND",
+    parse: (text: string): string => text,
+    summary: 'Replace the image\'s entrypoint; "" clears it',
+    group: PROCESS,
+  },
+  env: {
+    kind: "list",
+    short: "e",
+    placeholder: "KEY[=VALUE]",
+    parse: parseKeyValue,
+    summary: "Set a variable; without value, take it from this environment",
+    group: PROCESS,
+  },
+  "env-file": {
+    kind: "list",
+    placeholder: "FILE",
+    parse: parseText,
+    summary: "Set the variables in a file",
+    group: PROCESS,
+  },
+  user: {
+    kind: "value",
+    short: "u",
+    placeholder: "USER[:GROUP]",
+    parse: parseUser,
+    summary: "User to run as, by name or number",
+    group: PROCESS,
+  },
+  workdir: {
+    kind: "value",
+    short: "w",
+    placeholder: "DIR",
+    parse: parseGuestPath,
+    summary: "Working directory",
+    group: PROCESS,
+  },
+  "read-only": {
+    kind: "boolean",
+    summary: "Make the root filesystem read-only for the process",
+    group: PROCESS,
+  },
+  "stop-signal": {
+    kind: "value",
+    placeholder: "SIGNAL",
+    parse: parseSignal,
+    summary: "Signal that asks it to stop (default: the image's, or SIGTERM)",
+    group: PROCESS,
+  },
+  "stop-timeout": {
+    kind: "value",
+    placeholder: "SECONDS",
+    parse: parseWait,
+    summary: "How long stop waits before killing (default 10)",
+    group: PROCESS,
+  },
+  cpus: {
+    kind: "value",
+    placeholder: "N",
+    parse: wholeNumber(1, 32),
+    summary: "Virtual processors, 1 to 32",
+    group: MACHINE,
+  },
+  memory: {
+    kind: "value",
+    short: "m",
+    placeholder: "SIZE",
+    parse: sizeOfAtLeast(MIN_MEMORY),
+    summary: "Memory, for example 512m or 2g",
+    group: MACHINE,
+  },
+  "disk-size": {
+    kind: "value",
+    placeholder: "SIZE",
+    parse: sizeOfAtLeast(MIN_DISK),
+    summary: "Size of the writable disk; it takes only what is written",
+    group: MACHINE,
+  },
+  storage: {
+    kind: "value",
+    placeholder: "overlay|copy",
+    parse: choice("overlay", "copy"),
+    summary: "Writable layer over the shared image, or a copy of it",
+    group: MACHINE,
+  },
+  hostname: {
+    kind: "value",
+    short: "h",
+    placeholder: "NAME",
+    parse: parseHostname,
+    summary: "Host name inside the VM",
+    group: MACHINE,
+  },
+  vmm: {
+    kind: "value",
+    placeholder: "auto|firecracker|qemu",
+    parse: choice("auto", "firecracker", "qemu"),
+    summary: "Virtual machine monitor",
+    group: MACHINE,
+  },
+  kernel: {
+    kind: "value",
+    placeholder: "NAME|FILE",
+    parse: parseText,
+    summary: "Guest kernel: an installed one, or an image file",
+    group: MACHINE,
+  },
+  "kernel-args": {
+    kind: "list",
+    placeholder: "ARGS",
+    parse: parseKernelArguments,
+    summary: "Add to the kernel's command line",
+    group: MACHINE,
+  },
+  config: {
+    kind: "value",
+    placeholder: "FILE",
+    parse: parseText,
+    summary: "Start a Firecracker configuration (vm.json) instead of an image",
+    group: MACHINE,
+  },
+  pull: {
+    kind: "value",
+    placeholder: "always|missing|never",
+    parse: choice("always", "missing", "never"),
+    summary: "When to fetch the image",
+    group: IMAGE,
+  },
+  platform: {
+    kind: "value",
+    placeholder: "OS/ARCH[/VARIANT]",
+    parse: parsePlatform,
+    summary: "Platform to take of an image with several",
+    group: IMAGE,
+  },
+  detach: { kind: "boolean", short: "d", summary: "Print the id and return once the process has started" },
+  name: { kind: "value", placeholder: "NAME", parse: parseName, summary: "Name of the VM" },
+  rm: { kind: "boolean", summary: "Remove everything of the VM when its process has ended" },
+  label: {
+    kind: "list",
+    short: "l",
+    placeholder: "KEY=VALUE",
+    parse: parseKeyValue,
+    summary: "Label the VM",
+  },
+  "label-file": { kind: "list", placeholder: "FILE", parse: parseText, summary: "Label it from a file" },
+  cidfile: {
+    kind: "value",
+    placeholder: "FILE",
+    parse: parseText,
+    summary: "Write the VM's id to a new file",
+  },
+  quiet: { kind: "boolean", short: "q", summary: "Show no progress" },
+  timing: { kind: "boolean", summary: "Print where the time went" },
+} as const satisfies Flags;
+
+/** Flags of `run` that say something about the VM's record, and so go with `--config` too. */
+export const FLAGS_BESIDE_CONFIG: ReadonlySet<string> = new Set<keyof typeof RUN_FLAGS | "json">([
+  "config",
+  "detach",
+  "name",
+  "rm",
+  "label",
+  "label-file",
+  "cidfile",
+  "quiet",
+  "timing",
+  "vmm",
+  "json",
+]);

@@ -1,0 +1,32 @@
+import type { StartTimings } from "../manager/api.ts";
+import { renderTable } from "./table.ts";
+import { formatMs } from "./time-text.ts";
+
+const STAGES: readonly (readonly [keyof StartTimings, string])[] = [
+  ["pullMs", "pull"],
+  ["buildMs", "build"],
+  ["prepareMs", "prepare"],
+  ["vmmMs", "VMM start"],
+  ["kernelMs", "kernel"],
+  ["initMs", "init"],
+  ["workloadMs", "workload"],
+];
+
+/** The table of `--timing`: stages that did not happen are left out, what no stage accounts for is "other". */
+export function renderTimings(timings: StartTimings): string {
+  const rows = STAGES.flatMap(([key, label]) => {
+    const ms = timings[key];
+    return ms === undefined ? [] : [{ label, ms }];
+  });
+  const other = timings.totalMs - rows.reduce((sum, row) => sum + row.ms, 0);
+  if (other >= 1) rows.push({ label: "other", ms: other });
+  const cells = [...rows, { label: "total", ms: timings.totalMs }].map((row) => ({
+    label: row.label,
+    time: formatMs(row.ms),
+  }));
+  const width = Math.max(...cells.map((cell) => cell.time.length), "TIME".length);
+  return renderTable([
+    ["STAGE", "TIME".padStart(width)],
+    ...cells.map((cell) => [cell.label, cell.time.padStart(width)]),
+  ]);
+}
