@@ -1,0 +1,197 @@
+import { expect, test } from "vitest";
+import { firectl } from "./cli.test-helper.ts";
+import { COMMANDS, resolveCommand } from "./registry.ts";
+
+test("firectl alone, help, --help and -h print the same", async () => {
+  const alone = await firectl([]);
+  expect(alone.status).toBe(0);
+  expect(alone.stdout).toMatchInlineSnapshot(`
+    "Usage:  firectl COMMAND
+
+    Run container images in Firecracker microVMs
+
+    Run:
+      run       Run an image's process in a new VM
+      start     Start VMs again that have ended
+      stop      Stop VMs and remove everything of them
+      kill      Send a signal to the workload of VMs
+      wait      Wait until VMs end and print their exit status
+      exec      Run a command in a running VM
+      rm        Remove VMs that have ended
+
+    Look:
+      list      List the running VMs
+      logs      Print what a VM's workload has written
+      inspect   Print everything that is on record about VMs, as JSON
+
+    Images and kernels:
+      pull      Fetch an image into the store
+      images    List the images in the store
+      rmi       Remove images from the store
+      kernel    Manage guest kernels
+
+    This machine:
+      setup     Check this machine and install what VMs need
+      version   Print the versions of firectl and of what it runs on
+
+    Options:
+          --json      Print results and errors as JSON, for programs
+      -v, --version   Print the version
+      -h, --help      Print this help
+
+    Examples:
+      $ firectl run --rm alpine echo hello
+      $ firectl run -d --name web nginx
+      $ firectl logs -f web
+      $ firectl stop web
+
+    Run firectl COMMAND --help for more on a command.
+    "
+  `);
+  for (const argv of [["help"], ["--help"], ["-h"]]) expect(await firectl(argv)).toEqual(alone);
+});
+
+test("run's help is grouped", async () => {
+  const { stdout } = await firectl(["run", "--help"]);
+  expect(stdout).toMatchInlineSnapshot(`
+    "Usage:  firectl run [OPTIONS] IMAGE [COMMAND [ARG...]]
+
+    Run an image's process in a new VM
+
+    The process's output is ours, and so is its exit status; 125 when firectl fails, 126 and 127 when the
+    process cannot be run. The first Ctrl-C goes to the process, the second ends the wait.
+
+    IMAGE is a name in the local store or a registry (nginx, ghcr.io/org/app:v1), an image of the Docker Engine
+    (docker:NAME) or an OCI layout (oci:DIR[:TAG]). Flags after IMAGE belong to COMMAND.
+
+    Process:
+          --entrypoint COMMAND           Replace the image's entrypoint; "" clears it
+      -e, --env KEY[=VALUE]              Set a variable; without value, take it from this environment
+          --env-file FILE                Set the variables in a file
+      -u, --user USER[:GROUP]            User to run as, by name or number
+      -w, --workdir DIR                  Working directory
+          --read-only                    Make the root filesystem read-only for the process
+          --stop-signal SIGNAL           Signal that asks it to stop (default: the image's, or SIGTERM)
+          --stop-timeout SECONDS         How long stop waits before killing (default 10)
+
+    Machine:
+          --cpus N                       Virtual processors, 1 to 32
+      -m, --memory SIZE                  Memory, for example 512m or 2g
+          --disk-size SIZE               Size of the writable disk; it takes only what is written
+          --storage overlay|copy         Writable layer over the shared image, or a copy of it
+      -h, --hostname NAME                Host name inside the VM
+          --vmm auto|firecracker|qemu    Virtual machine monitor
+          --kernel NAME|FILE             Guest kernel: an installed one, or an image file
+          --kernel-args ARGS             Add to the kernel's command line
+          --config FILE                  Start a Firecracker configuration (vm.json) instead of an image
+
+    Image:
+          --pull always|missing|never    When to fetch the image
+          --platform OS/ARCH[/VARIANT]   Platform to take of an image with several
+
+    Options:
+      -d, --detach                       Print the id and return once the process has started
+          --name NAME                    Name of the VM
+          --rm                           Remove everything of the VM when its process has ended
+      -l, --label KEY=VALUE              Label the VM
+          --label-file FILE              Label it from a file
+          --cidfile FILE                 Write the VM's id to a new file
+      -q, --quiet                        Show no progress
+          --timing                       Print where the time went
+          --json                         Print results and errors as JSON, for programs
+          --help                         Print this help
+
+    Examples:
+      $ firectl run --rm alpine echo hello
+      $ firectl run -d --name web -m 512m --cpus 2 nginx
+      $ firectl run --rm -e DEBUG=1 -w /src docker:my-app npm test
+      $ firectl run -d --config vm.json
+    "
+  `);
+});
+
+test("list's help names its aliases", async () => {
+  const { stdout } = await firectl(["ps", "-h"]);
+  expect(stdout).toMatchInlineSnapshot(`
+    "Usage:  firectl list [OPTIONS]
+
+    List the running VMs
+
+    Aliases:
+      firectl ls, firectl ps
+
+    Options:
+      -a, --all                List those that have ended too
+      -f, --filter KEY=VALUE   Only VMs with this name, status, label, id, ancestor (image) or vmm
+          --format FORMAT      table, json, or a template such as '{{.ID}}\\t{{.Name}}'
+          --no-trunc           Do not shorten ids and commands
+      -q, --quiet              Print ids only
+          --json               Print results and errors as JSON, for programs
+      -h, --help               Print this help
+
+    Examples:
+      $ firectl list -a
+      $ firectl list --filter label=app=web --filter status=exited
+      $ firectl list --format 'table {{.Name}}\\t{{.Status}}'
+      $ firectl stop $(firectl list -q)
+    "
+  `);
+});
+
+test("a group's help lists its commands", async () => {
+  const { stdout } = await firectl(["kernel"]);
+  expect(stdout).toMatchInlineSnapshot(`
+    "Usage:  firectl kernel COMMAND
+
+    Manage guest kernels
+
+    Commands:
+      list      List the guest kernels
+      add       Add a guest kernel
+      default   Choose the kernel that VMs boot
+      rm        Remove guest kernels
+
+    Run firectl kernel COMMAND --help for more on a command.
+    "
+  `);
+  expect((await firectl(["help", "kernel"])).stdout).toBe(stdout);
+  expect((await firectl(["kernel", "--help"])).stdout).toBe(stdout);
+});
+
+test("help COMMAND prints what COMMAND --help does", async () => {
+  for (const words of [["exec"], ["kernel", "add"]]) {
+    expect(await firectl(["help", ...words])).toEqual(await firectl([...words, "--help"]));
+  }
+});
+
+test.each(COMMANDS.map((entry) => [entry.names[0], entry] as const))(
+  "%s is what the registry says",
+  async (name, entry) => {
+    const command = await entry.load();
+    expect([command.name, ...(command.aliases ?? [])]).toEqual(entry.names);
+    expect(resolveCommand(name.split(" "))).toMatchObject({ kind: "command", entry });
+    for (const example of command.examples) expect(example).toContain(`firectl ${name}`);
+    const shorts = Object.values(command.flags).flatMap((flag) => flag.short ?? []);
+    expect(new Set(shorts).size, "no two flags share a letter").toBe(shorts.length);
+    const { stdout } = await firectl([...name.split(" "), "--help"]);
+    const widest = Math.max(...stdout.split("\n").map((line) => line.length));
+    expect(widest, "fits a terminal").toBeLessThanOrEqual(110);
+  },
+);
+
+test("--version", async () => {
+  expect(await firectl(["--version"])).toEqual({ status: 0, stdout: "firectl 0.1.0\n", stderr: "" });
+  expect(await firectl(["-v"])).toMatchObject({ stdout: "firectl 0.1.0\n" });
+});
+
+test.each([
+  [["lsit"], 'unknown command "lsit", did you mean list?'],
+  [["kernel", "lst"], 'unknown command "kernel lst", did you mean kernel list?'],
+  [["--frobnicate"], 'unknown flag "--frobnicate"'],
+  [["constructor"], 'unknown command "constructor"'],
+  [["help", "nothing"], 'unknown command "nothing"'],
+])("%j is refused", async (argv, message) => {
+  const { status, stdout, stderr } = await firectl(argv);
+  expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
+  expect(stderr).toBe(`firectl: ${message}\nhint: firectl --help lists the commands\n`);
+});

@@ -1,0 +1,173 @@
+import { exitStatusOf, FirectlError } from "../core/errors.ts";
+import type { FirectlOperations } from "../manager/api.ts";
+import { WorkloadStartError } from "../manager/workload-start-error.ts";
+import type { CommandContext } from "./command.ts";
+import { createInterrupts, type Interrupts, interruptedStatus } from "./interrupts.ts";
+import { type CliIo, OutputClosed, processIo } from "./io.ts";
+import { parseCommandLine } from "./parse-flags.ts";
+import type { ProgressDisplay } from "./progress.ts";
+import { COMMANDS, resolveCommand } from "./registry.ts";
+import { reportError } from "./report-error.ts";
+import { closest } from "./spelling.ts";
+import { firectlVersion } from "./version.ts";
+
+export interface RunCliOptions {
+  /** How to open the library; firectl's own when absent. */
+  readonly open?: (env: NodeJS.ProcessEnv) => Promise<FirectlOperations>;
+}
+
+/** The program: runs the command line of this process and sets its exit status. */
+export async function main(): Promise<void> {
+  const io = processIo();
+  process.exitCode = await runCli(process.argv.slice(2), io);
+  io.close();
+}
+
+/** Runs one command line (without `node` and the program's name) and returns its exit status. */
+export async function runCli(
+  argv: readonly string[],
+  io: CliIo,
+  options: RunCliOptions = {},
+): Promise<number> {
+  const interrupts = createInterrupts(io);
+  const session: Session = {
+    io,
+    open: options.open ?? openFirectl,
+    interrupts,
+    json: io.env["FIRECTL_ERROR_FORMAT"] === "json",
+    failureStatus: undefined,
+    displays: [],
+  };
+  try {
+    return await dispatch(argv, session);
+  } catch (error) {
+    if (error instanceof OutputClosed) return 0;
+    return reportFailure(error, session);
+  } finally {
+    for (const display of session.displays) display.stop();
+    interrupts.release();
+  }
+}
+
+/** State of one command line. */
+interface Session {
+  readonly io: CliIo;
+  readonly open: (env: NodeJS.ProcessEnv) => Promise<FirectlOperations>;
+  readonly interrupts: Interrupts;
+  json: boolean;
+  /** Exit status of firectl's own failures, once the command is known. */
+  failureStatus: number | undefined;
+  readonly displays: ProgressDisplay[];
+}
+
+async function openFirectl(env: NodeJS.ProcessEnv): Promise<FirectlOperations> {
+  const { Firectl } = await import("../manager/firectl.ts");
+  return Firectl.open({ env });
+}
+
+/** Acts on the words before the command, then on the command. */
+async function dispatch(argv: readonly string[], session: Session): Promise<number> {
+  const [first, ...rest] = argv;
+  switch (first) {
+    case undefined:
+      return printHelp([], session);
+    case "--json":
+      session.json = true;
+      return dispatch(rest, session);
+    case "-v":
+    case "--version":
+      session.io.stdout.write(`firectl ${firectlVersion()}\n`);
+      return 0;
+    case "-h":
+    case "--help":
+    case "help":
+      return printHelp(rest, session);
+    default:
+      return runCommand(argv, session);
+  }
+}
+
+async function runCommand(argv: readonly string[], session: Session): Promise<number> {
+  const resolved = resolveCommand(argv);
+  if (resolved.kind === "unknown") throw unknownCommand(resolved.words);
+  if (resolved.kind === "group") return printHelp([resolved.name], session);
+  const command = await resolved.entry.load();
+  session.failureStatus = command.failureStatus;
+  const { input, help, json } = parseCommandLine(command, resolved.rest);
+  if (json) session.json = true;
+  if (help) return printHelp([command.name], session);
+  return (await command.handler(input, contextOf(session))) ?? 0;
+}
+
+function contextOf(session: Session): CommandContext {
+  const { io, interrupts } = session;
+  return {
+    io,
+    json: session.json,
+    interrupts,
+    firectl: () => session.open(io.env),
+    async progress({ quiet }) {
+      const { createProgress } = await import("./progress.ts");
+      const display = createProgress(io.stderr, { quiet });
+      session.displays.push(display);
+      return display;
+    },
+    reportFailure: (error) => reportFailure(error, session),
+  };
+}
+
+/** Prints the error, clear of any progress line, and returns the exit status that it stands for. */
+function reportFailure(thrown: unknown, session: Session): number {
+  for (const display of session.displays) display.stop();
+  const signal = session.interrupts.received();
+  const error =
+    signal !== undefined && isAbortError(thrown)
+      ? new FirectlError("INTERRUPTED", `interrupted by ${signal}`, { cause: thrown })
+      : thrown;
+  const status = failureStatusOf(error, session);
+  const debug = (session.io.env["FIRECTL_DEBUG"] ?? "") !== "";
+  try {
+    reportError(error, session.io.stderr, { json: session.json, debug, exitStatus: status });
+  } catch {
+    // Nobody reads stderr any more; the exit status still tells.
+  }
+  return status;
+}
+
+function failureStatusOf(error: unknown, session: Session): number {
+  const signal = session.interrupts.received();
+  if (signal !== undefined && error instanceof FirectlError && error.code === "INTERRUPTED") {
+    return interruptedStatus(signal);
+  }
+  // 126 and 127, as in docker, of a command that cannot be run.
+  if (error instanceof WorkloadStartError && session.failureStatus !== undefined) return error.exitStatus;
+  return session.failureStatus ?? exitStatusOf(error);
+}
+
+/** What Node throws when a signal aborts one of its own operations. */
+function isAbortError(error: unknown): boolean {
+  return error instanceof Error && error.name === "AbortError";
+}
+
+function unknownCommand(words: string): FirectlError {
+  const names = COMMANDS.filter(({ topic }) => topic !== undefined).flatMap((entry) => entry.names);
+  const like = closest(words, names);
+  const guess = like === undefined ? "" : `, did you mean ${like}?`;
+  const what = words.startsWith("-") ? "flag" : "command";
+  return new FirectlError("INVALID_ARGUMENT", `unknown ${what} "${words}"${guess}`, {
+    hint: "firectl --help lists the commands",
+  });
+}
+
+async function printHelp(words: readonly string[], session: Session): Promise<number> {
+  const help = await import("./print-help.ts");
+  session.io.stdout.write(await helpText(words, help));
+  return 0;
+}
+
+async function helpText(words: readonly string[], help: typeof import("./print-help.ts")): Promise<string> {
+  if (words.length === 0) return help.mainHelpText();
+  const resolved = resolveCommand(words);
+  if (resolved.kind === "unknown") throw unknownCommand(resolved.words);
+  return resolved.kind === "group" ? help.groupHelpText(resolved.name) : help.commandHelpText(resolved.entry);
+}
