@@ -42,7 +42,7 @@ if [ "$purpose" = test ]; then
   want setfattr attr "makes images with extended attributes"
   want setfacl acl "makes images with ACLs"
   want cpio cpio "reads the initramfs that firectl writes"
-  want jq jq "reads JSON in scripts"
+  want shellcheck shellcheck "lints the scripts"
   want tmux tmux "drives the terminal tests"
   if [ "$(dpkg-query -W -f '${db:Status-Status}' busybox-static 2>/dev/null)" != installed ]; then
     say "busybox-static is missing: makes images of one binary"
