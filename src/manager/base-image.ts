@@ -37,12 +37,13 @@ export async function obtainBaseImage(
   image: LocalImage,
   options: BaseOptions,
 ): Promise<BaseImage> {
-  const key = baseKeyOf(image, options.writableBytes);
-  const target = path.join(baseDirectoryOf(context), `${key}.ext4`);
+  const key = baseKeyOf(image);
+  const name = options.writableBytes === undefined ? key : `${key}-${options.writableBytes}`;
+  const target = path.join(baseDirectoryOf(context), `${name}.ext4`);
   if (await exists(target)) return { path: target, built: false };
   await makePrivateDirectory(path.dirname(target));
   await makePrivateDirectory(context.directories.runtime);
-  const lock = path.join(context.directories.runtime, `base-${key}.lock`);
+  const lock = path.join(context.directories.runtime, `base-${name}.lock`);
   return withFileLock(lock, { timeoutMs: BUILD_LOCK_TIMEOUT_MS, signal: options.signal }, async () => {
     if (await exists(target)) return { path: target, built: false };
     await build(context, { image, target, key, base: options });
@@ -104,22 +105,27 @@ function baseDirectoryOf(context: Context): string {
 
 /** Removes what builders that were killed have left; a file whose builder still holds its lock stays. */
 export async function sweepUnfinishedBases(context: Context): Promise<void> {
-  const directory = baseDirectoryOf(context);
-  if (!(await exists(directory))) return;
-  for (const name of await readdir(directory)) {
-    const key = /^([0-9a-f]{64})\.ext4\..*\.tmp$/.exec(name)?.[1];
-    if (key === undefined) continue;
-    const lock = path.join(context.directories.runtime, `base-${key}.lock`);
-    await tryFileLock(lock, () => rm(path.join(directory, name), { force: true }));
+  for (const file of await baseFiles(context)) {
+    const name = /^(.*)\.ext4\.[^.]*\.tmp$/.exec(path.basename(file))?.[1];
+    if (name === undefined) continue;
+    const lock = path.join(context.directories.runtime, `base-${name}.lock`);
+    await tryFileLock(lock, () => rm(file, { force: true }));
   }
 }
 
-/** Removes the bases of images that are gone and that no VM uses. */
-export async function removeUnusedBases(context: Context, used: ReadonlySet<string>): Promise<void> {
-  const directory = baseDirectoryOf(context);
-  if (!(await exists(directory))) return;
-  for (const name of await readdir(directory)) {
-    const file = path.join(directory, name);
-    if (name.endsWith(".ext4") && !used.has(file)) await rm(file, { force: true });
+/** Removes the finished bases for which `isUsed`, given path and key, is false. */
+export async function removeBases(
+  context: Context,
+  isUsed: (file: string, key: string) => boolean,
+): Promise<void> {
+  for (const file of await baseFiles(context)) {
+    const key = /^([0-9a-f]{64})(-\d+)?\.ext4$/.exec(path.basename(file))?.[1];
+    if (key !== undefined && !isUsed(file, key)) await rm(file, { force: true });
   }
+}
+
+async function baseFiles(context: Context): Promise<string[]> {
+  const directory = baseDirectoryOf(context);
+  if (!(await exists(directory))) return [];
+  return (await readdir(directory)).map((name) => path.join(directory, name));
 }

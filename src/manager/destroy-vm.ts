@@ -12,7 +12,7 @@ const KILL_TIMEOUT_MS = 20_000;
 
 /** Kills the VMM and everything that was started beside it, and waits until they are gone. */
 export async function killProcesses(paths: VmPaths): Promise<void> {
-  killSupervised(paths.runtimeDirectory);
+  await killSupervised(paths.runtimeDirectory);
   await pollUntil(
     { timeoutMs: KILL_TIMEOUT_MS, intervalMs: 2, waitingFor: "the VM's processes to end after SIGKILL" },
     async () => (findSupervised(paths.runtimeDirectory).length === 0 ? true : undefined),

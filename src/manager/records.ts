@@ -7,9 +7,12 @@ import type { VmsFile } from "../state/vms-file.ts";
 /** What became of an attempt to make a record one's own for removal. */
 export type Claim = "claimed" | "gone" | { readonly heldBy: ProcessIdentity };
 
-/** Identity of this boot of the host, proc_sys_kernel(5). */
+let bootId: string | undefined;
+
+/** Identity of this boot of the host, proc_sys_kernel(5). It cannot change while we live. */
 export function hostBootId(): string {
-  return readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+  bootId ??= readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+  return bootId;
 }
 
 /** Whether a process of the record lives: never after a reboot of the host, whatever its pid. */

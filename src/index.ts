@@ -1,0 +1,30 @@
+/** The library: run OCI images in Firecracker microVMs from a program. */
+
+export type { VmId } from "./core/brands.ts";
+export { type ErrorCode, type ErrorKind, exitStatusOf, FirectlError } from "./core/errors.ts";
+export type {
+  AddKernelOptions,
+  ExecOptions,
+  ExitReport,
+  ImageSummary,
+  KernelSummary,
+  ListOptions,
+  LogEntry,
+  LogsOptions,
+  OutputChunk,
+  ProgressEvent,
+  PullPolicy,
+  RunConfigurationOptions,
+  RunOptions,
+  SetupReport,
+  StartedVm,
+  StartTimings,
+  StopOptions,
+  StorageMode,
+  VmmChoice,
+  VmState,
+  VmSummary,
+} from "./manager/api.ts";
+export { Firectl } from "./manager/firectl.ts";
+export type { OpenOptions } from "./manager/open-context.ts";
+export { WorkloadStartError } from "./manager/workload-start-error.ts";

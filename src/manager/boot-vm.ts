@@ -1,0 +1,172 @@
+import { FirectlError } from "../core/errors.ts";
+import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import { withDeadline } from "../host/deadline.ts";
+import { makePrivateDirectory } from "../host/files.ts";
+import { readLogTail } from "../host/supervise.ts";
+import type { VmRecord } from "../state/vm-record.ts";
+import type { MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
+import type { Context } from "./context.ts";
+import { endedStatus, endOf, exitReportOf, hasStarted } from "./exit-report.ts";
+import { GuestWatch } from "./guest-watch.ts";
+import { changeRecord } from "./records.ts";
+import type { VmPaths } from "./vm-paths.ts";
+import { WorkloadStartError } from "./workload-start-error.ts";
+
+/** From InstanceStart to the workload's first instruction; emulation is slow, and worse when many boot. */
+const BOOT_TIMEOUT_MS = { firecracker: 60_000, qemu: 180_000 } as const;
+
+/** How much of the guest kernel's last words an error quotes. */
+const QUOTED_CONSOLE_BYTES = 1024;
+
+/** A guest whose workload has started, or has already ended again. */
+export interface BootedVm extends AsyncDisposable {
+  readonly watch: GuestWatch;
+  readonly status: VmStatus;
+  readonly vmm: RunningVmm;
+  /** Milliseconds from the spawn of the VMM to its word that the guest's processors run. */
+  readonly vmmMs: number;
+}
+
+export interface BootOptions {
+  readonly record: VmRecord;
+  readonly paths: VmPaths;
+  readonly vmm: Vmm;
+  readonly machine: MachineConfiguration;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Starts the VMM and the guest in it, and waits until the workload has started. */
+export async function bootVm(context: Context, options: BootOptions): Promise<BootedVm> {
+  const startedAt = performance.now();
+  const vmm = await launchVmm(context, options);
+  const vmmMs = performance.now() - startedAt;
+  const watch = await GuestWatch.open(options.paths.controlDrive, vmm.process);
+  try {
+    const status = await waitForWorkload(context, { ...options, watch });
+    return { watch, status, vmm, vmmMs, [Symbol.asyncDispose]: () => watch[Symbol.asyncDispose]() };
+  } catch (error) {
+    await watch[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Starts the VMM under its supervisor. */
+export async function launchVmm(
+  context: Context,
+  options: Pick<BootOptions, "record" | "paths" | "vmm" | "machine" | "signal">,
+): Promise<RunningVmm> {
+  await makePrivateDirectory(options.paths.runtimeDirectory);
+  return options.vmm.launch(options.machine, launchOptionsFor(context, options));
+}
+
+/** Where the VMM of a VM keeps its files, and what follows its end. */
+export function launchOptionsFor(
+  context: Context,
+  options: Pick<BootOptions, "record" | "paths" | "signal">,
+): Parameters<Vmm["launch"]>[1] {
+  return {
+    runtimeDirectory: options.paths.runtimeDirectory,
+    consolePath: options.paths.console,
+    logPath: options.paths.vmmLog,
+    // An attached VM's end is its owner's business: a second process would only be in its way.
+    afterExit: options.record.attached ? [] : reconcileCommand(context, options.record.id),
+    signal: options.signal,
+  };
+}
+
+/** The command that finishes a record once its VMM has ended, in the environment of this one. */
+function reconcileCommand(context: Context, id: string): string[] {
+  const { config, data, runtime } = context.directories;
+  return [
+    "/usr/bin/env",
+    `FIRECTL_CONFIG_DIR=${config}`,
+    `FIRECTL_DATA_DIR=${data}`,
+    `FIRECTL_RUNTIME_DIR=${runtime}`,
+    ...context.selfCommand,
+    "internal",
+    "reconcile",
+    id,
+  ];
+}
+
+async function waitForWorkload(
+  context: Context,
+  options: BootOptions & { watch: GuestWatch },
+): Promise<VmStatus> {
+  const { paths, vmm, watch } = options;
+  const seconds = Number(context.env["FIRECTL_BOOT_TIMEOUT"]);
+  const timeoutMs = seconds > 0 ? seconds * 1000 : BOOT_TIMEOUT_MS[vmm.name];
+  const outcome = await withDeadline(
+    {
+      timeoutMs,
+      waitingFor: "the guest to start its workload",
+      signal: options.signal,
+      hint: "firectl run with --kernel-args loglevel=7 shows what the guest's kernel does; FIRECTL_BOOT_TIMEOUT allows more seconds",
+    },
+    (signal) =>
+      watch.until(({ status, vmmAlive }) => {
+        if (hasStarted(status) || endedStatus(status) !== undefined) return status;
+        return vmmAlive ? undefined : "vmm-ended";
+      }, signal),
+  ).catch(async (error: unknown) => {
+    if (!(error instanceof FirectlError) || error.code !== "TIMEOUT") throw error;
+    throw new FirectlError("TIMEOUT", `${error.message}${await lastWords(paths)}`, {
+      cause: error,
+      ...(error.hint === undefined ? {} : { hint: error.hint }),
+    });
+  });
+  if (outcome === "vmm-ended") {
+    throw new FirectlError(
+      "GUEST_FAILED",
+      `the guest ended before its workload started${await lastWords(paths)}`,
+    );
+  }
+  if (!hasStarted(outcome)) throw new WorkloadStartError(exitReportOf(endOf(outcome)));
+  return outcome;
+}
+
+async function lastWords(paths: VmPaths): Promise<string> {
+  const [kernel, vmm] = await Promise.all([
+    readLogTail(paths.console, QUOTED_CONSOLE_BYTES),
+    readLogTail(paths.vmmLog, QUOTED_CONSOLE_BYTES),
+  ]);
+  const said = [
+    kernel === "" ? "" : `; the guest's console ends with:\n${kernel}`,
+    vmm === "" ? "" : `\nthe VMM's log ends with:\n${vmm}`,
+  ];
+  return said.join("");
+}
+
+/** Puts a started VM on record as running. */
+export async function recordAsRunning(
+  context: Context,
+  options: {
+    id: string;
+    vmm: Vmm;
+    booted: { readonly vmm: RunningVmm };
+    machine: MachineConfiguration | null;
+  },
+): Promise<VmRecord> {
+  const { booted, vmm } = options;
+  const record = await changeRecord(context.vms, options.id, (current) => ({
+    ...current,
+    state: "running",
+    vmm: vmm.name,
+    process: booted.vmm.process,
+    firecrackerPid: booted.vmm.process.pid,
+    companions: [...booted.vmm.companions],
+    vmSocketPath: booted.vmm.apiSocketPath,
+    kernelPath: options.machine?.bootSource.kernelImagePath ?? current.kernelPath,
+    machine: options.machine === null ? null : (structuredClone(options.machine) as VmRecord["machine"]),
+    startedAt: new Date().toISOString(),
+    finishedAt: null,
+    exitCode: null,
+    exitSignal: null,
+    oomKilled: false,
+    error: null,
+    owner: current.attached ? current.owner : null,
+  }));
+  if (record === undefined)
+    throw new FirectlError("VM_NOT_FOUND", `VM ${options.id} was removed while it started`);
+  return record;
+}

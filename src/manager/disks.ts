@@ -1,0 +1,100 @@
+import { randomUUID } from "node:crypto";
+import path from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { createControlDrive } from "../guest/control-drive.ts";
+import { RootMode, type VmSpec, VmSpecSchema } from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import { makePrivateDirectory } from "../host/files.ts";
+import { cloneFile } from "../rootfs/clone-disk.ts";
+import { createWritableDisk } from "../rootfs/writable-disk.ts";
+import type { WorkloadRecord } from "../state/vm-record.ts";
+import type { Drive, MachineConfiguration } from "../vmm/vmm.ts";
+import type { StorageMode } from "./api.ts";
+import type { Platform } from "./platform.ts";
+import type { VmSize } from "./vm-options.ts";
+import type { VmPaths } from "./vm-paths.ts";
+
+/** Vsock addresses are per VMM: every guest may have the same. 0 to 2 are reserved, vsock(7). */
+const GUEST_CID = 3;
+
+/** The VM's own writable disk: the overlay's upper directory, or a copy of the whole root filesystem. */
+export async function makeWritableDisk(options: {
+  paths: VmPaths;
+  basePath: string;
+  storage: StorageMode;
+  diskBytes: number;
+}): Promise<void> {
+  await makePrivateDirectory(path.dirname(options.paths.rootfs));
+  if (options.storage === "copy") {
+    await cloneFile(options.basePath, options.paths.rootfs);
+    return;
+  }
+  await createWritableDisk({
+    path: options.paths.rootfs,
+    sizeBytes: options.diskBytes,
+    uuid: randomUUID(),
+    directories: [
+      { name: "upper", mode: 0o755 },
+      { name: "work", mode: 0o755 },
+    ],
+  });
+}
+
+/** The drive that tells the guest what to do. */
+export async function makeControlDrive(options: {
+  paths: VmPaths;
+  id: string;
+  workload: WorkloadRecord;
+}): Promise<void> {
+  await makePrivateDirectory(options.paths.directory);
+  await createControlDrive(options.paths.controlDrive, { spec: specFor(options) });
+}
+
+function specFor(options: { id: string; workload: WorkloadRecord }): VmSpec {
+  const { workload } = options;
+  const isOverlay = workload.storage === "overlay";
+  return create(VmSpecSchema, {
+    vmId: options.id,
+    hostname: workload.hostname,
+    process: { args: workload.args, env: workload.env, cwd: workload.cwd, user: workload.user },
+    stopSignal: workload.stopSignal,
+    root: {
+      mode: isOverlay ? RootMode.OVERLAY : RootMode.DISK,
+      baseDevice: "vda",
+      upperDevice: isOverlay ? "vdb" : "",
+      readOnly: workload.readOnly,
+    },
+    hostTimeUnixNs: BigInt(Date.now()) * 1_000_000n,
+  });
+}
+
+/** The microVM around the disks. */
+export function machineFor(options: {
+  paths: VmPaths;
+  basePath: string;
+  storage: StorageMode;
+  size: VmSize;
+  platform: Pick<Platform, "kernelPath" | "initrdPath">;
+  kernelArguments: readonly string[];
+}): MachineConfiguration {
+  const { paths, platform } = options;
+  const root: Drive[] =
+    options.storage === "copy"
+      ? [{ id: "rootfs", path: paths.rootfs, readOnly: false, cache: "writeback" }]
+      : [
+          { id: "rootfs", path: options.basePath, readOnly: true, cache: "unsafe" },
+          { id: "upper", path: paths.rootfs, readOnly: false, cache: "writeback" },
+        ];
+  const control = `vd${String.fromCharCode("a".charCodeAt(0) + root.length)}`;
+  return {
+    vcpuCount: options.size.cpus,
+    memoryMib: options.size.memoryMib,
+    bootSource: {
+      kernelImagePath: platform.kernelPath,
+      initrdPath: platform.initrdPath,
+      kernelArguments: [`firectl.control=${control}`, ...options.kernelArguments],
+    },
+    // What the guest says must reach the host's page cache, not its disk: the drive outlives the VM, not the host.
+    drives: [...root, { id: "control", path: paths.controlDrive, readOnly: false, cache: "unsafe" }],
+    vsock: { guestCid: GUEST_CID, socketPath: paths.vsockSocket },
+  };
+}

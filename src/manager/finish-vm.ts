@@ -1,0 +1,61 @@
+import { open, rm } from "node:fs/promises";
+import { errnoOf } from "../core/errors.ts";
+import { readStatus } from "../guest/control-drive.ts";
+import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import { readVmmStatus } from "../host/supervise.ts";
+import type { VmRecord } from "../state/vm-record.ts";
+import type { Context } from "./context.ts";
+import { destroyVm, killProcesses } from "./destroy-vm.ts";
+import { endOf } from "./exit-report.ts";
+import { changeRecord, isVmmAlive } from "./records.ts";
+import { vmPathsOf } from "./vm-paths.ts";
+
+/**
+ * Brings the record of a VM whose VMM has ended up to date: how its workload did, and nothing left of its
+ * processes and sockets. A VM to be removed at its end is removed. Safe to call twice and by several
+ * processes; does nothing while the VMM lives.
+ * Returns the record as it now stands, undefined when it is gone.
+ */
+export async function finishVm(context: Context, record: VmRecord): Promise<VmRecord | undefined> {
+  if (record.state !== "running" || isVmmAlive(record)) return record;
+  const paths = vmPathsOf(context.directories, record.id);
+  const end =
+    record.workload === null
+      ? endOfConfiguredVm(readVmmStatus(paths.runtimeDirectory))
+      : endOf(await lastStatus(paths.controlDrive));
+  if (record.autoRemove) {
+    await destroyVm(context, record.id, (current) => current.state === "running" && !isVmmAlive(current));
+    return undefined;
+  }
+  await killProcesses(paths);
+  await rm(paths.runtimeDirectory, { recursive: true, force: true });
+  return changeRecord(context.vms, record.id, (current) =>
+    current.state === "running" && !isVmmAlive(current)
+      ? { ...current, ...end, firecrackerPid: null, process: null, companions: [], owner: null }
+      : undefined,
+  );
+}
+
+/** The guest's last word on a control drive that nobody writes any more; undefined where there is none. */
+export async function lastStatus(controlDrive: string): Promise<VmStatus | undefined> {
+  try {
+    await using drive = await open(controlDrive, "r");
+    return await readStatus(drive);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return undefined;
+    throw error;
+  }
+}
+
+/** A VM made from a Firecracker configuration has no agent: its VMM's exit status is all there is. */
+function endOfConfiguredVm(vmmStatus: number | undefined): ReturnType<typeof endOf> {
+  if (vmmStatus === undefined || vmmStatus > 128) return endOf(undefined);
+  return {
+    state: "exited",
+    exitCode: vmmStatus,
+    exitSignal: null,
+    oomKilled: false,
+    error: null,
+    finishedAt: new Date().toISOString(),
+  };
+}

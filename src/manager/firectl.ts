@@ -1,0 +1,215 @@
+import { parseVmId, type VmId } from "../core/brands.ts";
+import { FirectlError } from "../core/errors.ts";
+import type { VmRecord } from "../state/vm-record.ts";
+import type {
+  AddKernelOptions,
+  ExecOptions,
+  ExitReport,
+  FirectlOperations,
+  ImageSummary,
+  KernelSummary,
+  ListOptions,
+  LogEntry,
+  LogsOptions,
+  ProgressEvent,
+  RunConfigurationOptions,
+  RunOptions,
+  SetupReport,
+  StartedVm,
+  StopOptions,
+  VmSummary,
+} from "./api.ts";
+import type { Context } from "./context.ts";
+import { destroyVm } from "./destroy-vm.ts";
+import { finishVm } from "./finish-vm.ts";
+import { type OpenOptions, openContext } from "./open-context.ts";
+import { reconcile } from "./reconcile.ts";
+import { requireState } from "./records.ts";
+import { findByReference } from "./vm-names.ts";
+
+/**
+ * Everything firectl does, for programs. Operations load their own machinery when first used, so that asking
+ * for a list costs no more than reading one.
+ */
+export class Firectl implements FirectlOperations {
+  readonly #context: Context;
+
+  private constructor(context: Context) {
+    this.#context = context;
+  }
+
+  /**
+   * Firectl for this user and environment. Creates nothing before the first operation needs it.
+   * @throws FirectlError INVALID_CONFIGURATION when `config.json` or a directory variable is wrong.
+   */
+  static async open(options: OpenOptions = {}): Promise<Firectl> {
+    return new Firectl(await openContext(options));
+  }
+
+  async run(options: RunOptions): Promise<StartedVm> {
+    await reconcile(this.#context);
+    const { runVm } = await import("./run-vm.ts");
+    return runVm(this.#context, options);
+  }
+
+  async runConfiguration(options: RunConfigurationOptions): Promise<StartedVm> {
+    await reconcile(this.#context);
+    const { runConfiguredVm } = await import("./configured-vm.ts");
+    return runConfiguredVm(this.#context, options);
+  }
+
+  async start(
+    vm: string,
+    options: { detach?: boolean; signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void } = {},
+  ): Promise<StartedVm> {
+    const record = await this.#find(vm);
+    const { startVm } = await import("./start-vm.ts");
+    return startVm(this.#context, record, options);
+  }
+
+  async list(options: ListOptions = {}): Promise<readonly VmSummary[]> {
+    const records = await reconcile(this.#context);
+    return records.filter(({ state }) => (options.all ?? false) || state === "running").map(summaryOf);
+  }
+
+  async stop(vm: string, options: StopOptions = {}): Promise<VmId> {
+    const record = await this.#find(vm);
+    const { stopVm } = await import("./stop-vm.ts");
+    await stopVm(this.#context, record, options);
+    return idOf(record);
+  }
+
+  async remove(vm: string, options: { force?: boolean } = {}): Promise<VmId> {
+    const record = await this.#find(vm);
+    const force = options.force ?? false;
+    if (record.state === "running" && !force) {
+      throw new FirectlError("WRONG_STATE", `cannot remove ${record.name}: it is running`, {
+        hint: `firectl stop ${record.name}, or firectl rm -f ${record.name}`,
+      });
+    }
+    if (record.state === "creating") requireState(record, "remove", ["exited", "dead"]);
+    await destroyVm(this.#context, record.id, (current) => force || current.state !== "running");
+    return idOf(record);
+  }
+
+  async kill(vm: string, signal: string): Promise<VmId> {
+    const record = await this.#find(vm);
+    const { killVm } = await import("./kill-vm.ts");
+    await killVm(this.#context, record, signal);
+    return idOf(record);
+  }
+
+  async wait(vm: string, options: { signal?: AbortSignal } = {}): Promise<ExitReport> {
+    const record = await this.#find(vm);
+    const { waitForVm } = await import("./wait-vm.ts");
+    return waitForVm(this.#context, record, options);
+  }
+
+  async *logs(vm: string, options: LogsOptions = {}): AsyncIterable<LogEntry> {
+    const record = await this.#find(vm);
+    const { readLogs } = await import("./logs.ts");
+    yield* readLogs(this.#context, record, options);
+  }
+
+  async *consoleLog(
+    vm: string,
+    options: { follow?: boolean; signal?: AbortSignal } = {},
+  ): AsyncIterable<Uint8Array> {
+    const record = await this.#find(vm);
+    const { readConsole } = await import("./logs.ts");
+    yield* readConsole(this.#context, record, options);
+  }
+
+  async inspect(vm: string): Promise<Readonly<Record<string, unknown>>> {
+    return this.#find(vm);
+  }
+
+  async exec(vm: string, options: ExecOptions): Promise<ExitReport> {
+    const record = await this.#find(vm);
+    const { execInVm } = await import("./exec.ts");
+    return execInVm(record, options);
+  }
+
+  async listKernels(): Promise<readonly KernelSummary[]> {
+    const { listKernels } = await import("./kernels.ts");
+    return listKernels(this.#context);
+  }
+
+  async addKernel(options: AddKernelOptions): Promise<KernelSummary> {
+    const { addKernel } = await import("./kernels.ts");
+    return addKernel(this.#context, options);
+  }
+
+  async setDefaultKernel(name: string): Promise<void> {
+    await (await this.#context.kernels()).setDefault(name);
+  }
+
+  async removeKernel(name: string): Promise<void> {
+    const { removeKernel } = await import("./kernels.ts");
+    await removeKernel(this.#context, name);
+  }
+
+  async pullImage(
+    reference: string,
+    options: { platform?: string; signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void } = {},
+  ): Promise<ImageSummary> {
+    const { pullImage } = await import("./images.ts");
+    return pullImage(this.#context, reference, options);
+  }
+
+  async listImages(): Promise<readonly ImageSummary[]> {
+    const { listImages } = await import("./images.ts");
+    return listImages(this.#context, await reconcile(this.#context));
+  }
+
+  async removeImage(reference: string): Promise<void> {
+    const { removeImage } = await import("./images.ts");
+    await removeImage(this.#context, await reconcile(this.#context), reference);
+  }
+
+  async setup(
+    options: { signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void } = {},
+  ): Promise<SetupReport> {
+    const { setUp } = await import("./setup.ts");
+    return setUp(this.#context, options);
+  }
+
+  async reconcile(vm?: string): Promise<void> {
+    if (vm === undefined) {
+      await reconcile(this.#context);
+      return;
+    }
+    const record = (await this.#context.vms.read()).find(({ id }) => id === vm);
+    if (record !== undefined) await finishVm(this.#context, record);
+  }
+
+  /** The record that `vm` names, after mending. */
+  async #find(vm: string): Promise<VmRecord> {
+    return findByReference(await reconcile(this.#context), vm);
+  }
+}
+
+function idOf(record: VmRecord): VmId {
+  const id = parseVmId(record.id);
+  if (id === undefined) throw new Error(`a record's id is a UUID, got ${record.id}`);
+  return id;
+}
+
+function summaryOf(record: VmRecord): VmSummary {
+  return {
+    id: idOf(record),
+    name: record.name,
+    imageName: record.imageName,
+    command: record.workload?.args ?? [],
+    createdAt: record.createdAt,
+    startedAt: record.startedAt,
+    finishedAt: record.finishedAt,
+    state: record.state,
+    exitCode: record.exitCode,
+    vmm: record.vmm,
+    pid: record.firecrackerPid,
+    cpus: record.cpus,
+    memoryMib: record.memoryMib,
+    labels: record.labels,
+  };
+}

@@ -1,0 +1,69 @@
+import { existsSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { directoriesOf } from "../state/directories.ts";
+import { VmsFile } from "../state/vms-file.ts";
+import type { Context } from "./context.ts";
+import { readSettings } from "./settings.ts";
+
+export interface OpenOptions {
+  /** Environment that directories, programs and credentials are looked up in; the process's own when absent. */
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+/**
+ * Reads the configuration and finds the directories; creates nothing.
+ * @throws FirectlError INVALID_CONFIGURATION.
+ */
+export async function openContext(options: OpenOptions = {}): Promise<Context> {
+  const env = options.env ?? process.env;
+  const settings = await readSettings(env);
+  const directories = directoriesOf(env, { uid: process.getuid?.() ?? 0, overrides: settings });
+  const root = packageRoot();
+  return {
+    env,
+    settings,
+    directories,
+    vms: new VmsFile(directories.config),
+    selfCommand: [process.execPath, path.join(root, "bin", "firectl")],
+    agentPath: env["FIRECTL_AGENT"] || path.join(root, "dist", "agent", agentArchitecture(), "firectl-agent"),
+    images: once(async () => {
+      const { Images } = await import("../image/images.ts");
+      return new Images({
+        root: path.join(directories.data, "images"),
+        env,
+        insecureRegistries: [
+          ...(settings.insecureRegistries ?? []),
+          ...(env["FIRECTL_INSECURE_REGISTRIES"] ?? "").split(",").filter((name) => name !== ""),
+        ],
+      });
+    }),
+    kernels: once(async () => {
+      const { Kernels } = await import("../kernel/kernel-store.ts");
+      return new Kernels({ root: path.join(directories.data, "kernels") });
+    }),
+  };
+}
+
+function agentArchitecture(): string {
+  return process.arch === "arm64" ? "aarch64" : "x86_64";
+}
+
+/** The directory of package.json, whether this file runs from source, from dist or from the bundle. */
+function packageRoot(): string {
+  let directory = path.dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(path.join(directory, "package.json"))) {
+    const parent = path.dirname(directory);
+    if (parent === directory) throw new Error(`no package.json above ${fileURLToPath(import.meta.url)}`);
+    directory = parent;
+  }
+  return directory;
+}
+
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}

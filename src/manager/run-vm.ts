@@ -1,0 +1,212 @@
+import { FirectlError } from "../core/errors.ts";
+import { parseSignal } from "../guest/signals.ts";
+import { CleanupStack } from "../host/cleanup.ts";
+import type { LocalImage } from "../image/images.ts";
+import type { VmRecord } from "../state/vm-record.ts";
+import type { RunOptions, StartedVm, StartTimings } from "./api.ts";
+import { obtainBaseImage } from "./base-image.ts";
+import { type BootedVm, bootVm, recordAsRunning } from "./boot-vm.ts";
+import type { Context } from "./context.ts";
+import { destroyVm } from "./destroy-vm.ts";
+import { machineFor, makeControlDrive, makeWritableDisk } from "./disks.ts";
+import { finishVm } from "./finish-vm.ts";
+import { choosePlatform, type Platform } from "./platform.ts";
+import { reportPull } from "./pull-progress.ts";
+import { createRecord } from "./record-for.ts";
+import { changeRecord } from "./records.ts";
+import { bothOrNeither, inStage } from "./stage.ts";
+import { AttendedVm } from "./started-vm.ts";
+import { checkRunOptions, type VmSize } from "./vm-options.ts";
+import { vmPathsOf } from "./vm-paths.ts";
+import { workloadOf } from "./workload.ts";
+
+/** SIGTERM, when neither the flags nor the image name another. */
+const DEFAULT_STOP_SIGNAL = "SIGTERM";
+
+/**
+ * Image → root filesystem → running microVM. When any stage fails or is interrupted, nothing of the VM stays.
+ * @throws FirectlError naming the stage; WorkloadStartError when the guest could not start the workload.
+ */
+export async function runVm(context: Context, options: RunOptions): Promise<StartedVm> {
+  const startedAt = performance.now();
+  const size = checkRunOptions(options, context.settings);
+  if (options.stopSignal !== undefined) parseSignal(options.stopSignal);
+  await using undo = new CleanupStack();
+  const record = await createRecord(context, {
+    name: options.name,
+    imageName: options.image,
+    size,
+    labels: options.labels ?? {},
+    autoRemove: options.autoRemove ?? false,
+    attached: !(options.detach ?? false),
+  });
+  undo.defer(() => destroyVm(context, record.id));
+
+  const parts = await obtainParts(context, { ...options, record, size });
+  const preparedAt = performance.now();
+  const prepared = await inStage("preparing the VM's disks", () =>
+    prepareDisks(context, { record, options, size, parts }),
+  );
+  options.signal?.throwIfAborted();
+  const prepareMs = performance.now() - preparedAt + parts.platformMs;
+
+  options.onProgress?.({ kind: "booting", vmm: parts.platform.vmm.name });
+  const booted = await inStage(`starting the microVM with ${parts.platform.vmm.name}`, () =>
+    bootVm(context, {
+      record: prepared.record,
+      paths: vmPathsOf(context.directories, record.id),
+      vmm: parts.platform.vmm,
+      machine: prepared.machine,
+      signal: options.signal,
+    }),
+  );
+  undo.use(booted);
+  const running = await recordAsRunning(context, {
+    id: record.id,
+    vmm: parts.platform.vmm,
+    booted,
+    machine: prepared.machine,
+  });
+  undo.move();
+  return attend(context, {
+    record: running,
+    booted,
+    platform: parts.platform,
+    timings: timingsOf(booted, { ...parts, prepareMs, totalMs: performance.now() - startedAt }),
+  });
+}
+
+interface Parts {
+  readonly image: LocalImage;
+  readonly basePath: string;
+  readonly platform: Platform;
+  readonly pullMs: number;
+  readonly buildMs: number | undefined;
+  readonly platformMs: number;
+}
+
+/** The image's filesystem on one side, VMM, kernel and initramfs on the other, side by side. */
+async function obtainParts(
+  context: Context,
+  options: RunOptions & { record: VmRecord; size: VmSize },
+): Promise<Parts> {
+  const [filesystem, chosen] = await bothOrNeither(
+    options.signal,
+    (signal) => obtainFilesystem(context, { ...options, signal }),
+    (signal) =>
+      timed(() => inStage("choosing VMM and kernel", () => choosePlatform(context, { ...options, signal }))),
+  );
+  return { ...filesystem, platform: chosen.value, platformMs: chosen.ms };
+}
+
+async function obtainFilesystem(
+  context: Context,
+  options: RunOptions & { size: VmSize; signal: AbortSignal },
+): Promise<Omit<Parts, "platform" | "platformMs">> {
+  const images = await context.images();
+  const { signal, onProgress } = options;
+  const pulled = await timed(() =>
+    inStage(`obtaining image ${options.image}`, () =>
+      images.obtain(options.image, {
+        pull: options.pull ?? "missing",
+        signal,
+        ...(options.platform === undefined ? {} : { platform: options.platform }),
+        onProgress: reportPull(onProgress),
+      }),
+    ),
+  );
+  const built = await timed(() =>
+    inStage(`building the root filesystem of ${options.image}`, () =>
+      obtainBaseImage(context, pulled.value, {
+        writableBytes: options.storage === "copy" ? options.size.diskBytes : undefined,
+        signal,
+        onProgress,
+      }),
+    ),
+  );
+  return {
+    image: pulled.value,
+    basePath: built.value.path,
+    pullMs: pulled.ms,
+    buildMs: built.value.built ? built.ms : undefined,
+  };
+}
+
+async function prepareDisks(
+  context: Context,
+  input: { record: VmRecord; options: RunOptions; size: VmSize; parts: Parts },
+): Promise<{ record: VmRecord; machine: ReturnType<typeof machineFor> }> {
+  const { options, parts, size } = input;
+  const { config } = parts.image;
+  const workload = workloadOf(config, {
+    run: options,
+    hostname: options.hostname ?? input.record.id.slice(0, 12),
+    stopSignal: parseSignal(options.stopSignal ?? config.stopSignal ?? DEFAULT_STOP_SIGNAL),
+  });
+  const paths = vmPathsOf(context.directories, input.record.id);
+  const [record] = await Promise.all([
+    changeRecord(context.vms, input.record.id, (current) => ({
+      ...current,
+      workload,
+      imageName: parts.image.reference,
+      imageDigest: parts.image.manifestDigest,
+      vmm: parts.platform.vmm.name,
+      kernelPath: parts.platform.kernelPath,
+    })),
+    makeWritableDisk({
+      paths,
+      basePath: parts.basePath,
+      storage: workload.storage,
+      diskBytes: size.diskBytes,
+    }),
+    makeControlDrive({ paths, id: input.record.id, workload }),
+  ]);
+  if (record === undefined) {
+    throw new FirectlError("VM_NOT_FOUND", `VM ${input.record.id} was removed while it was being made`);
+  }
+  const machine = machineFor({
+    paths,
+    basePath: parts.basePath,
+    storage: workload.storage,
+    size,
+    platform: parts.platform,
+    kernelArguments: options.kernelArguments ?? [],
+  });
+  return { record, machine };
+}
+
+/** Hands a running VM to the caller. A detached one may have ended already, before its record said it ran. */
+export async function attend(
+  context: Context,
+  options: { record: VmRecord; booted: BootedVm; platform: Platform; timings: StartTimings },
+): Promise<StartedVm> {
+  if (!options.record.attached) await finishVm(context, options.record);
+  return new AttendedVm(context, { ...options, vmm: options.platform.vmm.name });
+}
+
+/** Puts host and guest times together; the guest's are claims, and only shown. */
+export function timingsOf(
+  booted: BootedVm,
+  host: Pick<StartTimings, "totalMs" | "prepareMs" | "pullMs"> & { buildMs?: number | undefined },
+): StartTimings {
+  const guest = booted.status.timings;
+  return {
+    totalMs: host.totalMs,
+    vmmMs: booted.vmmMs,
+    ...(host.prepareMs === undefined ? {} : { prepareMs: host.prepareMs }),
+    ...(host.pullMs === undefined ? {} : { pullMs: host.pullMs }),
+    ...(host.buildMs === undefined ? {} : { buildMs: host.buildMs }),
+    ...(guest === undefined
+      ? {}
+      : {
+          kernelMs: Number(guest.agentStartedUs) / 1000,
+          initMs: Number(guest.workloadStartedUs - guest.agentStartedUs) / 1000,
+        }),
+  };
+}
+
+async function timed<T>(work: () => Promise<T>): Promise<{ value: T; ms: number }> {
+  const startedAt = performance.now();
+  const value = await work();
+  return { value, ms: performance.now() - startedAt };
+}

@@ -1,0 +1,89 @@
+import { parseVmId, type VmId } from "../core/brands.ts";
+import { OutputReader } from "../guest/control-drive.ts";
+import { parseSignal } from "../guest/signals.ts";
+import type { VmRecord } from "../state/vm-record.ts";
+import type { VmmName } from "../vmm/vmm.ts";
+import type { ExitReport, OutputChunk, StartedVm, StartTimings } from "./api.ts";
+import type { BootedVm } from "./boot-vm.ts";
+import type { Context } from "./context.ts";
+import { destroyVm } from "./destroy-vm.ts";
+import { endedStatus, endOf, exitReportOf } from "./exit-report.ts";
+import { connectGuest } from "./guest-access.ts";
+import { settleEndedVm } from "./settle-vm.ts";
+
+/** A VM from `run` or `start`, in the hands of the process that started it. */
+export class AttendedVm implements StartedVm {
+  readonly id: VmId;
+  readonly name: string;
+  readonly vmm: VmmName;
+  readonly exit: Promise<ExitReport>;
+  readonly #context: Context;
+  readonly #record: VmRecord;
+  readonly #booted: BootedVm;
+  readonly #workloadEnded: Promise<ExitReport>;
+  readonly #stop = new AbortController();
+  #timings: StartTimings;
+
+  constructor(
+    context: Context,
+    options: { record: VmRecord; booted: BootedVm; vmm: VmmName; timings: StartTimings },
+  ) {
+    const id = parseVmId(options.record.id);
+    if (id === undefined) throw new Error(`a record's id is a UUID, got ${options.record.id}`);
+    this.id = id;
+    this.name = options.record.name;
+    this.vmm = options.vmm;
+    this.#context = context;
+    this.#record = options.record;
+    this.#booted = options.booted;
+    this.#timings = options.timings;
+    this.#workloadEnded = this.#watchWorkload();
+    this.exit = this.#settle();
+    // Both are awaited only by those who ask; until then a failure is not an unhandled one.
+    this.#workloadEnded.catch(() => {});
+    this.exit.catch(() => {});
+  }
+
+  timings(): StartTimings {
+    return this.#timings;
+  }
+
+  async *output(): AsyncIterable<OutputChunk> {
+    const reader = new OutputReader(this.#booted.watch.drive);
+    for await (const entry of reader.follow({ ended: this.#workloadEnded, path: this.#booted.watch.path })) {
+      if ("data" in entry) yield entry;
+    }
+  }
+
+  async signal(signal: string): Promise<void> {
+    const number = parseSignal(signal);
+    await using guest = await connectGuest(this.#context, this.#record);
+    await guest.signal(number);
+  }
+
+  async #watchWorkload(): Promise<ExitReport> {
+    const startedAt = performance.now();
+    const end = await this.#booted.watch.until(({ status, vmmAlive }) => {
+      const ended = endedStatus(status);
+      if (ended !== undefined) return endOf(ended);
+      return vmmAlive ? undefined : endOf(status);
+    }, this.#stop.signal);
+    this.#timings = { ...this.#timings, workloadMs: performance.now() - startedAt };
+    return exitReportOf(end);
+  }
+
+  async #settle(): Promise<ExitReport> {
+    const report = await this.#workloadEnded;
+    await settleEndedVm(this.#context, this.#record);
+    return report;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.exit.catch(() => {});
+    await this.#booted[Symbol.asyncDispose]();
+    if (this.#record.attached) {
+      await destroyVm(this.#context, this.#record.id, (current) => current.state === "running");
+    }
+  }
+}

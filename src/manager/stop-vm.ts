@@ -1,0 +1,88 @@
+import { FirectlError } from "../core/errors.ts";
+import { isAlive, signalProcess } from "../host/process-identity.ts";
+import type { VmRecord } from "../state/vm-record.ts";
+import type { StopOptions } from "./api.ts";
+import { askConfiguredVmToStop } from "./configured-vm.ts";
+import type { Context } from "./context.ts";
+import { destroyVm, killProcesses } from "./destroy-vm.ts";
+import { endedStatus } from "./exit-report.ts";
+import { finishVm } from "./finish-vm.ts";
+import { connectGuest } from "./guest-access.ts";
+import { GuestWatch } from "./guest-watch.ts";
+import { changeRecord, requireState } from "./records.ts";
+import { waitForVmmEnd } from "./settle-vm.ts";
+import { vmPathsOf } from "./vm-paths.ts";
+
+/** From the guest's SIGKILL of the workload to its reboot. */
+const AFTER_GRACE_MS = 5_000;
+
+/**
+ * Stops a VM: the stop signal to its workload, then a kill when that takes longer than the timeout. Then
+ * everything of it is removed, or with `keep` brought to rest for `start`.
+ */
+export async function stopVm(context: Context, record: VmRecord, options: StopOptions): Promise<void> {
+  requireState(record, "stop", ["running", "exited", "dead"]);
+  if (record.state === "running") await endGuest(context, record, options);
+  if (options.keep ?? false) await keepVm(context, record);
+  else await destroyVm(context, record.id);
+}
+
+async function keepVm(context: Context, record: VmRecord): Promise<void> {
+  // A VM that is kept is not removed at its end, whatever was said when it was started.
+  const kept = await changeRecord(context.vms, record.id, (current) => ({
+    ...current,
+    autoRemove: false,
+    attached: false,
+  }));
+  if (kept !== undefined) await finishVm(context, kept);
+}
+
+async function endGuest(context: Context, record: VmRecord, options: StopOptions): Promise<void> {
+  const paths = vmPathsOf(context.directories, record.id);
+  // From here on this process attends to the VM's end: the supervisor would only do the same work again.
+  const [supervisor] = record.companions;
+  if (supervisor !== undefined) signalProcess(supervisor, "SIGKILL");
+  const graceMs = options.timeoutMs ?? record.stopTimeoutMs;
+  const asked =
+    record.workload === null
+      ? await askConfiguredVmToStop(record)
+      : await askGuestToStop(record, { graceMs, signal: options.signal });
+  if (asked) {
+    // Nobody needs the guest's sync of a disk that is about to be removed.
+    if (!(options.keep ?? false) && record.workload !== null)
+      await waitForWorkloadEnd(context, record, graceMs);
+    else await waitForVmmEnd(context, record, graceMs + AFTER_GRACE_MS);
+  }
+  await killProcesses(paths);
+}
+
+/** Returns whether the guest took the request; a guest that cannot be asked is killed without grace. */
+async function askGuestToStop(
+  record: VmRecord,
+  options: { graceMs: number; signal?: AbortSignal | undefined },
+): Promise<boolean> {
+  await using guest = connectGuest(record);
+  try {
+    await guest.shutdown({ signal: 0, graceMs: options.graceMs });
+    return true;
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    if (error instanceof FirectlError) return false;
+    throw error;
+  }
+}
+
+async function waitForWorkloadEnd(context: Context, record: VmRecord, graceMs: number): Promise<void> {
+  const { process } = record;
+  if (process === null || !isAlive(process)) return;
+  const { controlDrive } = vmPathsOf(context.directories, record.id);
+  await using watch = await GuestWatch.open(controlDrive, process);
+  const deadline = AbortSignal.timeout(graceMs + AFTER_GRACE_MS);
+  const ended = watch.until(
+    ({ status, vmmAlive }) => (endedStatus(status) !== undefined || !vmmAlive ? true : undefined),
+    deadline,
+  );
+  await ended.catch((error: unknown) => {
+    if (!deadline.aborted) throw error;
+  });
+}

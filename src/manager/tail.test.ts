@@ -1,0 +1,29 @@
+import { describe, expect, test } from "vitest";
+import { tailOf } from "./tail.ts";
+
+async function tail(parts: string[], lines: number): Promise<string> {
+  async function* entries() {
+    for (const part of parts) yield { stream: "stdout" as const, timeUnixNs: 0n, data: Buffer.from(part) };
+  }
+  let text = "";
+  for await (const { data } of tailOf(entries(), lines)) text += Buffer.from(data).toString();
+  return text;
+}
+
+describe("tailOf", () => {
+  test.each<[string[], number, string]>([
+    [["a\nb\nc\n"], 2, "b\nc\n"],
+    [["a\n", "b\n", "c\n"], 2, "b\nc\n"],
+    [["a\nb", "b\nc\n"], 2, "bb\nc\n"],
+    [["a\nb", "b\nc\n"], 1, "c\n"],
+    [["a\nb\nopen"], 2, "b\nopen"],
+    [["a\n", "op", "en"], 1, "open"],
+    [["a\n"], 5, "a\n"],
+    [["a\nb\n"], 0, ""],
+    [["open"], 0, ""],
+    [[], 3, ""],
+    [["a\n\n\n"], 2, "\n\n"],
+  ])("of %j, %i lines are %j", async (parts, lines, expected) => {
+    expect(await tail(parts, lines)).toBe(expected);
+  });
+});

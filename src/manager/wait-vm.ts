@@ -1,0 +1,39 @@
+import { FirectlError } from "../core/errors.ts";
+import type { VmRecord } from "../state/vm-record.ts";
+import type { ExitReport } from "./api.ts";
+import type { Context } from "./context.ts";
+import { endedStatus, endOf, exitReportOf } from "./exit-report.ts";
+import { finishVm } from "./finish-vm.ts";
+import { GuestWatch } from "./guest-watch.ts";
+import { waitForVmmEnd } from "./settle-vm.ts";
+import { vmPathsOf } from "./vm-paths.ts";
+
+/** A VMM without an agent may run for ever. */
+const FOR_EVER_MS = Number.POSITIVE_INFINITY;
+
+/** Waits until a VM's workload has ended; answers at once for one that has. */
+export async function waitForVm(
+  context: Context,
+  record: VmRecord,
+  options: { signal?: AbortSignal },
+): Promise<ExitReport> {
+  if (record.state === "exited" || record.state === "dead") return exitReportOf(record);
+  if (record.state !== "running" || record.process === null) {
+    throw new FirectlError("WRONG_STATE", `cannot wait for ${record.name}: it is ${record.state}`);
+  }
+  if (record.workload === null) {
+    await waitForVmmEnd(context, record, FOR_EVER_MS);
+    const finished = await finishVm(context, record);
+    return exitReportOf(finished ?? endOf(undefined));
+  }
+  await using watch = await GuestWatch.open(
+    vmPathsOf(context.directories, record.id).controlDrive,
+    record.process,
+  );
+  const end = await watch.until(({ status, vmmAlive }) => {
+    const ended = endedStatus(status);
+    if (ended !== undefined) return endOf(ended);
+    return vmmAlive ? undefined : endOf(status);
+  }, options.signal);
+  return exitReportOf(end);
+}
