@@ -1,3 +1,4 @@
+import path from "node:path";
 import type { Readable } from "node:stream";
 import { FirectlError } from "../core/errors.ts";
 import type { LocalImage, LocalLayer } from "./local-image.ts";
@@ -163,20 +164,24 @@ export class Images {
     await store.prepare();
     return store.hold(signal, () =>
       store.exclusively(reference, signal, async () => {
-        const known = await this.#find(reference, options.platform);
+        const { platform } = options;
+        const found = await this.#find(reference, platform);
         // Another process may have brought it while this one waited.
         const isRemote = location.transport === "store" || location.transport === "registry";
-        if (known !== undefined && isRemote && options.pull !== "always") return known.image;
+        if (found !== undefined && isRemote && options.pull !== "always") return found.image;
+        const known = await this.#ifWhole(found);
         const brought = await source.bring({
           store,
-          platform: options.platform,
+          platform,
           env: this.#options.env,
-          known: known !== undefined && (await this.#isWhole(known)) ? known : undefined,
+          known,
+          findByOrigin: async (origin) =>
+            this.#ifWhole(await this.#findWhere((entry) => entry.origin === origin, platform)),
           pull: options.pull,
           signal,
           onProgress,
         } satisfies SourceContext);
-        await this.#record(brought);
+        if (brought !== known) await this.#record(brought);
         return brought.image;
       }),
     );
@@ -193,10 +198,14 @@ export class Images {
           idleTimeoutMs: this.#options.idleTimeoutMs,
         });
       }
-      case "docker":
-        throw new FirectlError("UNSUPPORTED", "docker");
-      case "oci":
-        throw new FirectlError("UNSUPPORTED", "oci");
+      case "docker": {
+        const { DockerSource } = await import("./sources/docker.ts");
+        return new DockerSource(location.reference);
+      }
+      case "oci": {
+        const { OciLayoutSource } = await import("./sources/oci-layout.ts");
+        return new OciLayoutSource(nameOf(location), location);
+      }
     }
   }
 
@@ -208,17 +217,21 @@ export class Images {
     });
   }
 
-  async #find(reference: string, platform: Platform): Promise<SourcedImage | undefined> {
-    const entries = (await this.#store.index()).filter((entry) => entry.reference === reference);
-    const images = await Promise.all(entries.map((entry) => this.#describe(entry)));
-    const found = images.flatMap((image, index) => {
-      const entry = entries[index];
-      return image === undefined || entry === undefined ? [] : [{ entry, image }];
-    });
-    const chosen = choosePlatform(
-      platform,
-      found.map(({ image }) => image.platform),
-    );
+  #find(reference: string, platform: Platform): Promise<SourcedImage | undefined> {
+    return this.#findWhere((entry) => entry.reference === reference, platform);
+  }
+
+  async #findWhere(
+    matches: (entry: IndexEntry) => boolean,
+    platform: Platform,
+  ): Promise<SourcedImage | undefined> {
+    const found: SourcedImage[] = [];
+    for (const entry of (await this.#store.index()).filter(matches)) {
+      const image = await this.#describe(entry);
+      if (image !== undefined) found.push({ entry, image });
+    }
+    const offered = found.map(({ image }) => image.platform);
+    const chosen = choosePlatform(platform, offered);
     return chosen === undefined ? undefined : found[chosen];
   }
 
@@ -234,12 +247,15 @@ export class Images {
     return loadImage(this.#store, { ...entry, reference });
   }
 
-  async #isWhole({ entry, image }: SourcedImage): Promise<boolean> {
+  /** `found`, unless blobs of it are missing from the store. */
+  async #ifWhole(found: SourcedImage | undefined): Promise<SourcedImage | undefined> {
+    if (found === undefined) return undefined;
+    const { entry, image } = found;
     const layerBytes = image.layers.reduce((sum, layer) => sum + layer.size, 0);
     const config = { digest: image.configDigest, size: image.sizeBytes - layerBytes - entry.size };
     const blobs = [entry, config, ...image.layers];
     const present = await Promise.all(blobs.map((blob) => this.#store.hasBlob(blob)));
-    return present.every(Boolean);
+    return present.every(Boolean) ? found : undefined;
   }
 }
 
@@ -251,7 +267,7 @@ function nameOf(location: ImageLocation): string {
     case "docker":
       return `docker:${normalisedReference(location.reference)}`;
     case "oci":
-      return `oci:${location.directory}`;
+      return `oci:${path.resolve(location.directory)}${location.tag === undefined ? "" : `:${location.tag}`}`;
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Digest } from "../core/brands.ts";
+import { MIB } from "../core/units.ts";
 
 /** What happens while an image is obtained; sizes in bytes. */
 export type PullProgress =
@@ -17,3 +18,13 @@ export type PullProgress =
   | { readonly type: "retrying"; readonly reason: string; readonly delayMs: number }
   /** Docker hands out the image; the total is not known beforehand. */
   | { readonly type: "exporting"; readonly reference: string; readonly received: number };
+
+/** Passes on the first count, and then one in each mebibyte: more would only cost time. */
+export function everyMebibyte(report: (received: number) => void): (received: number) => void {
+  let nextAt = 0;
+  return (received) => {
+    if (received < nextAt) return;
+    nextAt = received + MIB;
+    report(received);
+  };
+}

@@ -9,6 +9,7 @@ import {
   parseManifest,
 } from "../manifest.ts";
 import { choosePlatform, normalise, type Platform, platformDistance, platformMissing } from "../platform.ts";
+import { everyMebibyte } from "../progress.ts";
 import { type BlobDescriptor, sha256 } from "../store/content-store.ts";
 import { ingestBlob, ingestBytes } from "../store/ingest.ts";
 import type { SourceContext, SourcedImage } from "./source.ts";
@@ -97,7 +98,7 @@ async function copyLayer(
   const cameIn = await ingestBlob(context.store, layer, {
     read: (offset) => origin.blob(layer, { offset, signal: context.signal }),
     clone: clone === undefined ? undefined : (file) => clone(layer, file),
-    onReceived: (received) => context.onProgress({ type: "layer", digest, received, total }),
+    onReceived: everyMebibyte((received) => context.onProgress({ type: "layer", digest, received, total })),
     signal: context.signal,
   });
   context.onProgress({ type: cameIn ? "layer-done" : "layer-exists", digest, total });

@@ -14,6 +14,8 @@ export interface SourceContext {
   readonly env: NodeJS.ProcessEnv;
   /** What the store has, whole, under the same reference and for that platform. */
   readonly known: SourcedImage | undefined;
+  /** An image that is here, whole, under whatever name, and came from that origin for that platform. */
+  readonly findByOrigin: (origin: string) => Promise<SourcedImage | undefined>;
   readonly pull: PullPolicy;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: (event: PullProgress) => void;

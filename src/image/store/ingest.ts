@@ -18,7 +18,6 @@ export interface IngestOptions {
   readonly clone?: ((file: string) => Promise<boolean>) | undefined;
   /** Called with the bytes that are here, a resumed part included. */
   readonly onReceived?: ((received: number) => void) | undefined;
-  /** Called when another process is fetching the blob. */
   readonly signal?: AbortSignal | undefined;
 }
 
