@@ -1,0 +1,240 @@
+import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync } from "node:fs";
+import { FirectlError, messageOf } from "../core/errors.ts";
+import { ioError } from "../host/files.ts";
+import { BlockFile } from "./ext4/block-file.ts";
+import { BLOCK_SIZE, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK, MAX_LINKS } from "./ext4/format.ts";
+import { journalBlocksFor } from "./ext4/journal-size.ts";
+import { DiskTooSmallError, type Layout, planLayout } from "./ext4/layout.ts";
+import { type Inode, isDirectory } from "./ext4/tree.ts";
+import { parseUuid, uuidWords } from "./ext4/uuid.ts";
+import { writeFilesystem } from "./ext4/writer.ts";
+import { layerError } from "./layer-error.ts";
+import { FileData } from "./layers/file-data.ts";
+import { Flattener } from "./layers/flatten.ts";
+import { DEFAULT_LIMITS, type RootfsLimits } from "./limits.ts";
+import { type TarEntry, TarReader, type TarSink } from "./tar/reader.ts";
+
+/** A layer of an image. */
+export interface LayerInput {
+  /** How errors name it, for example its digest. */
+  readonly name: string;
+  /**
+   * Opens its uncompressed tar; chunks of 64 KiB to 1 MiB cost least. Called again in the rare case that a hard
+   * link needs a file which was passed over. Whoever gives it sees to it that `signal` ends the iteration.
+   */
+  readonly open: () => AsyncIterable<Uint8Array>;
+}
+
+export interface BuildRootfsOptions {
+  /** Bottom first, as in a manifest. */
+  readonly layers: readonly LayerInput[];
+  /** The file to create; it must not exist. */
+  readonly path: string;
+  /** The filesystem's UUID: same layers and options give the same bytes. */
+  readonly uuid: string;
+  /** For a disk that the guest writes to: a journal, and free space up to this size. */
+  readonly writable?: { readonly sizeBytes: number } | undefined;
+  readonly limits?: Partial<RootfsLimits> | undefined;
+  /** Called after each chunk with the uncompressed bytes read so far. */
+  readonly onProgress?: ((bytesRead: number) => void) | undefined;
+  /** Whether to wait until the file is on the disk; true unless said otherwise. */
+  readonly sync?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface BuiltRootfs {
+  /** Size of the image file. */
+  readonly sizeBytes: number;
+  /** Inodes in use, the ten reserved ones not counted. */
+  readonly inodeCount: number;
+  /** Bytes of file data written. */
+  readonly dataBytes: number;
+}
+
+/**
+ * Merges layers into an ext4 image: no mount, no root, and owners, modes, times, links, devices and attributes
+ * exactly as the layers say. Nothing stays behind when it fails.
+ * @throws FirectlError LAYER_INVALID naming layer and entry, NO_SPACE, INVALID_ARGUMENT (uuid, size).
+ */
+export async function buildRootfs(options: BuildRootfsOptions): Promise<BuiltRootfs> {
+  const uuid = parseUuid(options.uuid);
+  const fd = createExclusive(options.path);
+  let done = false;
+  try {
+    const built = await buildInto(fd, uuid, options);
+    done = true;
+    return built;
+  } finally {
+    closeSync(fd);
+    if (!done) rmSync(options.path, { force: true });
+  }
+}
+
+function createExclusive(path: string): number {
+  try {
+    return openSync(path, "wx+", 0o600);
+  } catch (error) {
+    throw ioError(`cannot create ${path}`, error);
+  }
+}
+
+async function buildInto(fd: number, uuid: Buffer, options: BuildRootfsOptions): Promise<BuiltRootfs> {
+  const limits: RootfsLimits = { ...DEFAULT_LIMITS, ...options.limits };
+  const sizeBlocks =
+    options.writable === undefined ? undefined : Math.floor(options.writable.sizeBytes / BLOCK_SIZE);
+  const reservedBlocks = reservedFor(sizeBlocks, limits);
+  const file = new BlockFile(fd, options.path);
+  file.seek(1 + reservedBlocks);
+  const data = new FileData(file);
+  const flattener = new Flattener(data, limits);
+  const feed = new LayerFeed(options, limits);
+  // The topmost layer first: what it hides of the lower ones need not be written.
+  for (const layer of options.layers.toReversed()) {
+    const sink = flattener.layer(layer.name);
+    await feed.read(layer, sink);
+    const needed = sink.finish();
+    if (needed.size > 0) {
+      await feed.read(layer, new RescueSink(needed, data));
+      for (const inode of needed.values()) flattener.rescued(inode);
+    }
+  }
+  const root = flattener.finish();
+  const layout = orTooSmall(options, () =>
+    planLayout(root, {
+      reservedBlocks,
+      dataEnd: file.nextBlock,
+      freed: flattener.unusedRuns(usedInodes(root)),
+      sizeBlocks,
+      journalBlocks: sizeBlocks === undefined ? 0 : journalBlocksFor(sizeBlocks),
+      hashSeed: uuidWords(uuid),
+    }),
+  );
+  refuseTooManyLinks(layout);
+  writeFilesystem(file, layout, { uuid, label: "", readOnly: options.writable === undefined });
+  const sizeBytes = finishFile(fd, layout, options);
+  return { sizeBytes, inodeCount: layout.tree.inodes.length + 1, dataBytes: data.bytes };
+}
+
+/** Blocks to leave for group descriptors: a file's block may hold a single byte of what the limit counts. */
+function reservedFor(sizeBlocks: number | undefined, limits: RootfsLimits): number {
+  const blocks =
+    sizeBlocks ?? limits.maxBytes / BLOCK_SIZE + 4 * Math.min(limits.maxEntries, limits.maxBytes / 512);
+  const groups = Math.min(Math.ceil(blocks / BLOCKS_PER_GROUP) + 1, 2 ** 32 / BLOCKS_PER_GROUP);
+  return Math.ceil(groups / DESCRIPTORS_PER_BLOCK);
+}
+
+function usedInodes(root: Parameters<typeof planLayout>[0]): ReadonlySet<Inode> {
+  const used = new Set<Inode>();
+  const directories = [root];
+  for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
+    for (const node of directory.children?.values() ?? []) {
+      if (node.children === undefined) used.add(node.inode);
+      else directories.push(node);
+    }
+  }
+  return used;
+}
+
+function orTooSmall(options: BuildRootfsOptions, plan: () => Layout): Layout {
+  try {
+    return plan();
+  } catch (error) {
+    if (!(error instanceof DiskTooSmallError)) throw error;
+    const size = options.writable?.sizeBytes;
+    throw new FirectlError(
+      "INVALID_ARGUMENT",
+      size === undefined
+        ? `the image is too large for a filesystem: ${error.needed * BLOCK_SIZE} bytes`
+        : `a disk of ${size} bytes is too small for the image, which takes ${error.needed * BLOCK_SIZE}`,
+      { hint: "ask for a larger disk with --disk-size", cause: error },
+    );
+  }
+}
+
+function refuseTooManyLinks(layout: Layout): void {
+  const inode = layout.tree.inodes.find((each) => each.links > MAX_LINKS && !isDirectory(each));
+  if (inode === undefined) return;
+  throw new FirectlError(
+    "LAYER_INVALID",
+    `inode ${inode.number} has ${inode.links} hard links, ext4 allows ${MAX_LINKS}`,
+  );
+}
+
+function finishFile(fd: number, layout: Layout, options: BuildRootfsOptions): number {
+  const sizeBytes = Math.max(layout.blocks * BLOCK_SIZE, options.writable?.sizeBytes ?? 0);
+  try {
+    ftruncateSync(fd, sizeBytes);
+    if (options.sync !== false) fsyncSync(fd);
+  } catch (error) {
+    throw ioError(`cannot write ${options.path}`, error);
+  }
+  return sizeBytes;
+}
+
+/** Reads layers into sinks, watching limit, progress and signal. */
+class LayerFeed {
+  readonly #options: BuildRootfsOptions;
+  readonly #limits: RootfsLimits;
+  #bytesRead = 0;
+
+  constructor(options: BuildRootfsOptions, limits: RootfsLimits) {
+    this.#options = options;
+    this.#limits = limits;
+  }
+
+  async read(layer: LayerInput, sink: TarSink): Promise<void> {
+    const { signal, onProgress } = this.#options;
+    const reader = new TarReader(layer.name, sink);
+    signal?.throwIfAborted();
+    try {
+      for await (const chunk of layer.open()) {
+        signal?.throwIfAborted();
+        this.#bytesRead += chunk.length;
+        if (this.#bytesRead > this.#limits.maxBytes) {
+          throw layerError(layer.name, undefined, `the image has more than ${this.#limits.maxBytes} bytes`);
+        }
+        reader.push(asBuffer(chunk));
+        onProgress?.(this.#bytesRead);
+      }
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (error instanceof FirectlError) throw error;
+      throw new FirectlError("LAYER_INVALID", `layer ${layer.name} cannot be read: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+    reader.finish();
+  }
+}
+
+function asBuffer(chunk: Uint8Array): Buffer {
+  return Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+}
+
+/** Takes only the data of the entries, by their place in the layer, that hard links need. */
+class RescueSink implements TarSink {
+  readonly #needed: ReadonlyMap<number, Inode>;
+  readonly #data: FileData;
+  #ordinal = -1;
+
+  constructor(needed: ReadonlyMap<number, Inode>, data: FileData) {
+    this.#needed = needed;
+    this.#data = data;
+  }
+
+  entry(entry: TarEntry): boolean {
+    this.#ordinal++;
+    const inode = this.#needed.get(this.#ordinal);
+    if (inode === undefined) return false;
+    this.#data.begin(inode, entry.sparse);
+    return true;
+  }
+
+  data(bytes: Buffer): void {
+    this.#data.write(bytes);
+  }
+
+  end(): void {
+    this.#data.end();
+  }
+}

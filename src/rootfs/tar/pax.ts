@@ -1,0 +1,193 @@
+import { TarError } from "./header.ts";
+
+/*
+ * PAX extended headers: records of "<length> <key>=<value>\n", the length counting the whole record. Values are
+ * kept as bytes: an extended attribute is binary.
+ * https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html#tag_20_94_13_02
+ */
+
+/** An extended attribute: the name as bytes in a latin1 string, the value as it is. */
+export interface Xattr {
+  readonly name: string;
+  readonly value: Buffer;
+}
+
+/** A stretch of a sparse file that has data, in bytes. */
+export interface SparseSegment {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** What PAX records say about one entry; undefined where they say nothing. */
+export interface PaxAttributes {
+  path?: string;
+  linkPath?: string;
+  size?: number;
+  uid?: number;
+  gid?: number;
+  mtime?: PaxTime;
+  atime?: PaxTime;
+  xattrs?: Map<string, Buffer>;
+  sparse?: PaxSparse;
+}
+
+/** A time with the nanoseconds that a double cannot carry. */
+export interface PaxTime {
+  readonly sec: number;
+  /** 0 to 999,999,999, counted upward from `sec` for negative times too. */
+  readonly nsec: number;
+}
+
+/** GNU's sparse files in PAX form: 0.0 and 0.1 carry the map in records, 1.0 at the head of the data. */
+export interface PaxSparse {
+  major?: number;
+  minor?: number;
+  name?: string;
+  realSize?: number;
+  /** Offsets and lengths in turn, from 0.0's repeated records or 0.1's list. */
+  map: number[];
+}
+
+const SCHILY = "SCHILY.xattr.";
+const LIBARCHIVE = "LIBARCHIVE.xattr.";
+
+/**
+ * Adds the records in `bytes` to `into`; an empty value takes an attribute away.
+ * @throws TarError for anything that is not a record.
+ */
+export function parsePax(bytes: Buffer, into: PaxAttributes): void {
+  let at = 0;
+  while (at < bytes.length) {
+    // Some writers pad with NULs what the header's size already counts.
+    if (bytes[at] === 0) return;
+    const space = bytes.indexOf(0x20, at);
+    const digits = space < 0 ? "" : bytes.toString("latin1", at, space);
+    const length = /^[0-9]{1,9}$/.test(digits) ? Number(digits) : 0;
+    const end = at + length;
+    const equals = bytes.indexOf(0x3d, space);
+    if (length === 0 || end > bytes.length || bytes[end - 1] !== 0x0a || equals < 0 || equals >= end) {
+      throw new TarError(`PAX header is malformed at byte ${at}`);
+    }
+    const key = bytes.toString("latin1", space + 1, equals);
+    applyRecord(key, bytes.subarray(equals + 1, end - 1), into);
+    at = end;
+  }
+}
+
+function applyRecord(key: string, value: Buffer, into: PaxAttributes): void {
+  switch (key) {
+    case "path":
+      setText("path", key, value, into);
+      return;
+    case "linkpath":
+      setText("linkPath", key, value, into);
+      return;
+    case "size":
+      setNumber("size", key, value, into);
+      return;
+    case "uid":
+      setNumber("uid", key, value, into);
+      return;
+    case "gid":
+      setNumber("gid", key, value, into);
+      return;
+    case "mtime":
+      setTime("mtime", key, value, into);
+      return;
+    case "atime":
+      setTime("atime", key, value, into);
+      return;
+    default:
+      if (key.startsWith("GNU.sparse.")) applySparse(key.slice("GNU.sparse.".length), value, into);
+      else if (key.startsWith(SCHILY)) setXattr(key.slice(SCHILY.length), Buffer.from(value), into);
+      else if (key.startsWith(LIBARCHIVE)) applyLibarchive(key, value, into);
+  }
+}
+
+/** libarchive writes the name percent-encoded and the value in base64; SCHILY's record, if there, is exact. */
+function applyLibarchive(key: string, value: Buffer, into: PaxAttributes): void {
+  const name = key
+    .slice(LIBARCHIVE.length)
+    .replaceAll(/%([0-9a-fA-F]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+  if (into.xattrs?.has(name) !== true) setXattr(name, Buffer.from(value.toString("latin1"), "base64"), into);
+}
+
+function setXattr(name: string, value: Buffer, into: PaxAttributes): void {
+  if (name === "" || name.includes("\0")) throw new TarError("PAX header has an attribute without a name");
+  into.xattrs ??= new Map();
+  into.xattrs.set(name, value);
+}
+
+function applySparse(key: string, value: Buffer, into: PaxAttributes): void {
+  into.sparse ??= { map: [] };
+  const sparse = into.sparse;
+  switch (key) {
+    case "major":
+      sparse.major = decimal(key, value);
+      return;
+    case "minor":
+      sparse.minor = decimal(key, value);
+      return;
+    case "name":
+      sparse.name = text(key, value);
+      return;
+    case "size":
+    case "realsize":
+      sparse.realSize = decimal(key, value);
+      return;
+    case "offset":
+      if (sparse.map.length % 2 !== 0) throw new TarError("GNU.sparse.offset without its numbytes");
+      sparse.map.push(decimal(key, value));
+      return;
+    case "numbytes":
+      if (sparse.map.length % 2 !== 1) throw new TarError("GNU.sparse.numbytes without its offset");
+      sparse.map.push(decimal(key, value));
+      return;
+    case "map":
+      sparse.map =
+        value.length === 0
+          ? []
+          : value
+              .toString("latin1")
+              .split(",")
+              .map((part) => decimal(key, part));
+  }
+}
+
+function setText(field: "path" | "linkPath", key: string, value: Buffer, into: PaxAttributes): void {
+  if (value.length === 0) delete into[field];
+  else into[field] = text(key, value);
+}
+
+function setNumber(field: "size" | "uid" | "gid", key: string, value: Buffer, into: PaxAttributes): void {
+  if (value.length === 0) delete into[field];
+  else into[field] = decimal(key, value);
+}
+
+function setTime(field: "mtime" | "atime", key: string, value: Buffer, into: PaxAttributes): void {
+  if (value.length === 0) delete into[field];
+  else into[field] = parseTime(key, value.toString("latin1"));
+}
+
+function text(key: string, value: Buffer): string {
+  if (value.includes(0)) throw new TarError(`PAX ${key} contains a NUL byte`);
+  return value.toString("latin1");
+}
+
+function decimal(key: string, value: Buffer | string): number {
+  const digits = typeof value === "string" ? value : value.toString("latin1");
+  const result = /^[0-9]{1,16}$/.test(digits) ? Number(digits) : Number.NaN;
+  if (!Number.isSafeInteger(result)) {
+    throw new TarError(`PAX ${key} is not a number: ${JSON.stringify(digits.slice(0, 40))}`);
+  }
+  return result;
+}
+
+function parseTime(key: string, value: string): PaxTime {
+  const match = /^(-?)(\d{1,15})(?:\.(\d*))?$/.exec(value);
+  if (match === null) throw new TarError(`PAX ${key} is not a time: ${JSON.stringify(value.slice(0, 40))}`);
+  const sec = Number(match[2]);
+  const nsec = Number((match[3] ?? "").slice(0, 9).padEnd(9, "0"));
+  if (match[1] !== "-") return { sec, nsec };
+  return nsec === 0 ? { sec: 0 - sec, nsec: 0 } : { sec: -sec - 1, nsec: 1_000_000_000 - nsec };
+}
