@@ -38,7 +38,7 @@ export async function launchFirecracker(
   const plan = consolePlan(program.version, machine, options);
   const supervised = await superviseDetached({
     runtimeDirectory: options.runtimeDirectory,
-    argv: [program.executable, "--api-sock", apiSocketPath, "--level", "Warn", ...plan.arguments],
+    argv: [program.executable, "--api-sock", apiSocketPath, "--level", "Error", ...plan.arguments],
     sideProcesses: [],
     logPath: options.logPath,
     console: plan.console,

@@ -55,6 +55,14 @@ const server = require("node:net").createServer((socket) => socket.end("hello"))
 server.listen(process.argv[1]);
 `;
 
+const AFTER_EXIT = `
+env >"$0/after.env"
+read -r pid rest <"$0/side.pid"
+[ -d "/proc/$pid" ] && state=stayed || state=gone
+echo "side has $state" >"$0/after.tmp"
+mv "$0/after.tmp" "$0/after"
+`;
+
 function listener(socketPath: string): { name: string; argv: string[]; socketPath: string } {
   return { name: "side", argv: [process.execPath, "-e", LISTENER, socketPath], socketPath };
 }
@@ -97,7 +105,7 @@ describe("superviseDetached", () => {
     const { process: vmm, companions } = await superviseDetached(
       options(["sleep", "60"], {
         sideProcesses: [side],
-        afterExit: ["sh", "-c", `env >"$0/after.env"; echo "$PPID" >"$0/after"`, directory],
+        afterExit: ["sh", "-c", AFTER_EXIT, directory],
       }),
     );
     expect(companions).toHaveLength(2);
@@ -106,6 +114,7 @@ describe("superviseDetached", () => {
     signalProcess(vmm, "SIGKILL");
     await until(() => existsSync(path.join(directory, "after")));
     expect(readVmmStatus(directory)).toBe(137);
+    expect(readFileSync(path.join(directory, "after"), "utf8")).toBe("side has gone\n");
     expect(readFileSync(path.join(directory, "after.env"), "utf8")).not.toContain("FIRECTL_SUPERVISED");
     await until(() => findSupervised(directory).length === 0);
     for (const companion of companions) expect(isAlive(companion)).toBe(false);

@@ -121,8 +121,8 @@ vmm=$!
 note vmm "$vmm" || fail "cannot note the VMM"
 wait "$vmm"
 echo $? >"$dir/vmm.status"
-[ -z "$companions" ] || kill $companions 2>/dev/null
-[ -z "$reader" ] || wait "$reader"
+[ -z "$companions" ] || kill -9 $companions 2>/dev/null
+wait
 shift "$words"
 [ $# -gt 0 ] || exit 0
 unset FIRECTL_SUPERVISED

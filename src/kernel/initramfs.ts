@@ -1,0 +1,68 @@
+import { createHash } from "node:crypto";
+import { readFile, stat } from "node:fs/promises";
+import path from "node:path";
+import { errnoOf, FirectlError } from "../core/errors.ts";
+import { exists, ioError, makePrivateDirectory, readTextIfPresent, writeFileAtomic } from "../host/files.ts";
+import { type CpioEntry, packCpio } from "./cpio.ts";
+import type { Kernel } from "./kernel.ts";
+import { BOOT_MODULES, loadOrder } from "./modules.ts";
+
+export interface InitramfsOptions {
+  readonly kernel: Kernel;
+  /** The guest's PID 1, a static binary. */
+  readonly agentPath: string;
+  readonly cacheDir: string;
+}
+
+/** Increased when the same inputs make another archive. */
+const LAYOUT_VERSION = 1;
+
+/**
+ * Path of the initramfs of a kernel: the agent as /init, and the modules that the kernel needs at boot as
+ * /modules/<NN>-<name>.ko in the order of loading. Made once for each content, uncompressed: the guest's
+ * kernel unpacks nothing faster than it copies.
+ * @throws FirectlError FILE_NOT_FOUND when the agent is missing.
+ */
+export async function buildInitramfs(options: InitramfsOptions): Promise<string> {
+  const order = loadOrder(options.kernel.modules, BOOT_MODULES);
+  const hashes = order.map((name) => options.kernel.modules.find((module) => module.name === name)?.sha256);
+  const key = createHash("sha256")
+    .update([LAYOUT_VERSION, await agentHash(options), ...order, ...hashes].join("\n"))
+    .digest("hex");
+  const target = path.join(options.cacheDir, `${key}.cpio`);
+  if (await exists(target)) return target;
+  const entries: CpioEntry[] = [
+    { kind: "directory", name: "dev", mode: 0o755 },
+    // Without it PID 1 starts with no descriptors at all, and what it says before mounting /dev is lost.
+    { kind: "character device", name: "dev/console", mode: 0o600, major: 5, minor: 1 },
+    { kind: "directory", name: "modules", mode: 0o755 },
+  ];
+  for (const [index, name] of order.entries()) {
+    const contents = await readFile(path.join(options.kernel.directory, "modules", `${name}.ko`));
+    const number = String(index).padStart(2, "0");
+    entries.push({ kind: "file", name: `modules/${number}-${name}.ko`, mode: 0o644, contents });
+  }
+  entries.push({ kind: "file", name: "init", mode: 0o755, contents: await readFile(options.agentPath) });
+  await writeFileAtomic(target, packCpio(entries));
+  return target;
+}
+
+/** The agent's SHA-256, kept beside the archives for as long as the file's size and time stay the same. */
+async function agentHash({ agentPath, cacheDir }: InitramfsOptions): Promise<string> {
+  const found = await stat(agentPath, { bigint: true }).catch((error: unknown) => {
+    if (errnoOf(error) !== "ENOENT") throw ioError(`cannot look at ${agentPath}`, error);
+    throw new FirectlError("FILE_NOT_FOUND", `the guest agent is missing: ${agentPath}`, {
+      hint: "install firectl again, or build the agent with: make agent",
+    });
+  });
+  const state = `${agentPath}\0${found.ino}\0${found.size}\0${found.mtimeNs}`;
+  const memo = path.join(cacheDir, `agent-${createHash("sha256").update(state).digest("hex").slice(0, 32)}`);
+  const known = await readTextIfPresent(memo);
+  if (known !== undefined && /^[0-9a-f]{64}$/.test(known)) return known;
+  const hash = createHash("sha256")
+    .update(await readFile(agentPath))
+    .digest("hex");
+  await makePrivateDirectory(cacheDir);
+  await writeFileAtomic(memo, hash);
+  return hash;
+}
