@@ -1,5 +1,5 @@
 import type { Digest } from "../core/brands.ts";
-import type { ImageManifest, RawImageConfig } from "./manifest.ts";
+import type { ImageManifest, RawHealthCheck, RawImageConfig } from "./manifest.ts";
 import { normalise, type Platform } from "./platform.ts";
 
 /** How Docker is told to look after a container's health; durations in nanoseconds. */
@@ -100,9 +100,7 @@ function describeConfig(raw: RawImageConfig): ImageConfig {
   };
 }
 
-function describeHealth(
-  health: NonNullable<NonNullable<RawImageConfig["config"]>["Healthcheck"]>,
-): HealthCheck {
+function describeHealth(health: RawHealthCheck): HealthCheck {
   return {
     test: health.Test,
     ...(health.Interval == null ? {} : { intervalNs: health.Interval }),

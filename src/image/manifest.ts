@@ -41,9 +41,6 @@ const descriptorSchema = z.object({
   annotations: stringMap.nullish(),
 });
 
-/** https://github.com/opencontainers/image-spec/blob/main/descriptor.md; sizes in bytes. */
-export type Descriptor = z.infer<typeof descriptorSchema>;
-
 const manifestSchema = z.object({
   schemaVersion: z.literal(2),
   mediaType: z.string().optional(),
@@ -103,10 +100,60 @@ const configSchema = z.object({
   rootfs: z.object({ type: z.literal("layers"), diff_ids: z.array(digestSchema).max(MAX_LAYERS) }),
 });
 
-export type ImageManifest = z.infer<typeof manifestSchema>;
-export type ImageIndex = z.infer<typeof indexSchema>;
+/** https://github.com/opencontainers/image-spec/blob/main/descriptor.md; sizes in bytes. */
+export interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly size: number;
+  readonly platform?:
+    | { readonly os: string; readonly architecture: string; readonly variant?: string | undefined }
+    | null
+    | undefined;
+  readonly annotations?: Readonly<Record<string, string>> | null | undefined;
+}
+
+export interface ImageManifest {
+  readonly config: Descriptor;
+  /** Lowest first. */
+  readonly layers: readonly Descriptor[];
+}
+
+export interface ImageIndex {
+  readonly manifests: readonly Descriptor[];
+}
+
 /** The image configuration as it is written, Go's names kept. */
-export type RawImageConfig = z.infer<typeof configSchema>;
+export interface RawImageConfig {
+  readonly created?: string | null | undefined;
+  readonly os: string;
+  readonly architecture: string;
+  readonly variant: string;
+  readonly config?: RawRunConfig | null | undefined;
+  readonly rootfs: { readonly diff_ids: readonly Digest[] };
+}
+
+export interface RawRunConfig {
+  readonly User: string;
+  readonly ExposedPorts: readonly string[];
+  readonly Env: readonly string[];
+  readonly Entrypoint: readonly string[];
+  readonly Cmd: readonly string[];
+  readonly Volumes: readonly string[];
+  readonly WorkingDir: string;
+  readonly Labels: Readonly<Record<string, string>>;
+  readonly StopSignal: string;
+  readonly Healthcheck?: RawHealthCheck | null | undefined;
+}
+
+/** Durations in nanoseconds. */
+export interface RawHealthCheck {
+  readonly Test: readonly string[];
+  readonly Interval?: number | null | undefined;
+  readonly Timeout?: number | null | undefined;
+  readonly StartPeriod?: number | null | undefined;
+  readonly StartInterval?: number | null | undefined;
+  readonly Retries?: number | null | undefined;
+}
 
 export type ParsedManifest =
   | { readonly kind: "manifest"; readonly mediaType: string; readonly manifest: ImageManifest }
