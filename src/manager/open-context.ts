@@ -40,7 +40,10 @@ export async function openContext(options: OpenOptions = {}): Promise<Context> {
     }),
     kernels: once(async () => {
       const { Kernels } = await import("../kernel/kernel-store.ts");
-      return new Kernels({ root: path.join(directories.data, "kernels") });
+      return new Kernels({
+        root: path.join(directories.data, "kernels"),
+        cacheDir: path.join(directories.data, "kernel-files"),
+      });
     }),
   };
 }

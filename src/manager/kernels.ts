@@ -1,0 +1,83 @@
+import path from "node:path";
+import { FirectlError } from "../core/errors.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import { addHostKernel, downloadKernel, installDistributionKernel } from "../kernel/sources.ts";
+import type { AddKernelOptions, KernelSummary } from "./api.ts";
+import type { Context } from "./context.ts";
+
+/** The installed kernels, by name. */
+export async function listKernels(context: Context): Promise<readonly KernelSummary[]> {
+  const kernels = await context.kernels();
+  const [all, standard] = await Promise.all([kernels.list(), kernels.default()]);
+  return all.map((kernel) => summaryOf(kernel, kernel.name === standard?.name));
+}
+
+/**
+ * Installs a kernel: a file, a download with its SHA-256, or the distribution's package; failing the package,
+ * the kernel that this host runs.
+ * @throws FirectlError as the source does.
+ */
+export async function addKernel(context: Context, options: AddKernelOptions): Promise<KernelSummary> {
+  const kernel = await addFrom(context, options);
+  const kernels = await context.kernels();
+  if (options.makeDefault ?? false) await kernels.setDefault(kernel.name);
+  const standard = await kernels.default();
+  return summaryOf(kernel, kernel.name === standard?.name);
+}
+
+async function addFrom(context: Context, options: AddKernelOptions): Promise<Kernel> {
+  const kernels = await context.kernels();
+  const { source, name, signal } = options;
+  if (source === undefined) return addFromThisMachine(context, options);
+  if (/^https?:\/\//.test(source)) {
+    if (options.sha256 === undefined) {
+      throw new FirectlError("INVALID_ARGUMENT", `a download needs its SHA-256: ${source}`);
+    }
+    return downloadKernel(kernels, { url: source, sha256: options.sha256, name, signal });
+  }
+  return kernels.add({ image: path.resolve(source), modulesDirectory: options.modulesDirectory, name });
+}
+
+async function addFromThisMachine(context: Context, options: AddKernelOptions): Promise<Kernel> {
+  const kernels = await context.kernels();
+  const { name, signal } = options;
+  try {
+    return await installDistributionKernel(kernels, { name, signal });
+  } catch (error) {
+    if (!(error instanceof FirectlError) || error.code === "INTERRUPTED" || error.code === "NAME_IN_USE")
+      throw error;
+    const os = await import("node:os");
+    try {
+      return await addHostKernel(kernels, { release: os.release(), name, signal });
+    } catch {
+      throw error;
+    }
+  }
+}
+
+function summaryOf(kernel: Kernel, isDefault: boolean): KernelSummary {
+  return {
+    name: kernel.name,
+    version: kernel.release ?? "unknown",
+    path: path.join(kernel.directory, kernel.image),
+    isDefault,
+    sizeBytes: kernel.size,
+    addedAt: kernel.addedAt,
+  };
+}
+
+/**
+ * Removes an installed kernel.
+ * @throws FirectlError KERNEL_NOT_FOUND, WRONG_STATE while a VM that could be started again needs it.
+ */
+export async function removeKernel(context: Context, name: string): Promise<void> {
+  const kernels = await context.kernels();
+  const { directory } = await kernels.find(name);
+  const user = (await context.vms.read()).find(({ kernelPath }) => path.dirname(kernelPath) === directory);
+  if (user !== undefined) {
+    throw new FirectlError("WRONG_STATE", `cannot remove kernel ${name}: VM ${user.name} boots it`, {
+      hint: `firectl rm ${user.name}`,
+    });
+  }
+  await kernels.remove(name);
+}

@@ -1,0 +1,43 @@
+import { existsSync } from "node:fs";
+import { mkdir, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { findOnPath, MACHINE_FILE, type Machine } from "./support/backends.ts";
+import { startDocker } from "./support/docker.ts";
+import { IMAGES, Sandbox, SHARED_DATA } from "./support/firectl.ts";
+import { run } from "./support/run.ts";
+
+/** Makes the images, installs a kernel, starts a Docker Engine, and finds out what this machine can do. */
+export async function setup(): Promise<() => Promise<void>> {
+  await mkdir(SHARED_DATA, { recursive: true });
+  await run(path.resolve(import.meta.dirname, "../images/make-images.sh"), [IMAGES]);
+  await installKernel();
+  const docker = await dockerHere();
+  const machine: Machine = { ...docker.found, ...(await firecrackerHere()) };
+  await writeFile(MACHINE_FILE, JSON.stringify(machine));
+  return docker.stop;
+}
+
+async function installKernel(): Promise<void> {
+  await using sandbox = await Sandbox.create();
+  const listed = await sandbox.ok(["kernel", "list", "-q"]);
+  if (listed.trim() === "") await sandbox.ok(["kernel", "add"]);
+}
+
+async function dockerHere(): Promise<{ found: Machine; stop: () => Promise<void> }> {
+  const absent = (reason: string) => ({ found: { dockerMissing: reason }, stop: async () => {} });
+  if (findOnPath("dockerd") === undefined) return absent("no dockerd on PATH");
+  if (process.getuid?.() !== 0) return absent("dockerd needs root");
+  const engine = await startDocker();
+  return { found: { dockerHost: engine.host }, stop: () => engine[Symbol.asyncDispose]() };
+}
+
+/** By running a guest, since a /dev/kvm that is there need not work. */
+async function firecrackerHere(): Promise<Machine> {
+  if (process.env["FIRECTL_E2E_VMM"] === "qemu") return { firecrackerMissing: "only qemu was asked for" };
+  if (findOnPath("firecracker") === undefined && !existsSync(process.env["FIRECTL_FIRECRACKER"] ?? "")) {
+    return { firecrackerMissing: "no firecracker on PATH" };
+  }
+  await using sandbox = await Sandbox.create();
+  const tried = await sandbox.call(["run", "--rm", "--vmm", "firecracker", `oci:${IMAGES}/scratch`]);
+  return tried.status === 0 ? {} : { firecrackerMissing: tried.stderr.split("\n", 1)[0] ?? "it failed" };
+}
