@@ -100,6 +100,8 @@ export function ioError(act: string, error: unknown): Error {
     case "EPERM":
     case "EROFS":
       return new FirectlError("PERMISSION_DENIED", `${act}: ${messageOf(error)}`, { cause: error });
+    case "ENOENT":
+      return new FirectlError("FILE_NOT_FOUND", `${act}: ${messageOf(error)}`, { cause: error });
     case undefined:
       return error instanceof Error ? error : new Error(String(error));
     default:

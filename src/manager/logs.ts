@@ -1,7 +1,7 @@
 import { open } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { errnoOf, FirectlError } from "../core/errors.ts";
-import { OutputReader } from "../guest/control-drive.ts";
+import { FirectlError } from "../core/errors.ts";
+import { type OutputEvent, OutputReader } from "../guest/output-reader.ts";
 import { ioError } from "../host/files.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { LogEntry, LogsOptions } from "./api.ts";
@@ -35,7 +35,7 @@ export async function* readLogs(
   await using watch = await openDrive(controlDrive, record);
   if (watch === undefined) return;
   const reader = new OutputReader(watch.drive);
-  const stored = inPeriod(entriesOf(reader.stored()), options);
+  const stored = inPeriod(entriesOf(reader.available()), options);
   yield* options.tail === undefined ? stored : tailOf(stored, options.tail);
   if (!(options.follow ?? false)) return;
   const stop = new AbortController();
@@ -46,7 +46,7 @@ export async function* readLogs(
   );
   ended.catch(() => {});
   try {
-    yield* inPeriod(entriesOf(reader.follow({ ended, path: controlDrive, signal: options.signal })), options);
+    yield* inPeriod(entriesOf(reader.follow({ ended, signal: options.signal })), options);
   } finally {
     stop.abort();
   }
@@ -57,15 +57,14 @@ async function openDrive(controlDrive: string, record: VmRecord): Promise<GuestW
     // A VMM that has ended is not alive under any start time: 0 is that of no process.
     return await GuestWatch.open(controlDrive, record.process ?? { pid: process.pid, startTime: 0 });
   } catch (error) {
-    if (errnoOf((error as { cause?: unknown }).cause) === "ENOENT") return undefined;
+    // A VM that is being made has not said anything.
+    if (error instanceof FirectlError && error.code === "FILE_NOT_FOUND") return undefined;
     throw error;
   }
 }
 
-async function* entriesOf(
-  records: AsyncIterable<LogEntry | { readonly lostBytes: number }>,
-): AsyncIterable<LogEntry> {
-  for await (const record of records) if ("data" in record) yield record;
+async function* entriesOf(events: AsyncIterable<OutputEvent>): AsyncIterable<LogEntry> {
+  for await (const event of events) if ("data" in event) yield event;
 }
 
 async function* inPeriod(entries: AsyncIterable<LogEntry>, options: LogsOptions): AsyncIterable<LogEntry> {
@@ -84,7 +83,6 @@ export async function* readConsole(
 ): AsyncIterable<Uint8Array> {
   const file = vmPathsOf(context.directories, record.id).console;
   await using handle = await openConsole(file);
-  if (handle === undefined) return;
   for (let position = 0; ; ) {
     const isLast = !(options.follow ?? false) || !isVmmAlive(record);
     const { bytesRead, buffer } = await handle.read(

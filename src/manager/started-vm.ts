@@ -1,5 +1,5 @@
 import { parseVmId, type VmId } from "../core/brands.ts";
-import { OutputReader } from "../guest/control-drive.ts";
+import { OutputReader } from "../guest/output-reader.ts";
 import { parseSignal } from "../guest/signals.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { VmmName } from "../vmm/vmm.ts";
@@ -57,7 +57,7 @@ export class AttendedVm implements StartedVm {
 
   async signal(signal: string): Promise<void> {
     const number = parseSignal(signal);
-    await using guest = await connectGuest(this.#context, this.#record);
+    await using guest = connectGuest(this.#record);
     await guest.signal(number);
   }
 
