@@ -62,7 +62,7 @@ export function parseWait(text: string, flag: string): number {
 const UNIT_MS: Readonly<Record<string, number>> = {
   ns: 1e-6,
   us: 1e-3,
-  µs: 1e-3,
+  "\u00b5s": 1e-3,
   ms: 1,
   s: 1000,
   m: 60_000,
@@ -72,9 +72,9 @@ const UNIT_MS: Readonly<Record<string, number>> = {
 
 /** A Go duration (`1h30m`, `1.5s`), with `d` for days besides; undefined when it is none. */
 export function durationMs(text: string): number | undefined {
-  if (!/^(\d+(\.\d+)?(ns|us|µs|ms|s|m|h|d))+$/.test(text)) return undefined;
+  if (!/^(\d+(\.\d+)?(ns|us|\u00b5s|ms|s|m|h|d))+$/.test(text)) return undefined;
   let total = 0;
-  for (const [, number, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)/g)) {
+  for (const [, number, unit] of text.matchAll(/(\d+(?:\.\d+)?)(ns|us|\u00b5s|ms|s|m|h|d)/g)) {
     total += Number(number) * (UNIT_MS[unit ?? ""] ?? Number.NaN);
   }
   return total;

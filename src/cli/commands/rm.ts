@@ -1,3 +1,4 @@
+import { FirectlError } from "../../core/errors.ts";
 import { type Command, defineCommand } from "../command.ts";
 import { forEach } from "../each.ts";
 
@@ -21,7 +22,12 @@ export const rm: Command = defineCommand({
     return forEach(args, {
       context,
       act: async (vm) => {
-        await operations.remove(vm, { force: flags.force });
+        try {
+          await operations.remove(vm, { force: flags.force });
+        } catch (error) {
+          const isGone = error instanceof FirectlError && error.code === "VM_NOT_FOUND";
+          if (!(flags.force && isGone)) throw error;
+        }
         return vm;
       },
     });

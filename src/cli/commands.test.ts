@@ -1,0 +1,425 @@
+import { describe, expect, test } from "vitest";
+import { FirectlError } from "../core/errors.ts";
+import type { ExecOptions, LogEntry, LogsOptions, StopOptions } from "../manager/api.ts";
+import { firectl, startedVm, testIo, vmSummary } from "./cli.test-helper.ts";
+
+const HOUR_AGO = new Date(Date.now() - 3_700_000).toISOString();
+const VMS = [
+  vmSummary(),
+  vmSummary({
+    id: "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee",
+    name: "job",
+    imageName: "registry.example:5000/team/job@sha256:0123",
+    command: ["sh", "-c", "echo \x1b[31mred; exit 3"],
+    createdAt: HOUR_AGO,
+    startedAt: HOUR_AGO,
+    finishedAt: HOUR_AGO,
+    state: "exited",
+    exitCode: 3,
+    vmm: "qemu",
+    pid: null,
+    labels: { app: "batch", tier: "" },
+  }),
+];
+const list = async ({ all }: { all?: boolean } = {}) =>
+  VMS.filter((vm) => all === true || vm.state === "running");
+
+describe("list", () => {
+  const show = (...argv: string[]) => firectl(["list", ...argv], { operations: { list } });
+
+  test("running ones as a table", async () => {
+    const result = await show();
+    expect(result).toMatchObject({ status: 0, stderr: "" });
+    expect(result.stdout).toMatchInlineSnapshot(`
+      "VM ID          NAME   IMAGE          COMMAND                  CREATED         STATUS         VMM
+      3f2b8c1e-9d4   web    nginx:latest   "nginx -g daemon off;"   5 minutes ago   Up 5 minutes   firecracker
+      "
+    `);
+  });
+
+  test("all, with what a hostile image wrote made harmless", async () => {
+    const { stdout } = await show("-a");
+    expect(stdout).toMatchInlineSnapshot(`
+      "VM ID          NAME   IMAGE                                      COMMAND                     CREATED             STATUS                         VMM
+      3f2b8c1e-9d4   web    nginx:latest                               "nginx -g daemon off;"      5 minutes ago       Up 5 minutes                   firecracker
+      aaaaaaaa-bbb   job    registry.example:5000/team/job@sha256:0…   "sh -c echo \\x1b[31mred…"   About an hour ago   Exited (3) About an hour ago   qemu
+      "
+    `);
+  });
+
+  test("nothing is a heading", async () => {
+    const { stdout } = await firectl(["ps"], { operations: { list: async () => [] } });
+    expect(stdout).toBe("VM ID   NAME   IMAGE   COMMAND   CREATED   STATUS   VMM\n");
+  });
+
+  test.each([
+    [["-aq"], "3f2b8c1e-9d4\naaaaaaaa-bbb\n"],
+    [["-aq", "--no-trunc"], "3f2b8c1e-9d4a-4c6b-8e2f-0a1b2c3d4e5f\naaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee\n"],
+    [["-a", "--format", "{{.Names}}\\t{{.State}}"], "web\trunning\njob\texited\n"],
+    [["-a", "--format", '{{.Label "app"}}'], "\nbatch\n"],
+    [["-a", "--format", "table {{.Name}}\\t{{.ExitCode}}"], "NAME   EXITCODE\nweb\njob    3\n"],
+    [["-q", "--filter", "status=exited"], "aaaaaaaa-bbb\n"],
+    [["-aq", "--filter", "label=app"], "aaaaaaaa-bbb\n"],
+    [["-aq", "--filter", "label=app=web"], ""],
+    [["-aq", "--filter", "label=app=batch", "-f", "label=tier"], "aaaaaaaa-bbb\n"],
+    [["-aq", "--filter", "name=e"], "3f2b8c1e-9d4\n"],
+    [["-aq", "--filter", "name=web", "--filter", "name=job"], "3f2b8c1e-9d4\naaaaaaaa-bbb\n"],
+    [["-aq", "--filter", "id=aaaa"], "aaaaaaaa-bbb\n"],
+    [["-aq", "--filter", "ancestor=nginx"], "3f2b8c1e-9d4\n"],
+    [["-aq", "--filter", "ancestor=registry.example:5000/team/job"], "aaaaaaaa-bbb\n"],
+    [["-aq", "--filter", "ancestor=ngin"], ""],
+    [["-aq", "--filter", "vmm=qemu", "--filter", "name=web"], ""],
+  ])("%j", async (argv, stdout) => {
+    expect(await show(...argv)).toEqual({ status: 0, stdout, stderr: "" });
+  });
+
+  test("JSON is an object a line, and --json asks for it too", async () => {
+    const { stdout } = await show("-a", "--format", "json");
+    const [, job] = stdout.trim().split("\n");
+    expect(JSON.parse(job ?? "")).toMatchObject({ Name: "job", ExitCode: 3, Labels: { app: "batch" } });
+    expect((await firectl(["--json", "list"], { operations: { list } })).stdout).toContain(
+      '"ID":"3f2b8c1e-9d4a-4c6b-8e2f-0a1b2c3d4e5f"',
+    );
+  });
+
+  test.each([
+    [
+      ["--filter", "name"],
+      '--filter: "name" is not a filter\nhint: write KEY=VALUE with one of the keys name, status, label, id, ancestor, vmm',
+    ],
+    [
+      ["--filter", "toString=x"],
+      '--filter: "toString=x" is not a filter\nhint: write KEY=VALUE with one of the keys name, status, label, id, ancestor, vmm',
+    ],
+    [
+      ["-f", "status=up"],
+      '-f: "up" is not a status\nhint: write one of creating, running, exited, dead, removing',
+    ],
+    [
+      ["--format", "{{.Nope}}"],
+      "--format: there is no field Nope\nhint: the fields are .ID .Name .Names .Image .Command .CreatedAt .RunningFor .StartedAt .FinishedAt .State .Status .ExitCode .VMM .PID .CPUs .MemoryBytes .Labels",
+    ],
+  ])("%j is refused", async (argv, message) => {
+    expect(await show(...argv)).toEqual({ status: 2, stdout: "", stderr: `firectl: ${message}\n` });
+  });
+});
+
+describe("several VMs at once", () => {
+  test("each is named as the user did; a failure does not stop the others", async () => {
+    const result = await firectl(["stop", "-t", "5", "a", "gone", "b"], {
+      operations: {
+        async stop(vm, options?: StopOptions) {
+          expect(options).toMatchObject({ timeoutMs: 5000, keep: false });
+          if (vm === "gone") throw new FirectlError("VM_NOT_FOUND", 'there is no VM "gone"');
+          return vmSummary().id;
+        },
+      },
+    });
+    expect(result).toEqual({ status: 3, stdout: "a\nb\n", stderr: 'firectl: there is no VM "gone"\n' });
+  });
+
+  test("rm -f does not mind one that is not there", async () => {
+    const remove = async () => {
+      throw new FirectlError("VM_NOT_FOUND", "there is none");
+    };
+    expect(await firectl(["rm", "-f", "x"], { operations: { remove } })).toMatchObject({
+      status: 0,
+      stderr: "",
+    });
+    expect(await firectl(["rm", "x"], { operations: { remove } })).toMatchObject({ status: 3 });
+  });
+
+  test("kill sends SIGKILL unless told otherwise", async () => {
+    const sent: string[] = [];
+    const kill = async (_vm: string, signal: string) => {
+      sent.push(signal);
+      return vmSummary().id;
+    };
+    await firectl(["kill", "a"], { operations: { kill } });
+    await firectl(["kill", "-s", "hup", "a"], { operations: { kill } });
+    expect(sent).toEqual(["SIGKILL", "SIGHUP"]);
+  });
+
+  test("wait prints exit statuses", async () => {
+    const wait = async (vm: string) => ({ exitCode: vm === "a" ? 0 : 7, oomKilled: false });
+    expect(await firectl(["wait", "a", "b"], { operations: { wait } })).toMatchObject({
+      status: 0,
+      stdout: "0\n7\n",
+    });
+  });
+
+  test("Ctrl-C ends a wait", async () => {
+    const io = testIo();
+    const result = await firectl(["wait", "a"], {
+      io,
+      operations: {
+        wait: (_vm, options) =>
+          new Promise((_resolve, reject) => {
+            options?.signal?.addEventListener("abort", () => reject(options.signal?.reason));
+            io.send("SIGINT");
+          }),
+      },
+    });
+    expect(result).toMatchObject({ status: 130, stderr: "firectl: interrupted by SIGINT\n" });
+  });
+});
+
+describe("inspect", () => {
+  const inspect = async (vm: string) => {
+    if (vm === "gone") throw new FirectlError("VM_NOT_FOUND", 'there is no VM "gone"');
+    return { id: vm, state: "exited", exitCode: 3 };
+  };
+  test("an array of records, and the missing one is reported", async () => {
+    const result = await firectl(["inspect", "a", "gone"], { operations: { inspect } });
+    expect(result).toMatchObject({ status: 3, stderr: 'firectl: there is no VM "gone"\n' });
+    expect(JSON.parse(result.stdout)).toEqual([{ id: "a", state: "exited", exitCode: 3 }]);
+  });
+  test("--format", async () => {
+    const format = (text: string) => firectl(["inspect", "-f", text, "a", "b"], { operations: { inspect } });
+    expect((await format("{{.State}} {{.ExitCode}}")).stdout).toBe("exited 3\nexited 3\n");
+    expect((await format("json")).stdout.split("\n")).toHaveLength(3);
+  });
+});
+
+describe("logs", () => {
+  const entry = (stream: LogEntry["stream"], text: string, seconds: number): LogEntry => ({
+    stream,
+    data: Buffer.from(text),
+    timeUnixNs: BigInt(seconds) * 1_000_000_000n + 5n,
+  });
+  async function* entries(): AsyncIterable<LogEntry> {
+    yield entry("stdout", "one\ntw", 1);
+    yield entry("stderr", "oops\n", 2);
+    yield entry("stdout", "o\n\n", 3);
+  }
+
+  test("streams stay apart", async () => {
+    const result = await firectl(["logs", "a"], { operations: { logs: entries } });
+    expect(result).toEqual({ status: 0, stdout: "one\ntwo\n\n", stderr: "oops\n" });
+  });
+
+  test("-t puts the time before each line, not before the rest of one", async () => {
+    const result = await firectl(["logs", "-t", "a"], { operations: { logs: entries } });
+    expect(result.stdout).toBe(
+      "1970-01-01T00:00:01.000000005Z one\n1970-01-01T00:00:01.000000005Z two\n1970-01-01T00:00:03.000000005Z \n",
+    );
+    expect(result.stderr).toBe("1970-01-01T00:00:02.000000005Z oops\n");
+  });
+
+  test("options", async () => {
+    let seen: LogsOptions | undefined;
+    const logs = (_vm: string, options?: LogsOptions) => {
+      seen = options;
+      return entries();
+    };
+    await firectl(["logs", "-fn", "10", "--since", "5", "--until=6.5", "a"], { operations: { logs } });
+    expect(seen).toMatchObject({
+      follow: true,
+      tail: 10,
+      sinceUnixNs: 5_000_000_000n,
+      untilUnixNs: 6_500_000_000n,
+    });
+    await firectl(["logs", "--tail", "all", "a"], { operations: { logs } });
+    expect(seen).toEqual({ follow: false });
+  });
+
+  test("--console", async () => {
+    async function* consoleLog() {
+      yield Buffer.from("[    0.0] Linux\n");
+    }
+    const result = await firectl(["logs", "--console", "a"], { operations: { consoleLog } });
+    expect(result.stdout).toBe("[    0.0] Linux\n");
+    expect(await firectl(["logs", "--console", "-t", "a"])).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining("logs: --timestamps does not go with --console"),
+    });
+  });
+
+  test("a reader that has gone is a clean end", async () => {
+    const io = testIo();
+    io.stdout.closed = true;
+    expect(await firectl(["logs", "a"], { io, operations: { logs: entries } })).toMatchObject({
+      status: 0,
+      stderr: "",
+    });
+  });
+});
+
+describe("exec", () => {
+  test("flags after the VM belong to the command; status and streams are passed on", async () => {
+    let seen: ExecOptions | undefined;
+    const input: string[] = [];
+    const result = await firectl(["exec", "-ie", "A=1", "-u", "nginx", "-w", "/", "web", "sh", "-e", "x"], {
+      stdin: ["hello ", "guest"],
+      operations: {
+        async exec(_vm, options) {
+          seen = options;
+          for await (const chunk of options.stdin ?? []) input.push(Buffer.from(chunk).toString());
+          options.onOutput({ stream: "stdout", data: Buffer.from("out") });
+          options.onOutput({ stream: "stderr", data: Buffer.from("err") });
+          return { exitCode: 9, oomKilled: false };
+        },
+      },
+    });
+    expect(result).toEqual({ status: 9, stdout: "out", stderr: "err" });
+    expect(seen).toMatchObject({ command: ["sh", "-e", "x"], env: ["A=1"], user: "nginx", workingDir: "/" });
+    expect(input.join("")).toBe("hello guest");
+  });
+
+  test("without -i nothing is read from stdin", async () => {
+    await firectl(["exec", "web", "true"], {
+      operations: {
+        async exec(_vm, options) {
+          expect(options.stdin).toBeUndefined();
+          return { exitCode: 0, oomKilled: false };
+        },
+      },
+    });
+  });
+});
+
+describe("start", () => {
+  test("detached by default", async () => {
+    const events: string[] = [];
+    const start = async (_vm: string, options?: { detach?: boolean }) => {
+      events.push(`detach ${options?.detach}`);
+      return startedVm({ events });
+    };
+    expect(await firectl(["start", "a"], { operations: { start } })).toEqual({
+      status: 0,
+      stdout: "a\n",
+      stderr: "",
+    });
+    expect(events).toEqual(["detach true", "disposed"]);
+  });
+
+  test("-a stays and passes the status on", async () => {
+    const start = async () => startedVm({ output: [["stdout", "hi"]], exitCode: 4 });
+    expect(await firectl(["start", "-a", "a"], { operations: { start } })).toMatchObject({
+      status: 4,
+      stdout: "hi",
+    });
+    expect(await firectl(["start", "-a", "a", "b"])).toMatchObject({ status: 2 });
+  });
+});
+
+describe("kernels, images, setup", () => {
+  test("kernel add: a download needs its checksum", async () => {
+    expect(await firectl(["kernel", "add", "https://example.com/vmlinux"])).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining("kernel add: a download needs --sha256 (https://example.com/vmlinux)"),
+    });
+    expect(await firectl(["kernel", "add", "--sha256", "abc", "x"])).toMatchObject({ status: 2 });
+  });
+
+  test("kernel list", async () => {
+    const listKernels = async () => [
+      {
+        name: "cloud",
+        version: "6.1.0",
+        path: "/k",
+        isDefault: true,
+        sizeBytes: 8_000_000,
+        addedAt: HOUR_AGO,
+      },
+    ];
+    expect((await firectl(["kernel", "ls"], { operations: { listKernels } })).stdout).toBe(
+      "NAME    VERSION   DEFAULT   ADDED               SIZE\ncloud   6.1.0     *         About an hour ago   8MB\n",
+    );
+  });
+
+  test("images", async () => {
+    const listImages = async () => [
+      {
+        reference: "docker.io/library/nginx:latest",
+        digest: `sha256:${"ab".repeat(32)}`,
+        platform: "linux/amd64",
+        createdAt: undefined,
+        sizeBytes: 187_000_000,
+        usedBy: ["x"],
+      },
+    ];
+    expect((await firectl(["images"], { operations: { listImages } })).stdout).toMatchInlineSnapshot(`
+      "IMAGE                            DIGEST         PLATFORM      CREATED   SIZE    VMS
+      docker.io/library/nginx:latest   abababababab   linux/amd64             187MB   1
+      "
+    `);
+  });
+
+  test("setup says what is missing, and its status whether run can work", async () => {
+    const steps = [
+      { what: "KVM", status: "missing", detail: "/dev/kvm is not there: QEMU emulates" },
+      { what: "kernel", status: "done", detail: "cloud" },
+    ] as const;
+    const setup = (ready: boolean) => ({ operations: { setup: async () => ({ steps, ready }) } });
+    expect(await firectl(["setup"], setup(true))).toEqual({
+      status: 0,
+      stdout: "missing   KVM      /dev/kvm is not there: QEMU emulates\ndone      kernel   cloud\n",
+      stderr: "",
+    });
+    expect(await firectl(["setup"], setup(false))).toMatchObject({ status: 5 });
+  });
+});
+
+describe("errors", () => {
+  const failing = (error: unknown) => ({
+    operations: {
+      list: async () => {
+        throw error;
+      },
+    },
+  });
+
+  test("hostile text and credentials are cleaned", async () => {
+    const error = new FirectlError("REGISTRY_REFUSED", "https://u:p@reg/ said \x1b[2J\u202e", {
+      hint: "log\rin",
+    });
+    expect((await firectl(["list"], failing(error))).stderr).toBe(
+      "firectl: https://***@reg/ said \\x1b[2J\\u202e\nhint: log\\rin\n",
+    );
+  });
+
+  test.each([
+    [["--json", "list"], {}],
+    [["list", "--json"], {}],
+    [["list"], { FIRECTL_ERROR_FORMAT: "json" }],
+  ])("as JSON: %j %j", async (argv, env) => {
+    const error = new FirectlError("VM_NOT_FOUND", "none", { hint: "look" });
+    const { status, stderr } = await firectl(argv, { ...failing(error), env });
+    expect(status).toBe(3);
+    expect(stderr.endsWith("}\n")).toBe(true);
+    expect(JSON.parse(stderr)).toEqual({
+      error: { code: "VM_NOT_FOUND", kind: "not-found", message: "none", hint: "look", exitStatus: 3 },
+    });
+  });
+
+  test("JSON carries the exit status that run really has", async () => {
+    const { stderr } = await firectl(["run", "--json", "--cpus", "0", "img"]);
+    // The flags could not be read, so --json among them does not count; the variable does.
+    expect(stderr).toContain("firectl: --cpus");
+    const asJson = await firectl(["--json", "run", "--cpus", "0", "img"]);
+    expect(JSON.parse(asJson.stderr)).toMatchObject({ error: { code: "INVALID_ARGUMENT", exitStatus: 125 } });
+  });
+
+  test("a bug shows its stack and asks for a report", async () => {
+    const { status, stderr } = await firectl(["list"], failing(new TypeError("x is not a function")));
+    expect(status).toBe(1);
+    expect(stderr).toMatch(
+      /^firectl: unexpected error: x is not a function\nTypeError: x is not a function\n {4}at /,
+    );
+    expect(stderr).toMatch(/\nhint: this is a bug of firectl: please report it with the lines above\n$/);
+  });
+
+  test("what is thrown may be anything", async () => {
+    expect(await firectl(["list"], failing("text"))).toMatchObject({ status: 1 });
+    expect(await firectl(["list"], failing(undefined))).toMatchObject({ status: 1 });
+  });
+
+  test("FIRECTL_DEBUG shows stacks and causes of known errors", async () => {
+    const error = new FirectlError("IO_FAILED", "cannot write", { cause: new Error("EIO") });
+    const quiet = await firectl(["list"], failing(error));
+    expect(quiet.stderr).toBe("firectl: cannot write\n");
+    const loud = await firectl(["list"], { ...failing(error), env: { FIRECTL_DEBUG: "1" } });
+    expect(loud.stderr).toContain("caused by: Error: EIO");
+  });
+});

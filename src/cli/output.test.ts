@@ -1,0 +1,128 @@
+import { describe, expect, test } from "vitest";
+import { parseListFormat } from "./output.ts";
+import { escapeControls, escapeControlsInLines, redactCredentials, safeJson } from "./sanitize.ts";
+import { renderTable, truncate } from "./table.ts";
+import { parseTemplate, renderTemplate } from "./template.ts";
+
+const RECORD = {
+  id: "3f2b",
+  state: "exited",
+  exitCode: 3,
+  error: null,
+  network: { addresses: ["10.0.0.2", "10.0.0.3"], gateway: "10.0.0.1" },
+  labels: { app: "web", "com.example.team": "core", evil: "a\x1b[2J\nb" },
+};
+
+describe("templates", () => {
+  test.each([
+    ["{{.id}}", "3f2b"],
+    ["{{ .ID }}", "3f2b"],
+    ["{{.Id}}\\t{{.exitCode}}\\n", "3f2b\t3\n"],
+    ["plain \\\\ text", "plain \\ text"],
+    ["{{.error}}|", "|"],
+    ["{{.network.gateway}}", "10.0.0.1"],
+    ["{{.Network.Addresses}}", "[10.0.0.2 10.0.0.3]"],
+    ["{{json .network.addresses}}", '["10.0.0.2","10.0.0.3"]'],
+    ["{{json .error}}", "null"],
+    ['{{index .labels "com.example.team"}}', "core"],
+    ['{{index .labels "missing"}}|', "|"],
+    ['{{.Label "app"}}', "web"],
+    ['{{.Label "toString"}}|', "|"],
+    ["{{.labels.evil}}", "a\\x1b[2J\\nb"],
+    ["{{json .labels.evil}}", '"a\\u001b[2J\\nb"'],
+    ["}} {", "}} {"],
+  ])("%s", (template, expected) => {
+    expect(renderTemplate(parseTemplate(template), RECORD)).toBe(expected);
+  });
+
+  test("{{json .}} is the whole", () => {
+    expect(JSON.parse(renderTemplate(parseTemplate("{{json .}}"), RECORD))).toEqual(RECORD);
+  });
+
+  test.each([
+    ["{{.id", '--format: "{{.id" has no closing "}}"'],
+    ["{{}}", "--format: {{}} is not understood"],
+    ["{{id}}", "--format: {{id}} is not understood"],
+    ["{{if .id}}x{{end}}", "--format: {{if .id}} is not understood"],
+    ["{{.constructor}}", "--format: {{.constructor}}: there is no field constructor"],
+    ["{{.network.mac}}", "--format: {{.network.mac}}: there is no field mac"],
+    ["{{.state.ExitCode}}", "--format: {{.state.ExitCode}}: .state has no fields"],
+  ])("%s is refused", (template, message) => {
+    expect(() => renderTemplate(parseTemplate(template), RECORD)).toThrow(message);
+  });
+
+  test("a wrong field's hint names those that there are", () => {
+    const render = (): string => renderTemplate(parseTemplate("{{.nope}}"), RECORD);
+    expect(render).toThrow(
+      expect.objectContaining({
+        code: "INVALID_ARGUMENT",
+        hint: "the fields are .id .state .exitCode .error .network .labels",
+      }),
+    );
+  });
+
+  test.each(["", "tables", "yaml"])("--format %j is none", (text) => {
+    expect(() => parseListFormat(text, "--format")).toThrow(`--format: "${text}" is not a format`);
+  });
+});
+
+describe("tables", () => {
+  test("columns are aligned, by what a terminal shows", () => {
+    const table = renderTable([
+      ["NAME", "IMAGE", "STATUS"],
+      ["a", "漢字", "Up"],
+      ["longer-name", "e\u0301", ""],
+    ]);
+    expect(table).toBe("NAME          IMAGE   STATUS\na             漢字    Up\nlonger-name   e\u0301\n");
+  });
+
+  test("a hostile cell cannot leave its place", () => {
+    expect(renderTable([["a\nb\x1b]0;x\x07", "\u202egnp.exe"]])).toBe(
+      "a\\nb\\x1b]0;x\\x07   \\u202egnp.exe\n",
+    );
+  });
+
+  test.each([
+    ["abc", 3, "abc"],
+    ["abcd", 3, "ab…"],
+    ["😀😀😀", 2, "😀…"],
+    ["", 3, ""],
+  ])("truncate(%j, %d)", (text, max, expected) => {
+    expect(truncate(text, max)).toBe(expected);
+  });
+});
+
+describe("what comes from elsewhere", () => {
+  test.each([
+    ["plain ü 漢", "plain ü 漢"],
+    ["\0\x7f\x9b31m", "\\x00\\x7f\\x9b31m"],
+    ["a\r\n\tb", "a\\r\\n\\tb"],
+    ["\u200b\u2066\ufeff", "\\u200b\\u2066\\ufeff"],
+  ])("escapeControls(%j)", (text, expected) => {
+    expect(escapeControls(text)).toBe(expected);
+  });
+
+  test("lines and tabs of a message stay", () => {
+    expect(escapeControlsInLines("a\tb\nc\rd\x1b")).toBe("a\tb\nc\\rd\\x1b");
+  });
+
+  test("JSON stays JSON", () => {
+    const value = { a: "\x1b\x7f\x9b\u202e\n", b: [1, null] };
+    const text = safeJson(value, 2);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not be there.
+    expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/);
+    expect(JSON.parse(text)).toEqual(value);
+    expect(safeJson(undefined)).toBe("null");
+  });
+
+  test.each([
+    ["GET https://user:pa55@reg.example/v2/ failed", "GET https://***@reg.example/v2/ failed"],
+    ["https://reg.example/v2/?token=abc123&x=1", "https://reg.example/v2/?token=***&x=1"],
+    ["Authorization: Bearer eyJhbGciOi.J9.x", "Authorization: Bearer ***"],
+    ['{"identitytoken": "s3cret"}', '{"identitytoken": "***"}'],
+    ["image user@sha256:abc is fine", "image user@sha256:abc is fine"],
+    ["basic auth is refused", "basic auth is refused"],
+  ])("redactCredentials(%j)", (text, expected) => {
+    expect(redactCredentials(text)).toBe(expected);
+  });
+});
