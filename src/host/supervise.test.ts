@@ -173,7 +173,10 @@ describe("superviseDetached", () => {
   test("a short console is whole when the VMM has ended", async () => {
     const console = { path: path.join(directory, "console"), limitBytes: 10_000, pipe: true };
     await superviseDetached(
-      options(["printf", "Kernel panic"], { console, afterExit: ["touch", path.join(directory, "after")] }),
+      options(["sh", "-c", "printf Kernel; sleep 0.1; printf ' panic'"], {
+        console,
+        afterExit: ["touch", path.join(directory, "after")],
+      }),
     );
     await until(() => existsSync(path.join(directory, "after")));
     expect(readFileSync(console.path, "utf8")).toBe("Kernel panic");

@@ -94,7 +94,7 @@ while [ "$sides" -gt 0 ]; do
   run "$words" "$@" &
   side=$!
   companions="$companions $side"
-  note "$name" "$side" || fail "cannot note $name"
+  note "$name" "$side" || fail "$name has ended"
   tries=1000
   until [ -S "$socket" ]; do
     { IFS= read -r line <"/proc/$side/stat"; } 2>/dev/null || fail "$name has ended"
@@ -112,13 +112,13 @@ if [ -n "$console" ]; then
   mkfifo "$dir/console.fifo" || fail "cannot make the console's pipe"
   dd bs=1 "count=$limit" <"$dir/console.fifo" >"$console" 2>/dev/null &
   reader=$!
-  note console "$reader" || fail "cannot note the console's reader"
+  note console "$reader" || fail "the console's reader has ended"
   run "$words" "$@" >"$dir/console.fifo" &
 else
   run "$words" "$@" &
 fi
 vmm=$!
-note vmm "$vmm" || fail "cannot note the VMM"
+note vmm "$vmm" || fail "the VMM has ended"
 wait "$vmm"
 echo $? >"$dir/vmm.status"
 [ -z "$companions" ] || kill -9 $companions 2>/dev/null
