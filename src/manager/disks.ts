@@ -1,8 +1,10 @@
 import { randomUUID } from "node:crypto";
+import { open } from "node:fs/promises";
 import path from "node:path";
 import { create } from "@bufbuild/protobuf";
-import { createControlDrive } from "../guest/control-drive.ts";
+import { createControlDrive, renewControlDrive } from "../guest/control-drive.ts";
 import { RootMode, type VmSpec, VmSpecSchema } from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import { OutputReader } from "../guest/output-reader.ts";
 import { makePrivateDirectory } from "../host/files.ts";
 import { cloneFile } from "../rootfs/clone-disk.ts";
 import { createWritableDisk } from "../rootfs/writable-disk.ts";
@@ -47,6 +49,22 @@ export async function makeControlDrive(options: {
 }): Promise<void> {
   await makePrivateDirectory(options.paths.directory);
   await createControlDrive(options.paths.controlDrive, { spec: specFor(options) });
+}
+
+/**
+ * Tells a VM that is to start again what to do; its earlier output stays.
+ * Returns where on the drive the new output will begin.
+ */
+export async function renewOrders(options: {
+  paths: VmPaths;
+  id: string;
+  workload: WorkloadRecord;
+}): Promise<number> {
+  await renewControlDrive(options.paths.controlDrive, specFor(options));
+  await using drive = await open(options.paths.controlDrive, "r");
+  const reader = new OutputReader(drive);
+  for await (const _ of reader.available());
+  return reader.position;
 }
 
 function specFor(options: { id: string; workload: WorkloadRecord }): VmSpec {

@@ -18,19 +18,24 @@ import { vmPathsOf } from "./vm-paths.ts";
  */
 export async function finishVm(context: Context, record: VmRecord): Promise<VmRecord | undefined> {
   if (record.state !== "running" || isVmmAlive(record)) return record;
-  const paths = vmPathsOf(context.directories, record.id);
-  const end =
-    record.workload === null
-      ? endOfConfiguredVm(readVmmStatus(paths.runtimeDirectory))
-      : endOf(await lastStatus(paths.controlDrive));
   if (record.autoRemove) {
     await destroyVm(context, record.id, (current) => current.state === "running" && !isVmmAlive(current));
     return undefined;
   }
+  return endVm(context, record);
+}
+
+/** Ends a VM if it still runs, and puts on record how its workload did. Its disk and its logs stay. */
+export async function endVm(context: Context, record: VmRecord): Promise<VmRecord | undefined> {
+  const paths = vmPathsOf(context.directories, record.id);
   await killProcesses(paths);
+  const end =
+    record.workload === null
+      ? endOfConfiguredVm(readVmmStatus(paths.runtimeDirectory))
+      : endOf(await lastStatus(paths.controlDrive));
   await rm(paths.runtimeDirectory, { recursive: true, force: true });
   return changeRecord(context.vms, record.id, (current) =>
-    current.state === "running" && !isVmmAlive(current)
+    (current.state === "running" || current.state === "creating") && !isVmmAlive(current)
       ? { ...current, ...end, firecrackerPid: null, process: null, companions: [], owner: null }
       : undefined,
   );

@@ -29,6 +29,7 @@ function record(changes: Partial<VmRecord>): VmRecord {
   return {
     state: "running",
     attached: false,
+    restarted: false,
     owner: null,
     process: null,
     hostBootId: hostBootId(),

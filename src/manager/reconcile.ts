@@ -3,7 +3,7 @@ import type { VmRecord } from "../state/vm-record.ts";
 import { sweepUnfinishedBases } from "./base-image.ts";
 import type { Context } from "./context.ts";
 import { destroyVm } from "./destroy-vm.ts";
-import { finishVm } from "./finish-vm.ts";
+import { endVm, finishVm } from "./finish-vm.ts";
 import { isVmmAlive, livesNow } from "./records.ts";
 
 const SWEEP_LOCK_TIMEOUT_MS = 50;
@@ -14,18 +14,22 @@ type Mending =
   | "none"
   /** Its VMM has ended: the record must say how. */
   | "finish"
+  /** Its firectl was killed while it started or attended it again: it must end, its disk stays. */
+  | "end"
   /** Its firectl was killed while making, removing or attending it: nothing of it may stay. */
   | "destroy";
 
 /** What must be done about one record. */
 export function mendingOf(record: VmRecord): Mending {
   const ownerLives = livesNow(record, record.owner);
+  const withoutOwner = record.restarted ? "end" : "destroy";
   switch (record.state) {
-    case "creating":
     case "removing":
       return ownerLives ? "none" : "destroy";
+    case "creating":
+      return ownerLives ? "none" : withoutOwner;
     case "running":
-      if (record.attached && !ownerLives) return "destroy";
+      if (record.attached && !ownerLives) return withoutOwner;
       return isVmmAlive(record) ? "none" : "finish";
     case "exited":
     case "dead":
@@ -49,12 +53,25 @@ export async function reconcile(context: Context): Promise<readonly VmRecord[]> 
 
 async function mend(context: Context, record: VmRecord): Promise<void> {
   // Judged again under the lock: somebody may have mended it, or it may have come to life, meanwhile.
-  if (mendingOf(record) === "finish") await finishVm(context, record);
-  else await destroyVm(context, record.id, (current) => mendingOf(current) === "destroy");
+  switch (mendingOf(record)) {
+    case "none":
+      return;
+    case "finish":
+      await finishVm(context, record);
+      return;
+    case "end":
+      await endVm(context, record);
+      return;
+    case "destroy":
+      await destroyVm(context, record.id, (current) => mendingOf(current) === "destroy");
+      return;
+  }
 }
 
 async function sweep(context: Context): Promise<void> {
   await sweepUnfinishedBases(context);
+  const { removeStaleProbe } = await import("../firecracker/probe.ts");
+  await removeStaleProbe(context.directories.runtime);
   await collectImageGarbage(context);
 }
 

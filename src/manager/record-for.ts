@@ -59,6 +59,7 @@ export async function createRecord(context: Context, vm: NewVm): Promise<VmRecor
       stopTimeoutMs: vm.size.stopTimeoutMs,
       autoRemove: vm.autoRemove,
       attached: vm.attached,
+      restarted: false,
       owner: ownIdentity(),
       process: null,
       companions: [],

@@ -15,7 +15,7 @@ import { reportPull } from "./pull-progress.ts";
 import { createRecord } from "./record-for.ts";
 import { changeRecord } from "./records.ts";
 import { bothOrNeither, inStage } from "./stage.ts";
-import { AttendedVm } from "./started-vm.ts";
+import { AttendedVm, type AttendedVmOptions } from "./started-vm.ts";
 import { checkRunOptions, type VmSize } from "./vm-options.ts";
 import { vmPathsOf } from "./vm-paths.ts";
 import { workloadOf } from "./workload.ts";
@@ -71,7 +71,8 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
   return attend(context, {
     record: running,
     booted,
-    platform: parts.platform,
+    vmm: parts.platform.vmm.name,
+    outputPosition: 0,
     timings: timingsOf(booted, { ...parts, prepareMs, totalMs: performance.now() - startedAt }),
   });
 }
@@ -176,12 +177,9 @@ async function prepareDisks(
 }
 
 /** Hands a running VM to the caller. A detached one may have ended already, before its record said it ran. */
-export async function attend(
-  context: Context,
-  options: { record: VmRecord; booted: BootedVm; platform: Platform; timings: StartTimings },
-): Promise<StartedVm> {
-  if (!options.record.attached) await finishVm(context, options.record);
-  return new AttendedVm(context, { ...options, vmm: options.platform.vmm.name });
+export async function attend(context: Context, vm: AttendedVmOptions): Promise<StartedVm> {
+  if (!vm.record.attached) await finishVm(context, vm.record);
+  return new AttendedVm(context, vm);
 }
 
 /** Puts host and guest times together; the guest's are claims, and only shown. */

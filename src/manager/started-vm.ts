@@ -8,8 +8,18 @@ import type { BootedVm } from "./boot-vm.ts";
 import type { Context } from "./context.ts";
 import { destroyVm } from "./destroy-vm.ts";
 import { endedStatus, endOf, exitReportOf } from "./exit-report.ts";
+import { endVm } from "./finish-vm.ts";
 import { connectGuest } from "./guest-access.ts";
 import { settleEndedVm } from "./settle-vm.ts";
+
+export interface AttendedVmOptions {
+  readonly record: VmRecord;
+  readonly booted: BootedVm;
+  readonly vmm: VmmName;
+  /** Where on the control drive this life's output begins. */
+  readonly outputPosition: number;
+  readonly timings: StartTimings;
+}
 
 /** A VM from `run` or `start`, in the hands of the process that started it. */
 export class AttendedVm implements StartedVm {
@@ -22,12 +32,11 @@ export class AttendedVm implements StartedVm {
   readonly #booted: BootedVm;
   readonly #workloadEnded: Promise<ExitReport>;
   readonly #stop = new AbortController();
+  readonly #outputPosition: number;
   #timings: StartTimings;
+  #settled = false;
 
-  constructor(
-    context: Context,
-    options: { record: VmRecord; booted: BootedVm; vmm: VmmName; timings: StartTimings },
-  ) {
+  constructor(context: Context, options: AttendedVmOptions) {
     const id = parseVmId(options.record.id);
     if (id === undefined) throw new Error(`a record's id is a UUID, got ${options.record.id}`);
     this.id = id;
@@ -37,6 +46,7 @@ export class AttendedVm implements StartedVm {
     this.#record = options.record;
     this.#booted = options.booted;
     this.#timings = options.timings;
+    this.#outputPosition = options.outputPosition;
     this.#workloadEnded = this.#watchWorkload();
     this.exit = this.#settle();
     // Both are awaited only by those who ask; until then a failure is not an unhandled one.
@@ -49,8 +59,8 @@ export class AttendedVm implements StartedVm {
   }
 
   async *output(): AsyncIterable<OutputChunk> {
-    const reader = new OutputReader(this.#booted.watch.drive);
-    for await (const entry of reader.follow({ ended: this.#workloadEnded, path: this.#booted.watch.path })) {
+    const reader = new OutputReader(this.#booted.watch.drive, this.#outputPosition);
+    for await (const entry of reader.follow({ ended: this.#workloadEnded })) {
       if ("data" in entry) yield entry;
     }
   }
@@ -75,6 +85,7 @@ export class AttendedVm implements StartedVm {
   async #settle(): Promise<ExitReport> {
     const report = await this.#workloadEnded;
     await settleEndedVm(this.#context, this.#record);
+    this.#settled = true;
     return report;
   }
 
@@ -82,8 +93,8 @@ export class AttendedVm implements StartedVm {
     this.#stop.abort();
     await this.exit.catch(() => {});
     await this.#booted[Symbol.asyncDispose]();
-    if (this.#record.attached) {
-      await destroyVm(this.#context, this.#record.id, (current) => current.state === "running");
-    }
+    if (!this.#record.attached || this.#settled) return;
+    if (this.#record.restarted) await endVm(this.#context, this.#record);
+    else await destroyVm(this.#context, this.#record.id, (current) => current.state === "running");
   }
 }

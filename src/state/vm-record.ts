@@ -61,6 +61,8 @@ const vmRecord = z.looseObject({
   stopTimeoutMs: z.int(),
   autoRemove: z.boolean(),
   attached: z.boolean(),
+  /** It has ended once and was started again: its disk is somebody's data, which no mending removes. */
+  restarted: z.boolean(),
   /** The firectl that works on it: its creator, its remover, or whom an attached VM belongs to. */
   owner: processIdentity.nullable(),
   process: processIdentity.nullable(),

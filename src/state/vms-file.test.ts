@@ -38,6 +38,7 @@ function record(name: string): VmRecord {
     stopTimeoutMs: 10_000,
     autoRemove: false,
     attached: false,
+    restarted: false,
     owner: null,
     process: null,
     companions: [],

@@ -1,0 +1,62 @@
+import path from "node:path";
+import { buildInitramfs } from "../kernel/initramfs.ts";
+import type { Kernel } from "../kernel/kernel.ts";
+import type { Vmm } from "../vmm/vmm.ts";
+import type { ProgressEvent, VmmChoice } from "./api.ts";
+import type { Context } from "./context.ts";
+import { selectVmm } from "./select-vmm.ts";
+
+/** What a VM runs on: a VMM, and the kernel and initramfs in the form that this VMM loads. */
+export interface Platform {
+  readonly vmm: Vmm;
+  readonly kernelPath: string;
+  readonly initrdPath: string;
+}
+
+export interface PlatformOptions {
+  readonly vmm?: VmmChoice | undefined;
+  /** Name of an installed kernel, or a path with a slash in it; the default one when absent. */
+  readonly kernel?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
+}
+
+/**
+ * The VMM, kernel and initramfs for a VM. With `auto`, Firecracker where a guest really runs on KVM, else
+ * QEMU, with one notice that says why. A host without any kernel gets the distribution's.
+ * @throws FirectlError TOOL_MISSING, KVM_UNUSABLE, PERMISSION_DENIED, KERNEL_NOT_FOUND.
+ */
+export async function choosePlatform(context: Context, options: PlatformOptions): Promise<Platform> {
+  const kernels = await context.kernels();
+  const kernel = await findKernel(context, options);
+  const initrdPath = await buildInitramfs({
+    kernel,
+    agentPath: context.agentPath,
+    cacheDir: path.join(context.directories.data, "initramfs"),
+  });
+  const { vmm, notice } = await selectVmm({
+    requested: options.vmm ?? "auto",
+    env: context.env,
+    settings: context.settings,
+    directories: context.directories,
+    guest: async (form) => ({ kernelImagePath: await kernels.imagePath(kernel, form), initrdPath }),
+    signal: options.signal,
+  });
+  if (notice !== undefined) options.onProgress?.({ kind: "notice", message: notice });
+  const kernelPath = await kernels.imagePath(kernel, { compressed: vmm.loadsCompressedKernel });
+  return { vmm, initrdPath, kernelPath };
+}
+
+async function findKernel(context: Context, options: PlatformOptions): Promise<Kernel> {
+  const kernels = await context.kernels();
+  if (options.kernel !== undefined) return kernels.find(options.kernel);
+  const standard = await kernels.default();
+  if (standard !== undefined) return standard;
+  options.onProgress?.({ kind: "notice", message: "no guest kernel yet: installing the distribution's" });
+  const { addKernel } = await import("./kernels.ts");
+  const added = await addKernel(context, {
+    makeDefault: true,
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  });
+  return kernels.find(added.name);
+}

@@ -1,0 +1,63 @@
+import { messageOf } from "../core/errors.ts";
+import { exists } from "../host/files.ts";
+import type { ProgressEvent, SetupReport } from "./api.ts";
+import type { Context } from "./context.ts";
+import { choosePlatform } from "./platform.ts";
+
+type Step = SetupReport["steps"][number];
+
+/** Checks what `run` needs and installs what firectl itself can: the guest kernel. */
+export async function setUp(
+  context: Context,
+  options: { signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void },
+): Promise<SetupReport> {
+  const steps = [await checkAgent(context), await ensureKernel(context, options)];
+  if (steps.every(({ status }) => status !== "missing")) steps.push(await checkVmm(context, options));
+  return { steps, ready: steps.every(({ status }) => status !== "missing") };
+}
+
+async function checkAgent(context: Context): Promise<Step> {
+  const what = "guest agent";
+  return (await exists(context.agentPath))
+    ? { what, status: "ok", detail: context.agentPath }
+    : {
+        what,
+        status: "missing",
+        detail: `${context.agentPath} is not there: install firectl again, or run make agent`,
+      };
+}
+
+async function ensureKernel(context: Context, options: { signal?: AbortSignal }): Promise<Step> {
+  const what = "guest kernel";
+  const kernel = await (await context.kernels()).default();
+  if (kernel !== undefined) return { what, status: "ok", detail: kernel.name };
+  const { addKernel } = await import("./kernels.ts");
+  try {
+    const added = await addKernel(context, { makeDefault: true, ...options });
+    return { what, status: "done", detail: `installed ${added.name}` };
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    return { what, status: "missing", detail: messageOf(error) };
+  }
+}
+
+async function checkVmm(
+  context: Context,
+  options: { signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void },
+): Promise<Step> {
+  const what = "virtual machine monitor";
+  const notices: string[] = [];
+  try {
+    const { vmm } = await choosePlatform(context, {
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      onProgress: (event) => {
+        if (event.kind === "notice") notices.push(event.message);
+        else options.onProgress?.(event);
+      },
+    });
+    return { what, status: "ok", detail: [`${vmm.name} (${vmm.executable})`, ...notices].join("; ") };
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    return { what, status: "missing", detail: messageOf(error) };
+  }
+}

@@ -1,0 +1,96 @@
+import { FirectlError } from "../core/errors.ts";
+import { CleanupStack } from "../host/cleanup.ts";
+import { ownIdentity } from "../host/process-identity.ts";
+import type { VmRecord } from "../state/vm-record.ts";
+import type { ProgressEvent, StartedVm } from "./api.ts";
+import { bootVm, recordAsRunning } from "./boot-vm.ts";
+import type { Context } from "./context.ts";
+import { killProcesses } from "./destroy-vm.ts";
+import { renewOrders } from "./disks.ts";
+import { changeRecord, hostBootId, requireState } from "./records.ts";
+import { attend, timingsOf } from "./run-vm.ts";
+import { selectVmm } from "./select-vmm.ts";
+import { inStage } from "./stage.ts";
+import { vmPathsOf } from "./vm-paths.ts";
+
+export interface StartVmOptions {
+  readonly detach?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (event: ProgressEvent) => void;
+}
+
+/**
+ * Starts a VM that has ended, on the disk that it left, with the kernel it had. When that fails, the VM is as
+ * it was before.
+ * @throws FirectlError WRONG_STATE when it runs, UNSUPPORTED when it was made from a Firecracker configuration.
+ */
+export async function startVm(
+  context: Context,
+  record: VmRecord,
+  options: StartVmOptions,
+): Promise<StartedVm> {
+  const startedAt = performance.now();
+  const { machine, workload } = record;
+  requireState(record, "start", ["exited", "dead"]);
+  if (machine === null || workload === null) {
+    throw new FirectlError("UNSUPPORTED", `${record.name} was made from a Firecracker configuration`, {
+      hint: `run it anew: firectl run --config ${record.configPath ?? "FILE"}`,
+    });
+  }
+  const paths = vmPathsOf(context.directories, record.id);
+  await using undo = new CleanupStack();
+  const claimed = await claimForStart(context, record, { attached: !(options.detach ?? false) });
+  undo.defer(async () => {
+    await killProcesses(paths);
+    await changeRecord(context.vms, record.id, () => record);
+  });
+  const { vmm } = await inStage("choosing the VMM", () =>
+    selectVmm({
+      requested: record.vmm ?? "auto",
+      env: context.env,
+      settings: context.settings,
+      directories: context.directories,
+      guest: async () => machine.bootSource,
+      signal: options.signal,
+    }),
+  );
+  const outputPosition = await inStage("preparing the VM's disks", () =>
+    renewOrders({ paths, id: record.id, workload }),
+  );
+  const prepareMs = performance.now() - startedAt;
+  options.onProgress?.({ kind: "booting", vmm: vmm.name });
+  const booted = await inStage(`starting the microVM with ${vmm.name}`, () =>
+    bootVm(context, { record: claimed, paths, vmm, machine, signal: options.signal }),
+  );
+  undo.use(booted);
+  const running = await recordAsRunning(context, { id: record.id, vmm, booted, machine });
+  undo.move();
+  return attend(context, {
+    record: running,
+    booted,
+    vmm: vmm.name,
+    outputPosition,
+    timings: timingsOf(booted, { prepareMs, totalMs: performance.now() - startedAt }),
+  });
+}
+
+/** Makes the VM this process's to start; of two that try at once, one succeeds. */
+async function claimForStart(
+  context: Context,
+  record: VmRecord,
+  options: { attached: boolean },
+): Promise<VmRecord> {
+  const claimed = await changeRecord(context.vms, record.id, (current) => {
+    requireState(current, "start", ["exited", "dead"]);
+    return {
+      ...current,
+      state: "creating",
+      attached: options.attached,
+      restarted: true,
+      owner: ownIdentity(),
+      hostBootId: hostBootId(),
+    };
+  });
+  if (claimed === undefined) throw new FirectlError("VM_NOT_FOUND", `${record.name} has been removed`);
+  return claimed;
+}
