@@ -28,7 +28,7 @@ async function dockerHere(): Promise<{ found: Machine; stop: () => Promise<void>
   if (findOnPath("dockerd") === undefined) return absent("no dockerd on PATH");
   if (process.getuid?.() !== 0) return absent("dockerd needs root");
   const engine = await startDocker();
-  return { found: { dockerHost: engine.host }, stop: () => engine[Symbol.asyncDispose]() };
+  return { found: { dockerHost: engine.host }, stop: async () => engine[Symbol.asyncDispose]() };
 }
 
 /** By running a guest, since a /dev/kvm that is there need not work. */

@@ -103,8 +103,9 @@ make_layers() {
   echo below >"$one/opaque/below"
   echo shared >"$one/data/original"
   ln "$one/data/original" "$one/data/linked-in-layer"
-  cp /bin/busybox "$one/usr/sbin/capable"
-  setcap cap_net_bind_service,cap_net_raw=ep "$one/usr/sbin/capable"
+  # Named after an applet: `/usr/sbin/grep CapEff /proc/self/status` tells its own capabilities.
+  cp /bin/busybox "$one/usr/sbin/grep"
+  setcap cap_net_bind_service,cap_net_raw=ep "$one/usr/sbin/grep"
   setfattr -n user.purpose -v 'binary safe' "$one/data/original"
   echo acl >"$one/data/with-acl"
   setfacl -m u:1234:r,g:2345:rw "$one/data/with-acl"

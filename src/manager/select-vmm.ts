@@ -1,0 +1,137 @@
+import path from "node:path";
+import { FirectlError } from "../core/errors.ts";
+import { firecrackerVmm } from "../firecracker/backend.ts";
+import type { FirecrackerProgram } from "../firecracker/launch.ts";
+import {
+  checkKvmDevice,
+  describeFirecracker,
+  type ProbeGuest,
+  probeFirecracker,
+} from "../firecracker/probe.ts";
+import { loadsCompressedKernel } from "../firecracker/version.ts";
+import { findExecutable } from "../host/files.ts";
+import { qemuVmm } from "../qemu/backend.ts";
+import { fallbackNotice, noVmmError, type Unusable, unusableError } from "../vmm/choose.ts";
+import type { Vmm } from "../vmm/vmm.ts";
+import type { VmmChoice } from "./api.ts";
+import type { Settings } from "./settings.ts";
+
+export interface VmmSelection {
+  readonly requested: VmmChoice;
+  readonly env: NodeJS.ProcessEnv;
+  readonly settings: Pick<Settings, "firecracker" | "qemu" | "vhostDeviceVsock">;
+  readonly directories: { readonly data: string; readonly runtime: string };
+  /** Kernel and initramfs of the VM; asked for only when KVM has to be tried. */
+  readonly guest: (options: { readonly compressed: boolean }) => Promise<ProbeGuest>;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A guest that only reboots takes 0.2 s on hardware and 6 s in a nested machine. */
+const PROBE_TIMEOUT_MS = 20_000;
+
+/**
+ * The VMM that a VM of this host is to run in: the one asked for, else Firecracker where it works and QEMU
+ * where it does not. `notice` is the line to show to the user in that last case.
+ * @throws FirectlError KVM_UNUSABLE, PERMISSION_DENIED or TOOL_MISSING with the reason.
+ */
+export async function selectVmm(selection: VmmSelection): Promise<{ vmm: Vmm; notice?: string }> {
+  switch (selection.requested) {
+    case "firecracker":
+      return { vmm: firecrackerVmm(usableOrThrow(await findFirecracker(selection))) };
+    case "qemu":
+      return { vmm: usableOrThrow(await findQemu(selection)) };
+    case "auto": {
+      const firecracker = await provenFirecracker(selection);
+      if (firecracker.found !== undefined) return { vmm: firecrackerVmm(firecracker.found) };
+      const qemu = await findQemu(selection);
+      if (qemu.found === undefined) throw noVmmError(firecracker.unusable, qemu.unusable);
+      return { vmm: qemu.found, notice: fallbackNotice(firecracker.unusable) };
+    }
+  }
+}
+
+type Finding<T> = { readonly found: T } | { readonly found?: undefined; readonly unusable: Unusable };
+
+function usableOrThrow<T>(finding: Finding<T>): T {
+  if (finding.found !== undefined) return finding.found;
+  throw "unusable" in finding ? unusableError(finding.unusable) : new Error("a finding is one or the other");
+}
+
+async function findFirecracker(selection: VmmSelection): Promise<Finding<FirecrackerProgram>> {
+  const executable = await findProgram(selection, "firecracker", {
+    variable: "FIRECTL_FIRECRACKER",
+    setting: selection.settings.firecracker,
+  });
+  if (executable === undefined) {
+    return {
+      unusable: {
+        code: "TOOL_MISSING",
+        reason: "Firecracker is not installed",
+        hint: "put firecracker on PATH or its path into FIRECTL_FIRECRACKER",
+      },
+    };
+  }
+  const unusable = await checkKvmDevice();
+  if (unusable !== undefined) return { unusable };
+  return { found: await describeFirecracker(executable, probeOptions(selection)) };
+}
+
+async function provenFirecracker(selection: VmmSelection): Promise<Finding<FirecrackerProgram>> {
+  const finding = await findFirecracker(selection);
+  if (finding.found === undefined) return finding;
+  const guest = await selection.guest({ compressed: loadsCompressedKernel(finding.found.version) });
+  const unusable = await probeFirecracker(finding.found, guest, probeOptions(selection));
+  return unusable === undefined ? finding : { unusable };
+}
+
+async function findQemu(selection: VmmSelection): Promise<Finding<Vmm>> {
+  const name = process.arch === "arm64" ? "qemu-system-aarch64" : "qemu-system-x86_64";
+  const executable = await findProgram(selection, name, {
+    variable: "FIRECTL_QEMU",
+    setting: selection.settings.qemu,
+  });
+  const vhostDeviceVsock = await findProgram(selection, "vhost-device-vsock", {
+    variable: "FIRECTL_VHOST_DEVICE_VSOCK",
+    setting: selection.settings.vhostDeviceVsock,
+  });
+  if (executable !== undefined && vhostDeviceVsock !== undefined) {
+    return { found: qemuVmm({ executable, vhostDeviceVsock }) };
+  }
+  const missing = executable === undefined ? name : "vhost-device-vsock";
+  return {
+    unusable: {
+      code: "TOOL_MISSING",
+      reason: `${missing} is not installed`,
+      hint:
+        executable === undefined
+          ? "install QEMU (apt install qemu-system-x86)"
+          : "install vhost-device-vsock (cargo install --locked vhost-device-vsock)",
+    },
+  };
+}
+
+/** Looks where the user said, and nowhere else if they did; then on PATH, then in firectl's own data. */
+async function findProgram(
+  selection: VmmSelection,
+  name: string,
+  told: { readonly variable: string; readonly setting: string | undefined },
+): Promise<string | undefined> {
+  const explicit = selection.env[told.variable] || told.setting;
+  if (explicit === undefined) {
+    const own = path.join(selection.directories.data, "bin");
+    return findExecutable(name, `${selection.env["PATH"] ?? ""}:${own}`);
+  }
+  const found = await findExecutable(path.resolve(explicit), "");
+  if (found !== undefined) return found;
+  const source = selection.env[told.variable] ? told.variable : "config.json";
+  throw new FirectlError("TOOL_MISSING", `${source} names ${explicit}, which is not a program`);
+}
+
+function probeOptions(selection: VmmSelection): Parameters<typeof describeFirecracker>[1] {
+  const seconds = Number(selection.env["FIRECTL_PROBE_TIMEOUT"]);
+  return {
+    directory: selection.directories.runtime,
+    timeoutMs: seconds > 0 ? seconds * 1000 : PROBE_TIMEOUT_MS,
+    signal: selection.signal,
+  };
+}
