@@ -2,6 +2,7 @@ import { FirectlError } from "../core/errors.ts";
 import type { Vmm } from "../vmm/vmm.ts";
 import { configurationCalls } from "./configuration.ts";
 import { type FirecrackerProgram, launchFirecracker } from "./launch.ts";
+import { rawCalls } from "./raw-calls.ts";
 import { loadsCompressedKernel } from "./version.ts";
 
 /** Firecracker, driven over its API. */
@@ -13,6 +14,10 @@ export function firecrackerVmm(program: FirecrackerProgram): Vmm {
     launch: async (machine, options) => {
       const calls = configurationCalls(machine, architecture());
       return launchFirecracker(program, { calls, sockets: [machine.vsock.socketPath] }, options);
+    },
+    launchRaw: (raw, options) => {
+      const sockets = raw.vsock ? [raw.vsock.uds_path] : [];
+      return launchFirecracker(program, { calls: rawCalls(raw), sockets }, options);
     },
   };
 }

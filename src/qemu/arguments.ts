@@ -1,11 +1,19 @@
 import { FirectlError } from "../core/errors.ts";
 import type { Drive, MachineConfiguration } from "../vmm/vmm.ts";
 
+/** The emulated machine: firectl's own always has an initramfs and a vsock device, a user's may have neither. */
+export interface QemuMachine extends Omit<MachineConfiguration, "bootSource" | "vsock"> {
+  readonly bootSource: Omit<MachineConfiguration["bootSource"], "initrdPath"> & {
+    readonly initrdPath: string | undefined;
+  };
+  readonly vsock: MachineConfiguration["vsock"] | undefined;
+}
+
 /** What QEMU is told beyond the machine itself. */
 export interface QemuPlan {
   /** Node's name of the host's architecture; the guest's is the same. */
   readonly architecture: "x64" | "arm64";
-  readonly machine: MachineConfiguration;
+  readonly machine: QemuMachine;
   /** The host's TSC rate; under emulation the guest's TSC is the host's. x64 only. */
   readonly tscKhz: number | undefined;
   /** vhost-device-vsock's socket. */
@@ -31,13 +39,18 @@ export function qemuArguments(plan: QemuPlan): string[] {
     ...["-accel", "tcg,thread=multi", "-cpu", "max"],
     ...["-m", memory, "-smp", String(machine.vcpuCount)],
     ...["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"],
-    ...["-kernel", machine.bootSource.kernelImagePath, "-initrd", machine.bootSource.initrdPath],
+    ...["-kernel", machine.bootSource.kernelImagePath],
+    ...(machine.bootSource.initrdPath === undefined ? [] : ["-initrd", machine.bootSource.initrdPath]),
     ...["-append", kernelCommandLine(plan)],
     ...["-global", "virtio-mmio.force-legacy=false"],
     ...machine.drives.flatMap(driveArguments),
     ...["-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng"],
-    ...["-chardev", `socket,id=vsock,path=${escapeValue(plan.vhostSocketPath)}`],
-    ...["-device", "vhost-user-vsock-device,chardev=vsock"],
+    ...(machine.vsock === undefined
+      ? []
+      : [
+          ...["-chardev", `socket,id=vsock,path=${escapeValue(plan.vhostSocketPath)}`],
+          ...["-device", "vhost-user-vsock-device,chardev=vsock"],
+        ]),
     ...["-chardev", `socket,id=qmp,path=${escapeValue(plan.qmpSocketPath)},server=on,wait=off`],
     ...["-mon", "chardev=qmp,mode=control"],
   ];

@@ -2,11 +2,12 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError } from "../core/errors.ts";
 import { isAlive, type ProcessIdentity } from "../host/process-identity.ts";
-import { superviseDetached } from "../host/supervise.ts";
+import { type SideProcess, superviseDetached } from "../host/supervise.ts";
 import { watchUntil } from "../host/watch-directory.ts";
 import type { LaunchOptions, MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
-import { type QemuPlan, qemuArguments, tscKhzOfCpuinfo } from "./arguments.ts";
+import { type QemuMachine, type QemuPlan, qemuArguments, tscKhzOfCpuinfo } from "./arguments.ts";
 import { runQmp } from "./qmp.ts";
+import { translateRaw } from "./translate-raw.ts";
 
 export interface QemuPrograms {
   /** Absolute path of qemu-system-x86_64 or qemu-system-aarch64. */
@@ -28,34 +29,27 @@ export function qemuVmm(programs: QemuPrograms): Vmm {
     executable: programs.executable,
     loadsCompressedKernel: true,
     launch: (machine, options) => launch(programs, machine, options),
+    launchRaw: async (raw, options) => launch(programs, translateRaw(raw), options),
   };
 }
 
 async function launch(
   programs: QemuPrograms,
-  machine: MachineConfiguration,
+  machine: QemuMachine,
   options: LaunchOptions,
 ): Promise<RunningVmm> {
   const qmpSocketPath = path.join(options.runtimeDirectory, "qmp.sock");
   const vhostSocketPath = path.join(options.runtimeDirectory, "vhost.sock");
   const plan = await planOf(machine, { qmpSocketPath, vhostSocketPath });
+  const { vsock } = machine;
   const supervised = await superviseDetached({
     runtimeDirectory: options.runtimeDirectory,
     argv: [programs.executable, ...qemuArguments(plan)],
-    sideProcesses: [
-      {
-        name: "vsock",
-        socketPath: vhostSocketPath,
-        argv: [
-          ...[programs.vhostDeviceVsock, "--guest-cid", String(machine.vsock.guestCid)],
-          ...["--socket", vhostSocketPath, "--uds-path", machine.vsock.socketPath],
-        ],
-      },
-    ],
+    sideProcesses: vsock === undefined ? [] : [vsockProcess(programs, vsock, vhostSocketPath)],
     logPath: options.logPath,
     console: { path: options.consolePath, limitBytes: CONSOLE_LIMIT_BYTES, pipe: true },
     afterExit: options.afterExit,
-    sockets: [qmpSocketPath, vhostSocketPath, machine.vsock.socketPath],
+    sockets: [qmpSocketPath, vhostSocketPath, ...(vsock === undefined ? [] : [vsock.socketPath])],
     ready: ({ process: qemu }) => guestRuns(qemu, qmpSocketPath, options),
     timeoutMs: START_TIMEOUT_MS,
     signal: options.signal,
@@ -63,8 +57,23 @@ async function launch(
   return { ...supervised, apiSocketPath: qmpSocketPath };
 }
 
+function vsockProcess(
+  programs: QemuPrograms,
+  vsock: MachineConfiguration["vsock"],
+  vhostSocketPath: string,
+): SideProcess {
+  return {
+    name: "vsock",
+    socketPath: vhostSocketPath,
+    argv: [
+      ...[programs.vhostDeviceVsock, "--guest-cid", String(vsock.guestCid)],
+      ...["--socket", vhostSocketPath, "--uds-path", vsock.socketPath],
+    ],
+  };
+}
+
 async function planOf(
-  machine: MachineConfiguration,
+  machine: QemuMachine,
   sockets: Pick<QemuPlan, "qmpSocketPath" | "vhostSocketPath">,
 ): Promise<QemuPlan> {
   const architecture = process.arch;

@@ -1,4 +1,5 @@
 import type { ProcessIdentity } from "../host/process-identity.ts";
+import type { RawConfiguration } from "./raw-configuration.ts";
 
 export type VmmName = "firecracker" | "qemu";
 
@@ -61,4 +62,9 @@ export interface Vmm {
    * @throws FirectlError VMM_FAILED with the VMM's last words, VMM_REFUSED with its fault message, TIMEOUT.
    */
   launch(configuration: MachineConfiguration, options: LaunchOptions): Promise<RunningVmm>;
+  /**
+   * The same for a machine that the user has described in Firecracker's own words.
+   * @throws FirectlError as launch does; UNSUPPORTED naming a section that this VMM has nothing for.
+   */
+  launchRaw(configuration: RawConfiguration, options: LaunchOptions): Promise<RunningVmm>;
 }
