@@ -25,7 +25,7 @@ export class RealRegistry implements AsyncDisposable {
     const auth = options.auth === undefined ? "" : `auth: ${options.auth}\n`;
     await writeFile(
       file,
-      `version: 0.1\nlog: {level: fatal, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: ${root}}}\nhttp: {addr: "127.0.0.1:${port}"}\n${auth}`,
+      `version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: ${root}}}\nhttp: {addr: "127.0.0.1:${port}"}\n${auth}`,
     );
     const controller = new AbortController();
     const program = streamProgram("docker-registry", ["serve", file], { signal: controller.signal });

@@ -1,4 +1,4 @@
-import { readdir, rm, stat } from "node:fs/promises";
+import { lstat, readdir, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { type Digest, digestHex, parseDigest } from "../../core/brands.ts";
 import { errnoOf } from "../../core/errors.ts";
@@ -89,8 +89,9 @@ async function removeMatching(
   let [blobs, bytes] = [0, 0];
   for (const name of await namesIn(directory)) {
     const file = path.join(directory, name);
-    const stats = await stat(file);
-    if (!isGarbage(name, Date.now() - stats.mtimeMs)) continue;
+    const stats = await lstat(file);
+    // Nothing but files is ever put here: anything else is someone's own business.
+    if (!stats.isFile() || !isGarbage(name, Date.now() - stats.mtimeMs)) continue;
     await rm(file, { force: true });
     blobs += 1;
     bytes += stats.size;
