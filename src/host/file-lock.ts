@@ -1,6 +1,7 @@
 import { open } from "node:fs/promises";
 import { FirectlError } from "../core/errors.ts";
-import { runWithDescriptor } from "./process.ts";
+
+// process.ts is loaded with the first lock: a list of VMs is read without one.
 
 /**
  * Holds an exclusive advisory lock on `file` (created when missing) while `work` runs. The lock is a
@@ -17,6 +18,7 @@ export async function withFileLock<T>(
   const handle = await open(file, "a", 0o600);
   try {
     const seconds = (options.timeoutMs / 1000).toFixed(3);
+    const { runWithDescriptor } = await import("./process.ts");
     const status = await runWithDescriptor(
       "flock",
       [options.shared === true ? "-s" : "-x", "-w", seconds, "3"],
@@ -39,6 +41,7 @@ export async function withFileLock<T>(
 export async function tryFileLock<T>(file: string, work: () => Promise<T>): Promise<T | undefined> {
   const handle = await open(file, "a", 0o600);
   try {
+    const { runWithDescriptor } = await import("./process.ts");
     const status = await runWithDescriptor("flock", ["-x", "-n", "3"], handle.fd);
     return status === 0 ? await work() : undefined;
   } finally {
