@@ -20,9 +20,10 @@ export async function killProcesses(paths: VmPaths): Promise<void> {
 }
 
 /** Removes every file of a VM whose processes are gone. */
-export async function removeFiles(paths: VmPaths): Promise<void> {
+async function removeFiles(paths: VmPaths, configSockets: readonly string[]): Promise<void> {
   try {
     await Promise.all([
+      ...configSockets.map((file) => rm(file, { force: true })),
       rm(paths.runtimeDirectory, { recursive: true, force: true }),
       rm(paths.directory, { recursive: true, force: true }),
       rm(paths.rootfs, { force: true }),
@@ -43,13 +44,13 @@ export async function destroyVm(
 ): Promise<boolean> {
   const claim = await claimForRemoval(context.vms, id, when);
   if (claim === "gone") return false;
-  if (claim !== "claimed") {
+  if ("heldBy" in claim) {
     await waitUntilGone(context, id);
     return false;
   }
   const paths = vmPathsOf(context.directories, id);
   await killProcesses(paths);
-  await removeFiles(paths);
+  await removeFiles(paths, claim.record.configSockets);
   await dropRecord(context.vms, id);
   return true;
 }

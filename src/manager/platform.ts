@@ -27,24 +27,51 @@ export interface PlatformOptions {
  * @throws FirectlError TOOL_MISSING, KVM_UNUSABLE, PERMISSION_DENIED, KERNEL_NOT_FOUND.
  */
 export async function choosePlatform(context: Context, options: PlatformOptions): Promise<Platform> {
-  const kernels = await context.kernels();
+  const { kernel, initrdPath } = await bootPartsFor(context, options);
+  const vmm = await chooseVmm(context, { ...options, parts: async () => ({ kernel, initrdPath }) });
+  const kernelPath = await (await context.kernels()).imagePath(kernel, {
+    compressed: vmm.loadsCompressedKernel,
+  });
+  return { vmm, initrdPath, kernelPath };
+}
+
+/** The VMM alone, for a machine that brings its own kernel; ours is booted only where KVM must be tried. */
+export async function chooseVmmAlone(context: Context, options: PlatformOptions): Promise<Vmm> {
+  return chooseVmm(context, { ...options, parts: () => bootPartsFor(context, options) });
+}
+
+interface BootParts {
+  readonly kernel: Kernel;
+  readonly initrdPath: string;
+}
+
+async function bootPartsFor(context: Context, options: PlatformOptions): Promise<BootParts> {
   const kernel = await findKernel(context, options);
   const initrdPath = await buildInitramfs({
     kernel,
     agentPath: context.agentPath,
     cacheDir: path.join(context.directories.data, "initramfs"),
   });
+  return { kernel, initrdPath };
+}
+
+async function chooseVmm(
+  context: Context,
+  options: PlatformOptions & { parts: () => Promise<BootParts> },
+): Promise<Vmm> {
   const { vmm, notice } = await selectVmm({
     requested: options.vmm ?? "auto",
     env: context.env,
     settings: context.settings,
     directories: context.directories,
-    guest: async (form) => ({ kernelImagePath: await kernels.imagePath(kernel, form), initrdPath }),
+    guest: async (form) => {
+      const { kernel, initrdPath } = await options.parts();
+      return { kernelImagePath: await (await context.kernels()).imagePath(kernel, form), initrdPath };
+    },
     signal: options.signal,
   });
   if (notice !== undefined) options.onProgress?.({ kind: "notice", message: notice });
-  const kernelPath = await kernels.imagePath(kernel, { compressed: vmm.loadsCompressedKernel });
-  return { vmm, initrdPath, kernelPath };
+  return vmm;
 }
 
 async function findKernel(context: Context, options: PlatformOptions): Promise<Kernel> {

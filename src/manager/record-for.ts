@@ -67,6 +67,7 @@ export async function createRecord(context: Context, vm: NewVm): Promise<VmRecor
       machine: null,
       workload: null,
       configPath: vm.configPath ?? null,
+      configSockets: [],
     };
     return { records: [...records, record], result: record };
   });

@@ -5,7 +5,7 @@ import type { VmRecord } from "../state/vm-record.ts";
 import type { VmsFile } from "../state/vms-file.ts";
 
 /** What became of an attempt to make a record one's own for removal. */
-export type Claim = "claimed" | "gone" | { readonly heldBy: ProcessIdentity };
+export type Claim = "gone" | { readonly record: VmRecord } | { readonly heldBy: ProcessIdentity };
 
 let bootId: string | undefined;
 
@@ -53,17 +53,22 @@ export async function claimForRemoval(
   id: string,
   when: (record: VmRecord) => boolean = () => true,
 ): Promise<Claim> {
-  let claim: Claim = "gone";
-  await changeRecord(vms, id, (record) => {
+  return vms.update<Claim>((records) => {
+    const index = records.findIndex((record) => record.id === id);
+    const record = records[index];
+    if (record === undefined) return { result: "gone" };
     if (record.state === "removing" && record.owner !== null && livesNow(record, record.owner)) {
-      claim = { heldBy: record.owner };
-      return undefined;
+      return { result: { heldBy: record.owner } };
     }
-    if (!when(record)) return undefined;
-    claim = "claimed";
-    return { ...record, state: "removing", owner: ownIdentity(), hostBootId: hostBootId() };
+    if (!when(record)) return { result: "gone" };
+    const claimed: VmRecord = {
+      ...record,
+      state: "removing",
+      owner: ownIdentity(),
+      hostBootId: hostBootId(),
+    };
+    return { records: records.with(index, claimed), result: { record: claimed } };
   });
-  return claim;
 }
 
 /** Takes a record out of the list. */

@@ -9,8 +9,9 @@ import { vmPathsOf } from "./vm-paths.ts";
 /** From the guest's word that the workload has ended to its reboot: it syncs its disk in between. */
 const REBOOT_TIMEOUT_MS = 15_000;
 
-/** How often to look for the VMM's end, which makes no event that could be waited for. */
-const LOOK_INTERVAL_MS = 5;
+/** The VMM's end makes no event: it is looked for, ever less often, in milliseconds. */
+const FIRST_PAUSE_MS = 4;
+const LONGEST_PAUSE_MS = 64;
 
 /**
  * Puts a VM whose workload has ended to rest: removed at once when nobody wants its disk again, otherwise
@@ -21,18 +22,22 @@ export async function settleEndedVm(context: Context, record: VmRecord): Promise
     await destroyVm(context, record.id, (current) => current.state === "running");
     return;
   }
-  await waitForVmmEnd(context, record, REBOOT_TIMEOUT_MS);
+  await waitForVmmEnd(context, record, { timeoutMs: REBOOT_TIMEOUT_MS });
   await finishVm(context, record);
 }
 
 /** Waits until the VMM of a record has ended, and kills it when it takes longer than `timeoutMs`. */
-export async function waitForVmmEnd(context: Context, record: VmRecord, timeoutMs: number): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  while (isVmmAlive(record)) {
+export async function waitForVmmEnd(
+  context: Context,
+  record: VmRecord,
+  options: { timeoutMs: number; signal?: AbortSignal | undefined },
+): Promise<void> {
+  const deadline = performance.now() + options.timeoutMs;
+  for (let pauseMs = FIRST_PAUSE_MS; isVmmAlive(record); pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
     if (performance.now() > deadline) {
       await killProcesses(vmPathsOf(context.directories, record.id));
       return;
     }
-    await sleep(LOOK_INTERVAL_MS);
+    await sleep(pauseMs, undefined, { signal: options.signal });
   }
 }

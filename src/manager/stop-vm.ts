@@ -51,7 +51,7 @@ async function endGuest(context: Context, record: VmRecord, options: StopOptions
     // Nobody needs the guest's sync of a disk that is about to be removed.
     if (!(options.keep ?? false) && record.workload !== null)
       await waitForWorkloadEnd(context, record, graceMs);
-    else await waitForVmmEnd(context, record, graceMs + AFTER_GRACE_MS);
+    else await waitForVmmEnd(context, record, { timeoutMs: graceMs + AFTER_GRACE_MS });
   }
   await killProcesses(paths);
 }

@@ -22,7 +22,7 @@ export async function waitForVm(
     throw new FirectlError("WRONG_STATE", `cannot wait for ${record.name}: it is ${record.state}`);
   }
   if (record.workload === null) {
-    await waitForVmmEnd(context, record, FOR_EVER_MS);
+    await waitForVmmEnd(context, record, { timeoutMs: FOR_EVER_MS, signal: options.signal });
     const finished = await finishVm(context, record);
     return exitReportOf(finished ?? endOf(undefined));
   }

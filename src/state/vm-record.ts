@@ -75,6 +75,8 @@ const vmRecord = z.looseObject({
   workload: workload.nullable(),
   /** The configuration file of `run --config`. */
   configPath: z.string().nullable(),
+  /** Sockets outside firectl's directories that the configuration makes the VMM create. */
+  configSockets: z.array(z.string()),
 });
 
 /** One VM on record. */

@@ -46,6 +46,7 @@ function record(name: string): VmRecord {
     machine: null,
     workload: null,
     configPath: null,
+    configSockets: [],
   };
 }
 
