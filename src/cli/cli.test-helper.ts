@@ -65,7 +65,7 @@ export function testIo(options: TestIoOptions = {}): TestIo {
     exitNow(status) {
       exits.push(status);
     },
-    close() {},
+    async close() {},
   };
 }
 

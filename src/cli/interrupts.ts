@@ -23,7 +23,7 @@ export function interruptedStatus(signal: CliSignal): number {
 }
 
 export function createInterrupts(io: CliIo): Interrupts {
-  const controller = new AbortController();
+  let controller: AbortController | undefined;
   let received: CliSignal | undefined;
   let stopCatching: (() => void) | undefined;
   let owner: ((signal: CliSignal) => void) | undefined;
@@ -33,7 +33,7 @@ export function createInterrupts(io: CliIo): Interrupts {
       owner(signal);
     } else if (received === undefined) {
       received = signal;
-      controller.abort(new FirectlError("INTERRUPTED", `interrupted by ${signal}`));
+      controller?.abort(new FirectlError("INTERRUPTED", `interrupted by ${signal}`));
     } else {
       io.exitNow(interruptedStatus(signal));
     }
@@ -41,6 +41,7 @@ export function createInterrupts(io: CliIo): Interrupts {
   return {
     signal() {
       stopCatching ??= io.onSignal(onSignal);
+      controller ??= new AbortController();
       return controller.signal;
     },
     takeOver(handler) {

@@ -1,5 +1,5 @@
 import { fstatSync, writeSync } from "node:fs";
-import { errnoOf } from "../core/errors.ts";
+import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
 
 /** Thrown when the reader of our stdout has gone (`firectl list | head -1`): a clean end, not a failure. */
 export class OutputClosed extends Error {
@@ -29,8 +29,8 @@ export interface CliIo {
   onSignal(handler: (signal: CliSignal) => void): () => void;
   /** Ends the process at once. */
   exitNow(status: number): void;
-  /** Lets go of stdin, which would keep the process alive. */
-  close(): void;
+  /** Waits until everything written has left, and lets go of stdin, which would keep the process alive. */
+  close(): Promise<void>;
 }
 
 const SIGNALS: readonly CliSignal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
@@ -38,9 +38,11 @@ const SIGNALS: readonly CliSignal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 /** The io of the real process. Nothing of it is loaded before it is used: net and tty cost milliseconds. */
 export function processIo(): CliIo {
   let stdinOpened = false;
+  const stdout = new ProcessSink("stdout", 1);
+  const stderr = new ProcessSink("stderr", 2);
   return {
-    stdout: new ProcessSink(1, () => process.stdout),
-    stderr: new ProcessSink(2, () => process.stderr),
+    stdout,
+    stderr,
     get stdin(): AsyncIterable<Uint8Array> {
       stdinOpened = true;
       return process.stdin;
@@ -56,21 +58,22 @@ export function processIo(): CliIo {
     exitNow(status) {
       process.exit(status);
     },
-    close() {
+    async close() {
       if (stdinOpened) process.stdin.destroy();
+      await Promise.all([stdout.flush(), stderr.flush()]);
     },
   };
 }
 
 class ProcessSink implements Sink {
-  readonly #descriptor: 1 | 2;
-  readonly #open: () => NodeJS.WriteStream;
+  readonly #name: "stdout" | "stderr";
+  readonly #descriptor: number;
   #opened: NodeJS.WriteStream | undefined;
   #failure: unknown;
 
-  constructor(descriptor: 1 | 2, open: () => NodeJS.WriteStream) {
+  constructor(name: "stdout" | "stderr", descriptor: number) {
+    this.#name = name;
     this.#descriptor = descriptor;
-    this.#open = open;
   }
 
   write(data: string | Uint8Array): void {
@@ -81,13 +84,18 @@ class ProcessSink implements Sink {
 
   async stream(data: Uint8Array): Promise<void> {
     const stream = this.#stream();
-    if (this.#failure !== undefined) throw this.#closed(this.#failure);
+    if (this.#failure !== undefined) throw this.#writeError(this.#failure);
     await new Promise<void>((resolve, reject) => {
       stream.write(data, (error) => {
         if (error === undefined || error === null) resolve();
-        else reject(this.#closed(error));
+        else reject(this.#writeError(error));
       });
     });
+  }
+
+  /** Resolves once everything written has left, or cannot. */
+  async flush(): Promise<void> {
+    if (this.#opened !== undefined) await this.stream(new Uint8Array()).catch(() => {});
   }
 
   get isTerminal(): boolean {
@@ -109,14 +117,14 @@ class ProcessSink implements Sink {
       while (rest.length > 0) rest = rest.subarray(writeSync(this.#descriptor, rest));
     } catch (error) {
       if (errnoOf(error) === "EAGAIN") return rest;
-      throw this.#closed(error);
+      throw this.#writeError(error);
     }
     return rest;
   }
 
   #stream(): NodeJS.WriteStream {
     if (this.#opened === undefined) {
-      this.#opened = this.#open();
+      this.#opened = process[this.#name];
       // Each write reports its own error; without a listener the same error would end the process.
       this.#opened.on("error", (error) => {
         this.#failure ??= error;
@@ -125,8 +133,9 @@ class ProcessSink implements Sink {
     return this.#opened;
   }
 
-  #closed(error: unknown): Error {
+  #writeError(error: unknown): Error {
     if (errnoOf(error) === "EPIPE") return new OutputClosed("nobody reads our output any more");
-    return error instanceof Error ? error : new Error(String(error));
+    const code = errnoOf(error) === "ENOSPC" ? "NO_SPACE" : "IO_FAILED";
+    return new FirectlError(code, `cannot write to ${this.#name}: ${messageOf(error)}`, { cause: error });
   }
 }

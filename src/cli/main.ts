@@ -11,6 +11,8 @@ import { reportError } from "./report-error.ts";
 import { closest } from "./spelling.ts";
 import { firectlVersion } from "./version.ts";
 
+const LINGER_MS = 1000;
+
 export interface RunCliOptions {
   /** How to open the library; firectl's own when absent. */
   readonly open?: (env: NodeJS.ProcessEnv) => Promise<FirectlOperations>;
@@ -20,7 +22,9 @@ export interface RunCliOptions {
 export async function main(): Promise<void> {
   const io = processIo();
   process.exitCode = await runCli(process.argv.slice(2), io);
-  io.close();
+  await io.close();
+  // Whatever is still open must not keep a command from ending that has said its last word.
+  setTimeout(() => process.exit(), LINGER_MS).unref();
 }
 
 /** Runs one command line (without `node` and the program's name) and returns its exit status. */
