@@ -1,0 +1,124 @@
+import { closeSync, openSync } from "node:fs";
+import fc from "fast-check";
+import { test } from "vitest";
+import { BlockFile } from "../ext4/block-file.ts";
+import { isDirectory } from "../ext4/tree.ts";
+import { DEFAULT_LIMITS } from "../limits.ts";
+import { TarReader } from "../tar/reader.ts";
+import { dir, file, type TestEntry, tarOf, workspace } from "../tar-builder.test-helper.ts";
+import { FileData } from "./file-data.ts";
+import { Flattener } from "./flatten.ts";
+import type { LayerNode } from "./layer-tree.ts";
+
+/** What overlaying layers must give, done the slow way: unpack each on its own, then lay it over those below. */
+type Unpacked = Map<string, { readonly mode: number; readonly directory: boolean }>;
+
+const below = (path: string) => (other: string) => other.startsWith(`${path}/`);
+const parentOf = (path: string) => path.slice(0, Math.max(0, path.lastIndexOf("/")));
+const baseOf = (path: string) => path.slice(path.lastIndexOf("/") + 1);
+
+function remove(tree: Unpacked, path: string): void {
+  for (const other of [...tree.keys()].filter(below(path))) tree.delete(other);
+  tree.delete(path);
+}
+
+function overlay(lower: Unpacked, entries: readonly TestEntry[]): Unpacked {
+  const result = new Map(lower);
+  const own: Unpacked = new Map();
+  for (const entry of entries) {
+    const base = baseOf(entry.name);
+    if (base.startsWith(".wh.")) continue;
+    const directory = entry.type === "5";
+    if (!directory || own.get(entry.name)?.directory !== true) remove(own, entry.name);
+    own.set(entry.name, { mode: entry.mode ?? 0o644, directory });
+  }
+  for (const entry of entries) {
+    const parent = parentOf(entry.name);
+    const base = baseOf(entry.name);
+    if (base === ".wh..wh..opq")
+      for (const other of [...result.keys()].filter(below(parent))) result.delete(other);
+    else if (base.startsWith(".wh.")) remove(result, `${parent}${parent === "" ? "" : "/"}${base.slice(4)}`);
+  }
+  for (const [path, node] of own) {
+    if (!(node.directory && result.get(path)?.directory === true)) remove(result, path);
+    result.set(path, node);
+  }
+  return result;
+}
+
+function listing(root: LayerNode): Unpacked {
+  const found: Unpacked = new Map();
+  const visit = (node: LayerNode, path: string): void => {
+    for (const [name, child] of node.children ?? []) {
+      const place = path === "" ? name : `${path}/${name}`;
+      found.set(place, { mode: child.inode.mode & 0o7777, directory: isDirectory(child.inode) });
+      visit(child, place);
+    }
+  };
+  visit(root, "");
+  return found;
+}
+
+/** A layer in which every directory has its entry, as tools write them; modes tell the layers apart. */
+const layerEntries = (mode: number): fc.Arbitrary<TestEntry[]> => {
+  const name = fc.constantFrom("a", "b", "c");
+  const path = fc.array(name, { minLength: 1, maxLength: 3 }).map((parts) => parts.join("/"));
+  const thing = fc.record({ path, kind: fc.constantFrom("file", "dir", "whiteout", "opaque") });
+  return fc.array(thing, { maxLength: 8 }).map((things) => {
+    const entries: TestEntry[] = [];
+    const files = new Set<string>();
+    const directories = new Set<string>();
+    const whiteouts = new Set<string>();
+    const enter = (place: string): boolean => {
+      if (place === "") return true;
+      if (files.has(place) || whiteouts.has(place) || !enter(parentOf(place))) return false;
+      if (!directories.has(place)) entries.push(dir(place, { mode }));
+      directories.add(place);
+      return true;
+    };
+    for (const { path: place, kind } of things) {
+      if (!enter(parentOf(place))) continue;
+      const prefix = parentOf(place) === "" ? "" : `${parentOf(place)}/`;
+      if (kind === "dir") enter(place);
+      else if (kind === "opaque") {
+        if (enter(place)) entries.push(file(`${place}/.wh..wh..opq`, ""));
+      } else if (!directories.has(place) && !files.has(place) && !whiteouts.has(place)) {
+        (kind === "file" ? files : whiteouts).add(place);
+        entries.push(
+          kind === "file" ? file(place, "x", { mode }) : file(`${prefix}.wh.${baseOf(place)}`, ""),
+        );
+      }
+    }
+    return entries;
+  });
+};
+
+test("any stack of layers merges as overlaying them one by one does", async ({ expect }) => {
+  await using space = await workspace();
+  const fd = openSync(space.fresh(), "wx+");
+  try {
+    const stack = fc.tuple(
+      layerEntries(0o700),
+      layerEntries(0o710),
+      layerEntries(0o711),
+      layerEntries(0o755),
+    );
+    fc.assert(
+      fc.property(stack, (layers) => {
+        const flattener = new Flattener(new FileData(new BlockFile(fd, "image")), DEFAULT_LIMITS);
+        for (const entries of layers.toReversed()) {
+          const sink = flattener.layer("layer");
+          const reader = new TarReader("layer", sink);
+          reader.push(tarOf(entries));
+          reader.finish();
+          sink.finish();
+        }
+        const expected = layers.reduce<Unpacked>(overlay, new Map());
+        expect(new Map([...listing(flattener.finish())].sort())).toEqual(new Map([...expected].sort()));
+      }),
+      { numRuns: 2000 },
+    );
+  } finally {
+    closeSync(fd);
+  }
+});
