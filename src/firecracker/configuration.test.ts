@@ -1,0 +1,45 @@
+import { expect, test } from "vitest";
+import type { MachineConfiguration } from "../vmm/vmm.ts";
+import { configurationCalls } from "./configuration.ts";
+import { canBoundConsole, loadsCompressedKernel, parseFirecrackerVersion } from "./version.ts";
+
+function bootArguments(kernelArguments: readonly string[]): string {
+  const machine: MachineConfiguration = {
+    vcpuCount: 1,
+    memoryMib: 128,
+    bootSource: { kernelImagePath: "/k", initrdPath: "/i", kernelArguments },
+    drives: [],
+    vsock: { guestCid: 3, socketPath: "/v" },
+  };
+  for (const call of configurationCalls(machine, "x64")) {
+    if (call.path === "/boot-source") return call.body.boot_args ?? "";
+  }
+  throw new Error("no boot source");
+}
+
+test("the user's kernel arguments come last and win", () => {
+  expect(bootArguments(["loglevel=7", "panic=5"])).toMatch(/ panic=-1 .* loglevel=7 panic=5$/);
+});
+
+test("the command line takes 2047 bytes and not one more", () => {
+  const spare = 2047 - Buffer.byteLength(bootArguments([])) - 1;
+  expect(Buffer.byteLength(bootArguments(["x".repeat(spare)]))).toBe(2047);
+  expect(() => bootArguments(["x".repeat(spare + 1)])).toThrow("2048 bytes long; a kernel takes 2047");
+});
+
+test.each([
+  ["Firecracker v1.17.0\n", [1, 17, 0], true, true],
+  ["Firecracker v1.17.0-dev\n\n2026-11-24 exiting", [1, 17, 0], true, true],
+  ["Firecracker v1.16.9\n", [1, 16, 9], true, false],
+  ["Firecracker v1.15.0\n", [1, 15, 0], false, false],
+  ["Firecracker v2.0.1\n", [2, 0, 1], true, true],
+] as const)("%j", (output, version, bounds, loads) => {
+  const parsed = parseFirecrackerVersion(output);
+  expect(parsed).toEqual(version);
+  expect(canBoundConsole(version)).toBe(bounds);
+  expect(loadsCompressedKernel(version)).toBe(loads);
+});
+
+test.each(["", "QEMU emulator version 7.2.22", "firecracker 1.17"])("%j is no Firecracker", (output) => {
+  expect(parseFirecrackerVersion(output)).toBeUndefined();
+});
