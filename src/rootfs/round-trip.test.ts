@@ -1,0 +1,153 @@
+import { existsSync } from "node:fs";
+import {
+  lstat,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
+import path from "node:path";
+import { describe, test } from "vitest";
+import { runProgram } from "../host/process.ts";
+import { buildChecked, layer, tool, type Workspace, workspace } from "./tar-builder.test-helper.ts";
+
+/*
+ * Archives made by GNU tar of a tree with everything in it, built into an image, mounted by the kernel and
+ * compared with what GNU tar itself extracts.
+ */
+
+const required = ["e2fsck", "tar", "mount", "umount", "setfattr", "getfattr", "setfacl", "setcap", "mknod"];
+const missing = (
+  await Promise.all(required.map(async (name) => ((await tool(name)) === undefined ? name : [])))
+)
+  .flat()
+  .join(", ");
+const usable = missing === "" && process.getuid?.() === 0 && existsSync("/dev/loop-control");
+
+async function makeTree(root: string): Promise<void> {
+  await mkdir(`${root}/dir/sub`, { recursive: true });
+  await mkdir(`${root}/big`);
+  for (let i = 0; i < 700; i++) await writeFile(`${root}/big/a-file-with-a-long-name-${i}`, `${i}`);
+  await writeFile(`${root}/dir/file`, Buffer.alloc(300_001, 7));
+  await writeFile(`${root}/dir/empty`, "");
+  const long = `${"component/".repeat(30)}${"n".repeat(200)}`;
+  await mkdir(`${root}/${path.dirname(long)}`, { recursive: true });
+  await writeFile(`${root}/${long}`, "long name");
+  await symlink("file", `${root}/dir/short-link`);
+  await symlink("x/".repeat(150), `${root}/dir/long-link`);
+  await writeFile(Buffer.concat([Buffer.from(`${root}/dir/`), Buffer.from([0xff, 0xfe, 0x0a, 0x80])]), "odd");
+  await runProgram("ln", [`${root}/dir/file`, `${root}/dir/hard`]);
+  await runProgram("ln", ["-P", `${root}/dir/short-link`, `${root}/dir/hard-link-to-link`]);
+  for (const [name, ...rest] of [
+    ["null", "c", "1", "3"],
+    ["disk", "b", "259", "70000"],
+    ["pipe", "p"],
+  ]) {
+    await runProgram("mknod", [`${root}/dir/${name}`, ...rest]);
+  }
+  await runProgram("chmod", ["6711", `${root}/dir/file`]);
+  await runProgram("chmod", ["1777", `${root}/dir/sub`]);
+  await runProgram("chown", ["-h", "70000:3000000", `${root}/dir/empty`, `${root}/dir/short-link`]);
+  await writeFile(`${root}/ping`, "binary");
+  await runProgram("setcap", ["cap_net_raw+ep", `${root}/ping`]);
+  await runProgram("setfattr", ["-n", "user.small", "-v", "0x00ff80", `${root}/dir/empty`]);
+  await runProgram("setfattr", ["-n", "user.large", "-v", `0x${"ab".repeat(2000)}`, `${root}/dir/file`]);
+  await runProgram("setfattr", ["-n", "trusted.t", "-v", "t", `${root}/dir`]);
+  await runProgram("setfacl", ["-m", "u:1234:rwx,g:70000:r", `${root}/dir/empty`, `${root}/dir/sub`]);
+  await runProgram("setfacl", ["-d", "-m", "u:1234:rx", `${root}/dir/sub`]);
+  const sparse = await open(`${root}/sparse`, "w");
+  for (let i = 0; i < 40; i++) await sparse.write(Buffer.alloc(5000, i + 1), 0, 5000, i * 1_000_000);
+  await sparse.truncate(9 * 2 ** 30);
+  await sparse.close();
+  await runProgram("touch", ["-d", "1960-05-06 07:08:09.123456789 UTC", `${root}/dir/empty`]);
+  await runProgram("touch", ["-d", "2200-01-02 03:04:05.987654321 UTC", `${root}/ping`]);
+}
+
+/** Everything that a path is, as a line of text. */
+async function describePath(root: string, name: Buffer): Promise<string> {
+  const full = Buffer.concat([Buffer.from(`${root}/`), name]);
+  const info = await lstat(full, { bigint: true });
+  const type = Number(info.mode & 0o170000n);
+  const parts = [
+    name.toString("latin1"),
+    info.mode.toString(8),
+    `${info.uid}:${info.gid}`,
+    info.mtimeNs,
+    type === 0o040000 ? "" : `${info.size} ${info.nlink}`,
+    type === 0o020000 || type === 0o060000 ? info.rdev : "",
+    type === 0o120000 ? await readlink(full, "latin1") : "",
+  ];
+  if (type === 0o100000 && info.size < 2 ** 24) parts.push((await readFile(full)).toString("base64"));
+  return parts.join(" ");
+}
+
+async function describeTree(root: string): Promise<string[]> {
+  const lines: string[] = [];
+  const todo: Buffer[] = [Buffer.alloc(0)];
+  for (let directory = todo.pop(); directory !== undefined; directory = todo.pop()) {
+    const entries = await readdir(Buffer.concat([Buffer.from(`${root}/`), directory]), {
+      withFileTypes: true,
+      encoding: "buffer",
+    });
+    for (const entry of entries) {
+      const name =
+        directory.length === 0 ? entry.name : Buffer.concat([directory, Buffer.from("/"), entry.name]);
+      lines.push(await describePath(root, name));
+      if (entry.isDirectory()) todo.push(name);
+    }
+  }
+  return lines.sort();
+}
+
+/** Every extended attribute of the tree, ACLs and capabilities among them. */
+function attributes(root: string): Promise<string> {
+  return runProgram("sh", ["-c", "getfattr -Rhd -m- -e hex . | LC_ALL=C sort", "sh"], { cwd: root });
+}
+
+async function mounted<T>(space: Workspace, image: string, use: (root: string) => Promise<T>): Promise<T> {
+  const target = await mkdtemp(`${space.path}/mount-`);
+  await runProgram("mount", ["-o", "loop,ro", image, target]);
+  try {
+    return await use(target);
+  } finally {
+    await runProgram("umount", [target]);
+  }
+}
+
+describe.skipIf(!usable)(`what GNU tar extracts (root, loop devices, ${required.join(", ")})`, () => {
+  const XATTRS = ["--xattrs", "--xattrs-include=*"];
+  test.for([
+    ["PAX with attributes", ["--format=pax", ...XATTRS], XATTRS],
+    ["PAX, sparse 0.0", ["--format=pax", "-S", "--sparse-version=0.0"], []],
+    ["PAX, sparse 0.1", ["--format=pax", "-S", "--sparse-version=0.1"], []],
+    ["PAX, sparse 1.0, attributes", ["--format=pax", "-S", "--sparse-version=1.0", ...XATTRS], XATTRS],
+    ["GNU, sparse", ["--format=gnu", "-S"], []],
+  ] as const)("%s", async ([what, create, extract], { expect }) => {
+    await using space = await workspace();
+    const source = space.fresh();
+    await makeTree(source);
+    // Without -S the file of 9 GiB would be all zeros in the archive.
+    if (!create.includes("-S")) await runProgram("truncate", ["-s", "50000000", `${source}/sparse`]);
+    const archive = space.fresh(".tar");
+    await runProgram("tar", [...create, "--numeric-owner", "-cf", archive, "-C", source, "."]);
+    const extracted = space.fresh();
+    await mkdir(extracted);
+    await runProgram("tar", [...extract, "--numeric-owner", "-xpf", archive, "-C", extracted]);
+
+    const built = await buildChecked(space, [layer(what, await readFile(archive), 100_000)]);
+    const [lines, xattrs, blocks] = await mounted(space, built.path, async (root) => [
+      await describeTree(root),
+      await attributes(root),
+      (await lstat(`${root}/sparse`)).blocks,
+    ]);
+    expect(lines.length).toBeGreaterThan(740);
+    expect(lines).toEqual(await describeTree(extracted));
+    if (extract.length > 0) expect(xattrs).toMatch(/posix_acl_default[\s\S]*security\.capability/);
+    expect(xattrs).toBe(await attributes(extracted));
+    if (create.includes("-S")) expect(blocks * 512).toBeLessThan(2 ** 20);
+  });
+});
