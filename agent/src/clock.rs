@@ -1,0 +1,66 @@
+//! Time: the host's, handed over on the control drive, and the guest's own.
+
+use std::time::Duration;
+
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime, clock_settime};
+
+/// How far the guest's clock may be ahead of the lower bound: start-up of the VMM, a slow kernel.
+const TOLERANCE: Duration = Duration::from_secs(60);
+
+/// Time since the guest's kernel started.
+pub fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// [`since_boot`] in microseconds, as the status carries it.
+pub fn since_boot_us() -> u64 {
+    u64::try_from(since_boot().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Nanoseconds since the Unix epoch.
+pub fn unix_ns() -> i64 {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).map_or(Duration::ZERO, Duration::from);
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// The time that the clock must be set to, if any. The spec was written before the kernel started, so that
+/// `host_ns + boot` is a lower bound of the time now.
+fn correction(host_ns: i64, boot: Duration, guest_ns: i64) -> Option<i64> {
+    let boot_ns = i64::try_from(boot.as_nanos()).ok()?;
+    let lower = host_ns.checked_add(boot_ns)?;
+    let upper = lower.checked_add(i64::try_from(TOLERANCE.as_nanos()).ok()?)?;
+    (host_ns > 0 && !(lower..=upper).contains(&guest_ns)).then_some(lower)
+}
+
+/// Sets the clock when it is behind the host's, or implausibly ahead.
+pub fn set_from_host(host_ns: i64) {
+    if let Some(ns) = correction(host_ns, since_boot(), unix_ns()) {
+        let time = TimeSpec::new(ns / 1_000_000_000, ns % 1_000_000_000);
+        // A guest whose clock cannot be set still runs its workload.
+        let _ = clock_settime(ClockId::CLOCK_REALTIME, time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_set_only_when_it_is_wrong() {
+        const S: i64 = 1_000_000_000;
+        let boot = Duration::from_secs(2);
+        for (host, guest, expected) in [
+            (1000 * S, 1002 * S, None),
+            (1000 * S, 1062 * S, None),
+            (1000 * S, 1002 * S - 1, Some(1002 * S)),
+            (1000 * S, 1062 * S + 1, Some(1002 * S)),
+            (1000 * S, 0, Some(1002 * S)),
+            (0, 0, None),
+            (-5, 0, None),
+            (i64::MAX, 0, None),
+        ] {
+            assert_eq!(correction(host, boot, guest), expected, "{host} {guest}");
+        }
+    }
+}

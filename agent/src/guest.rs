@@ -1,0 +1,126 @@
+//! The running guest as the service sees it: the workload, and what may be done to it.
+
+use std::sync::{Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::AgentError;
+use crate::process::{self, Namespaces, Place, Started, Stdio, World};
+use crate::proto::{Exit, Process};
+use crate::reaper::Reaper;
+use crate::status::StatusBoard;
+use crate::storage::Device;
+
+/// A wish to end the guest.
+#[derive(Debug, Clone, Copy)]
+pub struct ShutdownOrder {
+    /// Signal number; 0 is the spec's stop signal.
+    pub signal: i32,
+    pub grace_ms: u64,
+}
+
+/// The workload's first process, as long as it lives.
+#[derive(Debug)]
+struct Running {
+    pid: Pid,
+    namespaces: Namespaces,
+}
+
+/// Why something cannot be done to the workload.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    #[error("the workload does not run")]
+    NotRunning,
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    #[error("signal {0} is not a signal")]
+    Signal(i32),
+}
+
+#[derive(Debug)]
+pub struct Guest {
+    pub world: World,
+    pub status: StatusBoard<Device>,
+    pub reaper: Reaper,
+    running: Mutex<Option<Running>>,
+    shutdown: mpsc::Sender<ShutdownOrder>,
+}
+
+/// Linux's signals, real-time ones included, without 0, which only asks.
+const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
+
+impl Guest {
+    pub fn new(
+        world: World,
+        status: StatusBoard<Device>,
+        reaper: Reaper,
+        shutdown: mpsc::Sender<ShutdownOrder>,
+    ) -> Self {
+        Self { world, status, reaper, running: Mutex::new(None), shutdown }
+    }
+
+    /// Starts the workload. It counts as running from here on; its pid and end are returned.
+    pub fn start_workload(
+        &self,
+        process: &Process,
+        stdio: Stdio,
+    ) -> Result<(Started, oneshot::Receiver<Exit>), AgentError> {
+        let started = process::start(&self.world, process, Place::First, stdio)?;
+        let exit = self.reaper.watch(started.pid);
+        *self.running() = Some(Running { pid: started.pid, namespaces: Namespaces::of(started.pid)? });
+        Ok((started, exit))
+    }
+
+    /// Takes up the namespaces that the workload has made by the time it has executed.
+    pub fn workload_executed(&self) -> Result<(), AgentError> {
+        if let Some(running) = self.running().as_mut() {
+            running.namespaces = Namespaces::of(running.pid)?;
+        }
+        Ok(())
+    }
+
+    /// From here on nothing can be done to the workload: its pid may be another's.
+    pub fn workload_ended(&self) {
+        *self.running() = None;
+    }
+
+    /// Starts a process beside the workload.
+    pub fn start_beside(
+        &self,
+        process: &Process,
+        stdio: Stdio,
+    ) -> Result<(Started, oneshot::Receiver<Exit>), GuestError> {
+        let running = self.running();
+        let running = running.as_ref().ok_or(GuestError::NotRunning)?;
+        let place = Place::Beside(&running.namespaces);
+        let started = process::start(&self.world, process, place, stdio)?;
+        let exit = self.reaper.watch(started.pid);
+        Ok((started, exit))
+    }
+
+    pub fn signal_workload(&self, signal: i32) -> Result<(), GuestError> {
+        let running = self.running();
+        let running = running.as_ref().ok_or(GuestError::NotRunning)?;
+        if !SIGNALS.contains(&signal) {
+            return Err(GuestError::Signal(signal));
+        }
+        send_signal(running.pid, signal).map_err(|_| GuestError::NotRunning)
+    }
+
+    /// Asks the conductor to end the guest. An order while another waits adds nothing and is dropped.
+    pub fn order_shutdown(&self, order: ShutdownOrder) {
+        let _ = self.shutdown.try_send(order);
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// kill(2) for any signal number: nix has no real-time signals. A negative pid is a process group.
+pub fn send_signal(pid: Pid, signal: i32) -> Result<(), Errno> {
+    // SAFETY: kill takes two numbers and touches no memory.
+    Errno::result(unsafe { libc::kill(pid.as_raw(), signal) }).map(drop)
+}

@@ -1,0 +1,280 @@
+//! The conductor: from the first instruction of PID 1 to the reboot that ends the virtual machine.
+
+use std::fs::{self, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::panic;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
+use nix::unistd::sethostname;
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::cgroup::{self, Cgroup};
+use crate::clock;
+use crate::cmdline;
+use crate::console;
+use crate::control_drive::{self, BLOCK_BYTES, ControlDriveError, Region, SPEC_HEADER_BYTES, Superblock};
+use crate::error::{AgentError, Context, StartError};
+use crate::exec::read_outcome;
+use crate::guest::{Guest, ShutdownOrder};
+use crate::modules;
+use crate::mounts;
+use crate::network;
+use crate::output;
+use crate::output_ring::OutputRing;
+use crate::process::{self, Stdio, World};
+use crate::proto::{Exit, Phase, Process, VmSpec};
+use crate::reaper::Reaper;
+use crate::service::{self, Server};
+use crate::status::StatusBoard;
+use crate::storage::{AlignedBuffer, Device, Storage};
+
+/// Ctrl-Alt-Delete, which is how a VMM without the service asks: as `docker stop` would.
+const KEYBOARD_GRACE_MS: u64 = 10_000;
+/// The workload's processes are dead by then; only a kernel fault keeps their pipes open.
+const OUTPUT_DEADLINE: Duration = Duration::from_secs(5);
+/// The first read takes superblock, status and the start of the spec in one.
+const FIRST_READ_BYTES: usize = 64 * 1024;
+
+/// Runs the guest from boot to reboot.
+pub fn run() -> ! {
+    let started_us = clock::since_boot_us();
+    if let Err(error) = boot(started_us) {
+        console::report(&error.to_string());
+    }
+    restart()
+}
+
+/// Ends the machine. On x86 a guest cannot power Firecracker off: a reset is what ends it.
+fn restart() -> ! {
+    match reboot(RebootMode::RB_AUTOBOOT) {
+        Ok(never) => match never {},
+        // PID 1 may always reboot; without that nothing better is left than to stop consuming the host.
+        Err(_) => loop {
+            std::thread::park();
+        },
+    }
+}
+
+/// Everything up to a status on the control drive; from there on failures are told there.
+fn boot(started_us: u64) -> Result<(), AgentError> {
+    mounts::mount_proc()?;
+    let line = fs::read_to_string("/proc/cmdline").context(|| "read /proc/cmdline".into())?;
+    let arguments = cmdline::parse(&line);
+    if arguments.probe {
+        restart();
+    }
+    mounts::mount_dev()?;
+    // The agent is what reports an out-of-memory condition: it must outlive it.
+    let _ = fs::write("/proc/self/oom_score_adj", "-1000");
+    modules::load_all(Path::new("/modules"));
+
+    let (device, superblock, spec) = open_control_drive(arguments.control_device.as_deref())?;
+    let clone = || device.try_clone().context(|| "share the control drive".into());
+    let status = StatusBoard::open(clone()?, superblock.status).context(|| "read the status".into())?;
+    status.publish(|status| {
+        status.set_phase(Phase::Booting);
+        status.timings.get_or_insert_default().agent_started_us = started_us;
+    });
+    clock::set_from_host(spec.host_time_unix_ns);
+    let ring = OutputRing::open(clone()?, superblock.output).context(|| "read the output ring".into())?;
+
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context(|| "start the runtime".into())?.block_on(live(spec, status, ring))
+}
+
+/// Finds the drive, by name or else by its magic, and reads the orders from it.
+fn open_control_drive(name: Option<&str>) -> Result<(Device, Superblock, VmSpec), AgentError> {
+    let Some(name) = name else {
+        for letter in 'a'..='z' {
+            match read_control_drive(&format!("/dev/vd{letter}")) {
+                Err(AgentError::Io { .. } | AgentError::ControlDrive(ControlDriveError::Magic)) => {}
+                found => return found,
+            }
+        }
+        return Err(AgentError::Invalid("no block device is a control drive".into()));
+    };
+    read_control_drive(&mounts::wait_for_device(name)?)
+}
+
+fn read_control_drive(path: &str) -> Result<(Device, Superblock, VmSpec), AgentError> {
+    let mut device = Device::open(Path::new(path)).context(|| format!("open {path}"))?;
+    let length = device.length().context(|| format!("measure {path}"))?;
+    let first = FIRST_READ_BYTES.min(usize::try_from(length).unwrap_or(0) / BLOCK_BYTES * BLOCK_BYTES);
+    let mut buffer = AlignedBuffer::new(FIRST_READ_BYTES);
+    device.read_at(&mut buffer.as_mut_slice()[..first], 0).context(|| format!("read {path}"))?;
+    let block = buffer.as_slice().first_chunk().ok_or(ControlDriveError::Magic)?;
+    let superblock = Superblock::decode(block, length)?;
+    let spec = read_spec(&mut device, superblock.spec, &buffer.as_slice()[..first])?;
+    Ok((device, superblock, spec))
+}
+
+/// Decodes the spec from what has been read already, or reads it.
+fn read_spec(device: &mut Device, region: Region, read: &[u8]) -> Result<VmSpec, AgentError> {
+    let offset = usize::try_from(region.offset).unwrap_or(usize::MAX);
+    let Some(head) = read.get(offset..).filter(|head| head.len() >= BLOCK_BYTES) else {
+        let mut head = AlignedBuffer::new(BLOCK_BYTES);
+        device.read_at(head.as_mut_slice(), region.offset).context(|| "read the spec".into())?;
+        return read_long_spec(device, region, head.as_slice());
+    };
+    read_long_spec(device, region, head)
+}
+
+/// `head` is the start of the region; more is read when the spec is longer.
+fn read_long_spec(device: &mut Device, region: Region, head: &[u8]) -> Result<VmSpec, AgentError> {
+    let bytes = SPEC_HEADER_BYTES + control_drive::spec_length(head, region.length)?;
+    if bytes <= head.len() {
+        return Ok(control_drive::decode_spec(head)?);
+    }
+    let mut whole = AlignedBuffer::new(bytes);
+    device.read_at(whole.as_mut_slice(), region.offset).context(|| "read the spec".into())?;
+    Ok(control_drive::decode_spec(whole.as_slice())?)
+}
+
+/// Prepares the world; what fails here is not the workload's fault, and its disks are not in use yet.
+fn prepare(spec: &VmSpec) -> Result<World, AgentError> {
+    let root = spec.root.clone().unwrap_or_default();
+    mounts::mount_root(&root)?;
+    sethostname(&spec.hostname).context(|| format!("set the hostname {:?}", spec.hostname))?;
+    network::bring_up_loopback()?;
+    network::relax_sysctls();
+    Ok(World { hostname: spec.hostname.clone(), read_only: root.read_only, cgroup: Cgroup::create() })
+}
+
+async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device>) -> Result<(), AgentError> {
+    let world = match prepare(&spec) {
+        Ok(world) => world,
+        Err(error) => {
+            mounts::seal_disks();
+            status.publish_failure(125, &error.to_string());
+            return Ok(());
+        }
+    };
+    status.publish_later(|status| {
+        status.timings.get_or_insert_default().root_mounted_us = clock::since_boot_us();
+    });
+    // Before the first child, and before the workload could take the port.
+    let reaper = Reaper::start().context(|| "watch for children".into())?;
+    let listener = service::bind();
+    let (shutdown, orders) = mpsc::channel(4);
+    let guest = Arc::new(Guest::new(world, status, reaper, shutdown));
+    report_panics(Arc::clone(&guest));
+
+    let (exit, drained) = match start_workload(&guest, &spec, ring).await {
+        Ok(started) => started,
+        Err(error) => {
+            mounts::seal_disks();
+            guest.status.publish_failure(error.code, &error.message);
+            return Ok(());
+        }
+    };
+    let server = listener.map(|listener| Server::start(listener, Arc::clone(&guest)));
+    let mut exit = wait_for_end(&guest, &spec, exit, orders).await;
+    exit.oom_killed = cgroup::oom_kills() > 0;
+    // Complete before the end is told: first the output, then the disks, then the status.
+    let _ = tokio::time::timeout(OUTPUT_DEADLINE, drained).await;
+    mounts::seal_disks();
+    guest.status.publish(|status| {
+        status.set_phase(Phase::Exited);
+        status.finished_at_unix_ns = clock::unix_ns();
+        status.exit = Some(exit);
+    });
+    if let Some(server) = server {
+        server.finish().await;
+    }
+    Ok(())
+}
+
+/// Starts the workload and sees it through execve.
+async fn start_workload(
+    guest: &Guest,
+    spec: &VmSpec,
+    ring: OutputRing<Device>,
+) -> Result<(oneshot::Receiver<Exit>, oneshot::Receiver<()>), StartError> {
+    let no_process = Process::default();
+    let process = spec.process.as_ref().unwrap_or(&no_process);
+    let (stdout, stdout_writer) = process::pipe()?;
+    let (stderr, stderr_writer) = process::pipe()?;
+    let null = OpenOptions::new().read(true).open("/dev/null").context(|| "open /dev/null".into())?;
+    let stdio = Stdio { stdin: OwnedFd::from(null), stdout: stdout_writer, stderr: stderr_writer };
+    let (started, exit) = guest.start_workload(process, stdio)?;
+    let drained = output::start(ring, stdout, stderr).context(|| "record the output".into())?;
+    if let Some(error) = read_outcome(started.outcome).await? {
+        return Err(error);
+    }
+    // Fails when the workload has ended already: then there is nothing to join.
+    let _ = guest.workload_executed();
+    guest.status.publish(|status| {
+        status.set_phase(Phase::Running);
+        status.started_at_unix_ns = clock::unix_ns();
+        status.timings.get_or_insert_default().workload_started_us = clock::since_boot_us();
+    });
+    Ok((exit, drained))
+}
+
+/// Waits for the workload, and ends it when asked to.
+async fn wait_for_end(
+    guest: &Guest,
+    spec: &VmSpec,
+    mut exit: oneshot::Receiver<Exit>,
+    mut orders: mpsc::Receiver<ShutdownOrder>,
+) -> Exit {
+    // Without it the kernel resets the machine at once, disks and all.
+    let _ = set_cad_enabled(false);
+    let mut keyboard = signal(SignalKind::interrupt()).ok();
+    let mut kill_at: Option<Instant> = None;
+    let exit = loop {
+        let order = tokio::select! {
+            exit = &mut exit => break exit,
+            Some(order) = orders.recv() => order,
+            Some(()) = pressed(keyboard.as_mut()) => ShutdownOrder { signal: 0, grace_ms: KEYBOARD_GRACE_MS },
+            () = sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => {
+                ShutdownOrder { signal: libc::SIGKILL, grace_ms: 0 }
+            }
+        };
+        kill_at = carry_out(guest, spec, order);
+    };
+    guest.workload_ended();
+    // The reaper lives as long as the agent.
+    exit.unwrap_or_default()
+}
+
+/// Sends what the order asks for; returns when to lose patience.
+fn carry_out(guest: &Guest, spec: &VmSpec, order: ShutdownOrder) -> Option<Instant> {
+    let stop_signal = i32::try_from(spec.stop_signal).ok().filter(|&signal| signal > 0);
+    let signal = match order.signal {
+        _ if order.grace_ms == 0 => libc::SIGKILL,
+        0 => stop_signal.unwrap_or(libc::SIGTERM),
+        signal => signal,
+    };
+    // Fails only when the workload has just ended, which is what was wanted.
+    let _ = guest.signal_workload(signal);
+    if signal == libc::SIGKILL {
+        return None;
+    }
+    // A year is for ever, and does not overflow.
+    Some(Instant::now() + Duration::from_millis(order.grace_ms.min(365 * 86_400_000)))
+}
+
+async fn pressed(keyboard: Option<&mut tokio::signal::unix::Signal>) -> Option<()> {
+    match keyboard {
+        Some(keyboard) => keyboard.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A panic of PID 1 would be a panic of the kernel: its last words go on the drive, then the machine ends.
+fn report_panics(guest: Arc<Guest>) {
+    panic::set_hook(Box::new(move |information| {
+        let message = format!("the agent panicked: {information}");
+        console::report(&message);
+        mounts::seal_disks();
+        guest.status.publish_panic(&message);
+        restart();
+    }));
+}

@@ -1,0 +1,41 @@
+//! PID 1 of firectl's guests. It lives in the initramfs, puts the workload into namespaces of its own, records
+//! what becomes of it on the control drive, and serves the host over vsock.
+
+mod capabilities;
+mod cgroup;
+mod clock;
+mod cmdline;
+mod console;
+mod control_drive;
+mod environment;
+mod error;
+mod exec;
+#[cfg(test)]
+mod golden;
+mod guest;
+mod init;
+mod modules;
+mod mounts;
+mod network;
+mod output;
+mod output_ring;
+mod process;
+mod proto;
+mod reaper;
+mod service;
+mod status;
+mod storage;
+mod user;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if std::process::id() != 1 {
+        eprintln!(
+            "firectl-agent {} is the init of a guest: it only runs as PID 1",
+            env!("CARGO_PKG_VERSION")
+        );
+        return ExitCode::from(2);
+    }
+    init::run()
+}

@@ -1,0 +1,195 @@
+//! The gRPC service on vsock port 1024, for the host alone.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, VsockStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::exec;
+use crate::guest::{Guest, GuestError, ShutdownOrder};
+use crate::proto::agent_service_server::{AgentService, AgentServiceServer};
+use crate::proto::{
+    ExecRequest, ExecResponse, Phase, PingRequest, PingResponse, ShutdownRequest, ShutdownResponse,
+    SignalRequest, SignalResponse, WaitRequest, WaitResponse,
+};
+
+const PORT: u32 = 1024;
+/// Each connection costs buffers in a guest that may have little memory.
+const MAX_CONNECTIONS: usize = 32;
+const MAX_STREAMS: u32 = 64;
+const MAX_PROCESSES: usize = 128;
+/// An environment may be large; nothing else is.
+const MAX_MESSAGE_BYTES: usize = 4 << 20;
+const WINDOW_BYTES: u32 = 256 * 1024;
+/// How long callers have to take their last answers before the guest is gone.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Takes the port, before the workload could. `None` in a guest without vsock.
+pub fn bind() -> Option<VsockListener> {
+    VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, PORT)).ok()
+}
+
+/// The running service.
+#[derive(Debug)]
+pub struct Server {
+    stop: watch::Sender<bool>,
+    /// Ends when every connection has given back its sender.
+    connections: mpsc::Receiver<Infallible>,
+}
+
+impl Server {
+    pub fn start(listener: VsockListener, guest: Arc<Guest>) -> Self {
+        let (stop, stopping) = watch::channel(false);
+        let (alive, connections) = mpsc::channel(1);
+        tokio::spawn(accept(listener, guest, stopping, alive));
+        Self { stop, connections }
+    }
+
+    /// Lets the calls under way finish, then closes: a client that has closed in turn has read everything.
+    pub async fn finish(mut self) {
+        self.stop.send_replace(true);
+        // Nothing is ever sent; past the deadline whoever is left is cut off.
+        let _ = timeout(FAREWELL, self.connections.recv()).await;
+    }
+}
+
+async fn accept(
+    listener: VsockListener,
+    guest: Arc<Guest>,
+    mut stopping: watch::Receiver<bool>,
+    alive: mpsc::Sender<Infallible>,
+) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let service =
+        AgentServiceServer::new(Service { guest, processes: Arc::new(Semaphore::new(MAX_PROCESSES)) })
+            .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.changed() => return,
+        };
+        let Ok((stream, address)) = accepted else {
+            // Out of descriptors, say: not a reason to spin.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        // The workload can open vsock connections too, from the guest's own address.
+        if address.cid() != VMADDR_CID_HOST {
+            continue;
+        }
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            continue;
+        };
+        let (service, stopping, alive) = (service.clone(), stopping.clone(), alive.clone());
+        tokio::spawn(async move {
+            // A connection that ends in an error concerns its client, who knows.
+            let _ = serve_connection(stream, service, stopping).await;
+            drop((slot, alive));
+        });
+    }
+}
+
+async fn serve_connection(
+    stream: VsockStream,
+    service: AgentServiceServer<Service>,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), hyper::Error> {
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES * 4)
+        .max_send_buf_size(WINDOW_BYTES as usize)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        _ = stopping.wait_for(|&stop| stop) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
+}
+
+#[derive(Debug, Clone)]
+struct Service {
+    guest: Arc<Guest>,
+    processes: Arc<Semaphore>,
+}
+
+#[tonic::async_trait]
+impl AgentService for Service {
+    type ExecStream = ReceiverStream<Result<ExecResponse, Status>>;
+
+    async fn ping(&self, _request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
+        Ok(Response::new(PingResponse {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            status: Some(self.guest.status.current()),
+        }))
+    }
+
+    async fn wait(&self, _request: Request<WaitRequest>) -> Result<Response<WaitResponse>, Status> {
+        let mut updates = self.guest.status.subscribe();
+        let ended = updates.wait_for(|status| matches!(status.phase(), Phase::Exited | Phase::Failed));
+        let status = ended.await.map_err(io::Error::other)?.clone();
+        Ok(Response::new(WaitResponse { status: Some(status) }))
+    }
+
+    async fn signal(&self, request: Request<SignalRequest>) -> Result<Response<SignalResponse>, Status> {
+        self.guest.signal_workload(signal_number(request.get_ref().signal)?)?;
+        Ok(Response::new(SignalResponse {}))
+    }
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<ExecRequest>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        let permit = Arc::clone(&self.processes)
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted(format!("{MAX_PROCESSES} processes are being served")))?;
+        let (answers, stream) = mpsc::channel(exec::ANSWERS_IN_FLIGHT);
+        let guest = Arc::clone(&self.guest);
+        tokio::spawn(async move {
+            exec::serve(guest, request.into_inner(), answers).await;
+            drop(permit);
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn shutdown(
+        &self,
+        request: Request<ShutdownRequest>,
+    ) -> Result<Response<ShutdownResponse>, Status> {
+        let request = request.get_ref();
+        self.guest.order_shutdown(ShutdownOrder {
+            signal: signal_number(request.signal)?,
+            grace_ms: request.grace_ms,
+        });
+        Ok(Response::new(ShutdownResponse {}))
+    }
+}
+
+fn signal_number(number: u32) -> Result<i32, Status> {
+    i32::try_from(number)
+        .ok()
+        .filter(|number| (0..=64).contains(number))
+        .ok_or_else(|| Status::invalid_argument(format!("{number} is not a signal")))
+}
+
+impl From<GuestError> for Status {
+    fn from(error: GuestError) -> Self {
+        match error {
+            GuestError::NotRunning => Self::failed_precondition(error.to_string()),
+            GuestError::Signal(_) => Self::invalid_argument(error.to_string()),
+            GuestError::Agent(_) => Self::internal(error.to_string()),
+        }
+    }
+}
