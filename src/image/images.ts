@@ -175,8 +175,16 @@ export class Images {
           platform,
           env: this.#options.env,
           known,
-          findByOrigin: async (origin) =>
-            this.#ifWhole(await this.#findWhere((entry) => entry.origin === origin, platform)),
+          once: (origin, make) =>
+            store.exclusively(origin, signal, async () => {
+              const same = await this.#ifWhole(
+                await this.#findWhere((entry) => entry.origin === origin, platform),
+              );
+              if (same !== undefined) return same;
+              const made = await make();
+              await this.#record(made);
+              return made;
+            }),
           pull: options.pull,
           signal,
           onProgress,

@@ -73,14 +73,12 @@ export class DockerSource implements ImageSource {
     const inspected = await this.#locate(context);
     const origin = `docker:${inspected.Id}`;
     if (context.known?.entry.origin === origin) return context.known;
-    // Another name of the same image, or another process, may have exported it: once is enough.
-    return context.store.exclusively(origin, context.signal, async () => {
-      const exported = await context.findByOrigin(origin);
-      if (exported !== undefined) return renamed(exported, this.reference);
+    const image = await context.once(origin, async () => {
       await sweepLeftovers(context);
       const layer = await exportImage(inspected, this.reference, context);
       return synthesise(inspected, { layer, reference: this.reference, origin }, context);
     });
+    return renamed(image, this.reference);
   }
 
   /** What Docker has under the name, pulled first when the policy says so. */

@@ -14,8 +14,11 @@ export interface SourceContext {
   readonly env: NodeJS.ProcessEnv;
   /** What the store has, whole, under the same reference and for that platform. */
   readonly known: SourcedImage | undefined;
-  /** An image that is here, whole, under whatever name, and came from that origin for that platform. */
-  readonly findByOrigin: (origin: string) => Promise<SourcedImage | undefined>;
+  /**
+   * Returns the image that came from `origin` for that platform if it is here, whole, under whatever name;
+   * else makes it and records it. One process at a time does so.
+   */
+  readonly once: (origin: string, make: () => Promise<SourcedImage>) => Promise<SourcedImage>;
   readonly pull: PullPolicy;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: (event: PullProgress) => void;

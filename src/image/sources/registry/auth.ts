@@ -32,12 +32,18 @@ type Scheme =
   | { readonly kind: "basic" }
   | { readonly kind: "bearer"; readonly realm: URL; readonly service: string | undefined };
 
+interface Token {
+  readonly value: string;
+  readonly renewAtMs: number;
+}
+
 /** What proves to one registry who asks for one repository, kept valid over a long pull. */
 export class RegistryAuth {
   readonly #options: RegistryAuthOptions;
   #scheme: Scheme = { kind: "none" };
   #credentials: Promise<FoundCredentials> | undefined;
-  #token: Promise<{ value: string; renewAtMs: number }> | undefined;
+  #token: Promise<Token> | undefined;
+  #renewing: Promise<Token> | undefined;
 
   constructor(options: RegistryAuthOptions) {
     this.#options = options;
@@ -132,12 +138,8 @@ export class RegistryAuth {
       if (this.#renewing === renewal) this.#renewing = undefined;
     }
   }
-  #renewing: Promise<{ value: string; renewAtMs: number }> | undefined;
 
-  async #fetchToken(
-    scheme: Scheme & { kind: "bearer" },
-    signal: AbortSignal | undefined,
-  ): Promise<{ value: string; renewAtMs: number }> {
+  async #fetchToken(scheme: Scheme & { kind: "bearer" }, signal: AbortSignal | undefined): Promise<Token> {
     const { http } = this.#options;
     const credentials = isSameSite(scheme.realm.hostname, hostnameOf(this.#options.registry))
       ? (await this.#found()).credentials
@@ -197,7 +199,7 @@ export class RegistryAuth {
   }
 }
 
-function readToken(body: Buffer, host: string): { value: string; renewAtMs: number } {
+function readToken(body: Buffer, host: string): Token {
   let reply: z.infer<typeof tokenSchema>;
   try {
     reply = tokenSchema.parse(JSON.parse(body.toString("utf8")));
