@@ -45,6 +45,7 @@ const outputs = new Map(
   Object.entries(bundle.metafile.outputs).map(([file, output]) => [path.basename(file), output]),
 );
 const packed = filesToPack();
+warnOfWeight();
 const program = path.join(outputDirectory, "main.cjs");
 
 await mkdir(outputDirectory, { recursive: true });
@@ -72,6 +73,15 @@ function filesToPack() {
     if (QUICK_ENTRIES.has(entryPoint)) add(name);
   }
   return found;
+}
+
+/** Packages on the start path are what makes every command slow. */
+function warnOfWeight() {
+  const inputs = [...packed].flatMap((name) => Object.keys(outputs.get(name)?.inputs ?? {}));
+  const heavy = inputs.filter((file) => file.includes("node_modules/") || file.startsWith("src/guest/gen/"));
+  if (heavy.length > 0) {
+    console.warn(`firectl list loads ${heavy.length} files it should not, ${heavy[0]} first: import() them`);
+  }
 }
 
 /**

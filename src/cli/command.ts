@@ -57,6 +57,8 @@ export interface CommandContext {
   readonly interrupts: Interrupts;
   /** A progress display on stderr; it is stopped when the command ends, if not before. */
   progress(options: { quiet: boolean }): Promise<ProgressDisplay>;
+  /** From here on firectl's own failures exit with 125, as where the guest's status is passed on. */
+  passStatusOn(): void;
   /** Prints an error and returns its exit status: for commands that go on after one. */
   reportFailure(error: unknown): number;
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { FirectlError } from "../core/errors.ts";
 import type { ExecOptions, LogEntry, LogsOptions, StopOptions } from "../manager/api.ts";
+import { WorkloadStartError } from "../manager/workload-start-error.ts";
 import { firectl, startedVm, testIo, vmSummary } from "./cli.test-helper.ts";
 
 const HOUR_AGO = new Date(Date.now() - 3_700_000).toISOString();
@@ -266,6 +267,22 @@ describe("exec", () => {
     expect(input.join("")).toBe("hello guest");
   });
 
+  test("is given up when nobody reads its output", async () => {
+    const io = testIo();
+    io.stdout.closed = true;
+    const result = await firectl(["exec", "web", "yes"], {
+      io,
+      operations: {
+        async exec(_vm, { onOutput, signal }) {
+          onOutput({ stream: "stdout", data: Buffer.from("y\n") });
+          expect(signal?.aborted).toBe(true);
+          throw new Error("aborted");
+        },
+      },
+    });
+    expect(result).toEqual({ status: 0, stdout: "", stderr: "" });
+  });
+
   test("without -i nothing is read from stdin", async () => {
     await firectl(["exec", "web", "true"], {
       operations: {
@@ -300,6 +317,13 @@ describe("start", () => {
       stdout: "hi",
     });
     expect(await firectl(["start", "-a", "a", "b"])).toMatchObject({ status: 2 });
+    const fail = async () => {
+      throw new WorkloadStartError({ exitCode: 127, error: "sh: not found", oomKilled: false });
+    };
+    expect(await firectl(["start", "-a", "a"], { operations: { start: fail } })).toMatchObject({
+      status: 127,
+    });
+    expect(await firectl(["start", "a"], { operations: { start: fail } })).toMatchObject({ status: 7 });
   });
 });
 

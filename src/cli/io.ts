@@ -77,20 +77,22 @@ class ProcessSink implements Sink {
   }
 
   write(data: string | Uint8Array): void {
-    let rest = typeof data === "string" ? Buffer.from(data) : data;
+    let rest: Uint8Array = typeof data === "string" ? Buffer.from(data) : data;
     if (this.#opened === undefined) rest = this.#writeDirectly(rest);
     if (rest.length > 0) this.#stream().write(rest);
   }
 
   async stream(data: Uint8Array): Promise<void> {
     const stream = this.#stream();
-    if (this.#failure !== undefined) throw this.#writeError(this.#failure);
-    await new Promise<void>((resolve, reject) => {
-      stream.write(data, (error) => {
-        if (error === undefined || error === null) resolve();
-        else reject(this.#writeError(error));
+    if (this.#failure === undefined) {
+      await new Promise<void>((resolve) => {
+        stream.write(data, (error) => {
+          this.#failure ??= error ?? undefined;
+          resolve();
+        });
       });
-    });
+    }
+    if (this.#failure !== undefined) this.#reject(this.#failure);
   }
 
   /** Resolves once everything written has left, or cannot. */
@@ -117,7 +119,8 @@ class ProcessSink implements Sink {
       while (rest.length > 0) rest = rest.subarray(writeSync(this.#descriptor, rest));
     } catch (error) {
       if (errnoOf(error) === "EAGAIN") return rest;
-      throw this.#writeError(error);
+      this.#reject(error);
+      return new Uint8Array();
     }
     return rest;
   }
@@ -133,9 +136,11 @@ class ProcessSink implements Sink {
     return this.#opened;
   }
 
-  #writeError(error: unknown): Error {
-    if (errnoOf(error) === "EPIPE") return new OutputClosed("nobody reads our output any more");
+  /** Messages that cannot be delivered are dropped: there is nobody left to tell. A result is not. */
+  #reject(error: unknown): void {
+    if (this.#name === "stderr") return;
+    if (errnoOf(error) === "EPIPE") throw new OutputClosed("nobody reads our output any more");
     const code = errnoOf(error) === "ENOSPC" ? "NO_SPACE" : "IO_FAILED";
-    return new FirectlError(code, `cannot write to ${this.#name}: ${messageOf(error)}`, { cause: error });
+    throw new FirectlError(code, `cannot write to ${this.#name}: ${messageOf(error)}`, { cause: error });
   }
 }

@@ -110,6 +110,9 @@ function contextOf(session: Session): CommandContext {
     json: session.json,
     interrupts,
     firectl: () => session.open(io.env),
+    passStatusOn() {
+      session.failureStatus = 125;
+    },
     async progress({ quiet }) {
       const { createProgress } = await import("./progress.ts");
       const display = createProgress(io.stderr, { quiet });
@@ -130,11 +133,7 @@ function reportFailure(thrown: unknown, session: Session): number {
       : thrown;
   const status = failureStatusOf(error, session);
   const debug = (session.io.env["FIRECTL_DEBUG"] ?? "") !== "";
-  try {
-    reportError(error, session.io.stderr, { json: session.json, debug, exitStatus: status });
-  } catch {
-    // Nobody reads stderr any more; the exit status still tells.
-  }
+  reportError(error, session.io.stderr, { json: session.json, debug, exitStatus: status });
   return status;
 }
 

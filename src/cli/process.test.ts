@@ -200,6 +200,13 @@ describe("pipes", () => {
     expect(status).toBe(5);
   });
 
+  test("messages that nobody can read are dropped", async () => {
+    const child = spawn("sh", ["-c", `exec "${process.execPath}" "${firectl}" nonsense 2> /dev/full`], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    expect(await ended(child)).toEqual({ status: 2, stdout: "", stderr: "" });
+  });
+
   test("stdin that stays open does not keep exec from ending", async () => {
     const child = start(["exec", "-i", "web", "cat"]);
     child.stdin?.write("hello");

@@ -1,6 +1,8 @@
+import type { OutputChunk } from "../../manager/api.ts";
 import { statusOf } from "../attach.ts";
 import { type Command, defineCommand } from "../command.ts";
 import { defined } from "../defined.ts";
+import type { CliIo } from "../io.ts";
 import { collectEnv, parseKeyValue } from "../key-values.ts";
 import { parseGuestPath, parseText, parseUser } from "../values.ts";
 
@@ -49,14 +51,33 @@ export const exec: Command = defineCommand({
     const env = collectEnv({ files: flags["env-file"], pairs: flags.env }, context.io.env);
     const operations = await context.firectl();
     const { io } = context;
-    const report = await operations.exec(vm, {
+    const output = outputTo(io, context.interrupts.signal());
+    const executed = operations.exec(vm, {
       command,
       env,
       ...defined({ user: flags.user, workingDir: flags.workdir }),
       ...(flags.interactive ? { stdin: io.stdin } : {}),
-      onOutput: (chunk) => (chunk.stream === "stdout" ? io.stdout : io.stderr).write(chunk.data),
-      signal: context.interrupts.signal(),
+      onOutput: output.write,
+      signal: output.signal,
     });
-    return statusOf(report, context);
+    return statusOf(await executed.catch(output.rethrow), context);
   },
 });
+
+/** Writes the command's output; when it cannot be written, the command is given up for that reason. */
+function outputTo(io: CliIo, interrupted: AbortSignal) {
+  const closed = new AbortController();
+  return {
+    signal: AbortSignal.any([interrupted, closed.signal]),
+    write(chunk: OutputChunk): void {
+      try {
+        (chunk.stream === "stdout" ? io.stdout : io.stderr).write(chunk.data);
+      } catch (error) {
+        closed.abort(error);
+      }
+    },
+    rethrow(error: unknown): never {
+      throw closed.signal.aborted ? closed.signal.reason : error;
+    },
+  };
+}

@@ -23,6 +23,7 @@ export const start: Command = defineCommand({
     if (flags.attach && args.length > 1) {
       throw new FirectlError("INVALID_ARGUMENT", `start: --attach takes one VM, got ${args.join(" ")}`);
     }
+    if (flags.attach) context.passStatusOn();
     const operations = await context.firectl();
     const progress = await context.progress({ quiet: flags.quiet });
     const options = { signal: context.interrupts.signal(), onProgress: progress.update };
