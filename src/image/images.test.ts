@@ -1,0 +1,180 @@
+import { readdir, stat } from "node:fs/promises";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { build } from "esbuild";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { runProgram, streamProgram } from "../host/process.ts";
+import {
+  collect,
+  gzipLayer,
+  makeImage,
+  noise,
+  plainLayer,
+  TemporaryDirectory,
+  type TestImage,
+  tar,
+  writeLayout,
+} from "./image.test-helper.ts";
+import { Images } from "./images.ts";
+import { sendPart, serveImage, TestServer } from "./registry.test-helper.ts";
+
+let program: TemporaryDirectory;
+beforeAll(async () => {
+  program = await TemporaryDirectory.make();
+  await build({
+    entryPoints: [path.join(import.meta.dirname, "obtain.test-helper.ts")],
+    outfile: program.join("obtain.mjs"),
+    bundle: true,
+    platform: "node",
+    target: "node20",
+    format: "esm",
+    // Dependencies in CommonJS ask for Node's own modules.
+    banner: {
+      js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
+    },
+    logLevel: "error",
+  });
+});
+afterAll(() => program[Symbol.asyncDispose]());
+
+function obtainArguments(directory: TemporaryDirectory, reference: string): string[] {
+  return [program.join("obtain.mjs"), directory.join("store"), reference];
+}
+
+function served(image: TestImage): Parameters<typeof serveImage>[0] {
+  return { root: image.manifest, blobs: [image.config, ...image.layers] };
+}
+
+describe("several processes", () => {
+  it("that pull images with shared layers fetch each blob once", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const base = gzipLayer(tar([{ name: "base", content: noise(2_000_000, "base") }]));
+    const [one, two] = ["one", "two"].map((name) =>
+      makeImage({ layers: [base, gzipLayer(tar([{ name }]))] }),
+    );
+    if (one === undefined || two === undefined) throw new Error("two");
+    const [serveOne, serveTwo] = [serveImage(served(one)), serveImage(served(two))];
+    await using server = await TestServer.start((request, response) =>
+      request.url?.startsWith("/v2/two/") ? serveTwo(request, response) : serveOne(request, response),
+    );
+    const names = ["one", "two", "one", "two", "one", "two"];
+    const digests = await Promise.all(
+      names.map((name) =>
+        runProgram(process.execPath, obtainArguments(directory, `${server.host}/${name}:1`), {
+          env: { HOME: "/nonexistent", PATH: process.env["PATH"] },
+        }),
+      ),
+    );
+    expect(digests).toEqual(names.map((name) => (name === "one" ? one : two).manifest.digest));
+    const asked = server.requests.map(({ url }) => url).filter((url) => url !== "/v2/");
+    expect(asked.length).toBe(new Set(asked).size);
+    expect(await readdir(directory.join("store/ingest"))).toEqual([]);
+  });
+
+  it("killed in the middle of a pull leave it to be resumed, and no lock", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const layer = plainLayer(tar([{ name: "big", content: noise(4_000_000, "big") }]));
+    const image = makeImage({ layers: [layer] });
+    const [part] = image.layers;
+    if (part === undefined) throw new Error("it has a layer");
+    let isStalling = true;
+    await using server = await TestServer.start(
+      serveImage(served(image), (request, response) => {
+        if (!request.url?.endsWith(part.digest)) return false;
+        if (!isStalling) sendPart(request, response, part);
+        else {
+          response.writeHead(200, { "content-length": part.size });
+          response.write(part.bytes.subarray(0, 3_000_000));
+        }
+        return true;
+      }),
+    );
+    const child = streamProgram("sh", [
+      "-c",
+      'echo $$; exec "$0" "$@"',
+      process.execPath,
+      ...obtainArguments(directory, `${server.host}/a:1`),
+    ]);
+    const pid = await firstLine(child.stdout);
+    for (let count = 0; count < 500; count++) {
+      const { size } = await partialOf(directory);
+      if (size > 2_000_000) break;
+      await sleep(20);
+    }
+    process.kill(Number(pid), "SIGKILL");
+    await child.finished.catch(() => {});
+    isStalling = false;
+    const images = new Images({ root: directory.join("store"), env: {} });
+    // What was begun survives a collection, too.
+    await images.collectGarbage({ timeoutMs: 1000 });
+    const local = await images.obtain(`${server.host}/a:1`, { pull: "missing" });
+    expect(server.requests.at(-1)?.range).toMatch(/^bytes=[2-9]\d{6}-/);
+    for (const stored of local.layers) {
+      expect((await collect(images.openLayer(stored))).equals(layer.tar)).toBe(true);
+    }
+  });
+});
+
+async function firstLine(stdout: AsyncIterable<Uint8Array>): Promise<string> {
+  for await (const chunk of stdout) return Buffer.from(chunk).toString("utf8").trim();
+  throw new Error("it printed nothing");
+}
+
+async function partialOf(directory: TemporaryDirectory): Promise<{ size: number }> {
+  const ingest = directory.join("store/ingest");
+  const names = await readdir(ingest).catch(() => []);
+  const sizes = await Promise.all(
+    names.map((name) =>
+      stat(path.join(ingest, name)).then(
+        ({ size }) => size,
+        () => 0,
+      ),
+    ),
+  );
+  return { size: Math.max(0, ...sizes) };
+}
+
+describe("find", () => {
+  it("takes a few milliseconds", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const layout = directory.join("layout");
+    const images = new Images({ root: directory.join("store"), env: {} });
+    for (let count = 0; count < 20; count++) {
+      await writeLayout(layout, [{ image: makeImage(), tag: `t${count}` }]);
+      await images.obtain(`oci:${layout}:t${count}`, { pull: "missing" });
+    }
+    const times: number[] = [];
+    for (let count = 0; count < 20; count++) {
+      const start = performance.now();
+      expect(await images.find(`oci:${layout}:t7`)).toBeDefined();
+      times.push(performance.now() - start);
+    }
+    expect(times.sort((a, b) => a - b)[10]).toBeLessThan(10);
+  });
+
+  it("knows nothing in a store that does not exist, and makes none", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const images = new Images({ root: directory.join("store"), env: {} });
+    expect(await images.find("debian")).toBeUndefined();
+    expect(await images.list()).toEqual([]);
+    await expect(images.remove("debian")).rejects.toMatchObject({ code: "IMAGE_NOT_FOUND" });
+    expect(await readdir(directory.path)).toEqual([]);
+  });
+});
+
+describe("hold", () => {
+  it("keeps the layers of an image that is removed meanwhile", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const layout = directory.join("layout");
+    await writeLayout(layout, [{ image: makeImage(), tag: "t" }]);
+    const images = new Images({ root: directory.join("store"), env: {} });
+    const local = await images.obtain(`oci:${layout}`, { pull: "missing" });
+    await images.hold(undefined, async () => {
+      await images.remove(`oci:${layout}`);
+      expect(await images.find(`oci:${layout}`)).toBeUndefined();
+      for (const layer of local.layers)
+        expect((await collect(images.openLayer(layer))).length).toBeGreaterThan(0);
+    });
+    expect(await images.collectGarbage({ timeoutMs: 1000 })).toMatchObject({ blobs: 3 });
+  });
+});
