@@ -13,12 +13,12 @@ interface FlagText {
 }
 
 /** A switch: present or not; `--flag=false` turns it off again. */
-export interface BooleanFlag extends FlagText {
+interface BooleanFlag extends FlagText {
   readonly kind: "boolean";
 }
 
 /** A flag with a value; the last one given counts. */
-export interface ValueFlag<T> extends FlagText {
+interface ValueFlag<T> extends FlagText {
   readonly kind: "value";
   /** Stands for the value in the help. */
   readonly placeholder: string;
@@ -27,7 +27,7 @@ export interface ValueFlag<T> extends FlagText {
 }
 
 /** A flag that may be given several times. */
-export interface ListFlag<T> extends FlagText {
+interface ListFlag<T> extends FlagText {
   readonly kind: "list";
   readonly placeholder: string;
   readonly parse: (text: string, flag: string) => T;
@@ -37,7 +37,7 @@ export type Flag = BooleanFlag | ValueFlag<unknown> | ListFlag<unknown>;
 export type Flags = Readonly<Record<string, Flag>>;
 
 /** What a handler sees of its flags. */
-export type FlagValues<F extends Flags> = {
+type FlagValues<F extends Flags> = {
   readonly [Name in keyof F]: F[Name] extends BooleanFlag
     ? boolean
     : F[Name] extends ListFlag<infer T>

@@ -51,7 +51,7 @@ const MAX_FILE_BYTES = 4 * 1024 * 1024;
  * space before the name goes, everything after the `=` is the value, quotes too.
  * https://github.com/docker/cli/blob/master/pkg/kvfile/kvfile.go
  */
-export function readKeyValueFile(file: string, flag: string): KeyValue[] {
+function readKeyValueFile(file: string, flag: string): KeyValue[] {
   let bytes: Buffer;
   try {
     bytes = readFileSync(file);

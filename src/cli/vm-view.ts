@@ -17,7 +17,7 @@ export function shortId(id: string, options: { truncated: boolean }): string {
 }
 
 /** "Up 3 minutes", "Exited (0) 2 hours ago". */
-export function statusText(vm: VmSummary, now: number = Date.now()): string {
+function statusText(vm: VmSummary, now: number = Date.now()): string {
   switch (vm.state) {
     case "running":
       return vm.startedAt === null
