@@ -192,7 +192,8 @@ export interface ExecOptions {
   readonly user?: string;
   readonly workingDir?: string;
   readonly stdin?: AsyncIterable<Uint8Array>;
-  readonly onOutput: (chunk: OutputChunk) => void;
+  /** Called in order, each after the last has resolved: a slow consumer slows the process. */
+  readonly onOutput: (chunk: OutputChunk) => unknown;
   readonly signal?: AbortSignal;
 }
 

@@ -1,6 +1,5 @@
-import { create } from "@bufbuild/protobuf";
 import { FirectlError } from "../core/errors.ts";
-import { ProcessSchema } from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import { signalName } from "../guest/signals.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { ExecOptions, ExitReport } from "./api.ts";
 import { connectGuest } from "./guest-access.ts";
@@ -17,17 +16,24 @@ export async function execInVm(record: VmRecord, options: ExecOptions): Promise<
       `the working directory "${options.workingDir}" is not an absolute path`,
     );
   }
-  await using guest = connectGuest(record);
+  using guest = connectGuest(record);
   const { workload } = record;
-  return guest.exec({
-    process: create(ProcessSchema, {
+  const result = await guest.exec({
+    process: {
       args: [...options.command],
       env: mergeEnvironment(workload?.env ?? [], options.env ?? []),
       cwd: options.workingDir ?? workload?.cwd ?? "/",
       user: options.user ?? workload?.user ?? "",
-    }),
+    },
     stdin: options.stdin,
     signal: options.signal,
-    onOutput: options.onOutput,
+    onStdout: (data) => options.onOutput({ stream: "stdout", data }),
+    onStderr: (data) => options.onOutput({ stream: "stderr", data }),
   });
+  return {
+    exitCode: result.exitCode,
+    ...(result.signal === 0 ? {} : { signal: signalName(result.signal) }),
+    oomKilled: false,
+    ...(result.error === undefined ? {} : { error: result.error }),
+  };
 }

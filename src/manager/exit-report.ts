@@ -1,5 +1,5 @@
-import { constants } from "node:os";
 import { type Exit, Phase, type VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import { signalName } from "../guest/signals.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { ExitReport } from "./api.ts";
 
@@ -67,9 +67,4 @@ export function timeOf(unixNs: bigint): string | undefined {
 
 function exitCodeOf(exit: Exit | undefined): number {
   return exit === undefined || exit.code > 255 ? KILLED : exit.code;
-}
-
-function signalName(number: number): string {
-  const found = Object.entries(constants.signals).find(([, value]) => value === number);
-  return found?.[0] ?? `SIG${number}`;
 }

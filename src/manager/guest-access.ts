@@ -1,28 +1,48 @@
+import type { Socket } from "node:net";
 import { FirectlError } from "../core/errors.ts";
 import { GuestClient } from "../guest/client.ts";
+import { pollUntil } from "../host/deadline.ts";
 import { dialHybridVsock } from "../host/hybrid-vsock.ts";
 import type { VmRecord } from "../state/vm-record.ts";
+import { isVmmAlive } from "./records.ts";
 
-/** The agent's port; agent/src/service.rs listens on it. */
+/** The port that the agent serves on: agent/src/service.rs. */
 const AGENT_PORT = 1024;
 
-/** The agent serves within milliseconds of the workload's start, emulated or not. */
-const DIAL_TIMEOUT_MS = 20_000;
+/** The agent starts the workload first and listens right after, which takes an emulated guest its time. */
+const DIAL_TIMEOUT_MS = 10_000;
+const FIRST_PAUSE_MS = 10;
 
 /**
  * A client of the guest's agent.
  * @throws FirectlError UNSUPPORTED for a VM made from a Firecracker configuration: it has no agent.
  */
 export function connectGuest(record: VmRecord): GuestClient {
-  const { machine } = record;
-  if (machine === null || record.workload === null) {
+  const { machine, workload } = record;
+  if (machine === null || workload === null) {
     throw new FirectlError(
       "UNSUPPORTED",
       `${record.name} was made from a Firecracker configuration: no agent of firectl runs in it`,
     );
   }
-  return new GuestClient({
-    dial: (signal) =>
-      dialHybridVsock(machine.vsock.socketPath, { port: AGENT_PORT, timeoutMs: DIAL_TIMEOUT_MS, signal }),
-  });
+  return new GuestClient(() => dialAgent(record, machine.vsock.socketPath));
+}
+
+function dialAgent(record: VmRecord, socketPath: string): Promise<Socket> {
+  return pollUntil(
+    {
+      timeoutMs: DIAL_TIMEOUT_MS,
+      intervalMs: FIRST_PAUSE_MS,
+      waitingFor: `the agent in ${record.name} to answer`,
+    },
+    async (signal) => {
+      try {
+        return await dialHybridVsock(socketPath, { port: AGENT_PORT, timeoutMs: DIAL_TIMEOUT_MS, signal });
+      } catch (error) {
+        const isNotYet = error instanceof FirectlError && error.code === "AGENT_UNREACHABLE";
+        if (!isNotYet || !isVmmAlive(record)) throw error;
+        return undefined;
+      }
+    },
+  );
 }

@@ -25,7 +25,7 @@ export async function killVm(context: Context, record: VmRecord, signal: string)
     }
   } else {
     try {
-      await using guest = connectGuest(record);
+      using guest = connectGuest(record);
       await guest.signal(number);
       return;
     } catch (error) {

@@ -67,7 +67,7 @@ export class AttendedVm implements StartedVm {
 
   async signal(signal: string): Promise<void> {
     const number = parseSignal(signal);
-    await using guest = connectGuest(this.#record);
+    using guest = connectGuest(this.#record);
     await guest.signal(number);
   }
 

@@ -61,7 +61,7 @@ async function askGuestToStop(
   record: VmRecord,
   options: { graceMs: number; signal?: AbortSignal | undefined },
 ): Promise<boolean> {
-  await using guest = connectGuest(record);
+  using guest = connectGuest(record);
   try {
     await guest.shutdown({ signal: 0, graceMs: options.graceMs });
     return true;
