@@ -1,0 +1,197 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { CallOptions } from "@connectrpc/connect";
+import { assertNever } from "../core/assert-never.ts";
+import { type ErrorCode, FirectlError, messageOf } from "../core/errors.ts";
+import { KIB } from "../core/units.ts";
+import { type Dial, GuestConnection } from "./connection.ts";
+import { type ExecRequest, ExecRequestSchema } from "./gen/firectl/agent/v1/agent_pb.ts";
+import type { ProcessSchema, VmStatus } from "./gen/firectl/agent/v1/control_pb.ts";
+
+/** Long for a healthy guest, short for someone who waits for a dead one. */
+const CALL_TIMEOUT_MS = 10_000;
+const STDIN_PIECE_BYTES = 64 * KIB;
+
+export interface WaitingOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds until the call gives up; 10 s unless told otherwise. */
+  readonly timeoutMs?: number | undefined;
+}
+
+export interface ExecOptions {
+  readonly process: MessageInitShape<typeof ProcessSchema>;
+  /** What the process reads; undefined is an empty input. */
+  readonly stdin?: AsyncIterable<Uint8Array> | undefined;
+  /** Kills the process when it aborts. */
+  readonly signal?: AbortSignal | undefined;
+  /** Called in order, each after the last has resolved: a slow consumer slows the process. */
+  readonly onStdout: (data: Uint8Array) => unknown;
+  readonly onStderr: (data: Uint8Array) => unknown;
+  /** Called once the process runs, with its pid in the workload's PID namespace. */
+  readonly onStarted?: (pid: number) => unknown;
+}
+
+export interface ExecResult {
+  /** 0–255; 128 + signal when a signal ended the process; 125–127 when it did not start. */
+  readonly exitCode: number;
+  /** The signal that ended the process, or 0. */
+  readonly signal: number;
+  /** Why the process did not start; undefined when it did. */
+  readonly error: string | undefined;
+}
+
+/** Talks to the agent of one guest. Connects at the first call and again after the connection was lost. */
+export class GuestClient implements Disposable {
+  readonly #connection: GuestConnection;
+
+  constructor(dial: Dial) {
+    this.#connection = new GuestConnection(dial);
+  }
+
+  /** @throws FirectlError AGENT_UNREACHABLE, AGENT_FAILED, TIMEOUT; so do all the others. */
+  async ping(options: WaitingOptions = {}): Promise<{ agentVersion: string; status: VmStatus | undefined }> {
+    const { agentVersion, status } = await this.#call("ping", options, async (call) =>
+      (await this.#connection.client()).ping({}, call),
+    );
+    return { agentVersion, status };
+  }
+
+  /** Resolves when the workload has ended. Without a timeout unless one is given. */
+  async wait(options: WaitingOptions = {}): Promise<VmStatus> {
+    const { status } = await this.#call("wait", { timeoutMs: 0, ...options }, async (call) =>
+      (await this.#connection.client()).wait({}, call),
+    );
+    if (status === undefined)
+      throw new FirectlError("AGENT_FAILED", "the guest's agent answered wait without a status");
+    return status;
+  }
+
+  /** Sends a signal, by number, to the workload's first process. @throws FirectlError WRONG_STATE when it has ended. */
+  async signal(number: number, options: WaitingOptions = {}): Promise<void> {
+    await this.#call("signal", options, async (call) =>
+      (await this.#connection.client()).signal({ signal: number }, call),
+    );
+  }
+
+  /**
+   * Orders the guest to end: `signal` (0: the workload's stop signal), after `graceMs` SIGKILL. Resolves when
+   * the order is accepted; the end shows on the control drive and in the VMM's exit.
+   */
+  async shutdown(
+    order: { readonly signal: number; readonly graceMs: number },
+    options: WaitingOptions = {},
+  ): Promise<void> {
+    await this.#call("shutdown", options, async (call) =>
+      (await this.#connection.client()).shutdown(
+        { signal: order.signal, graceMs: BigInt(order.graceMs) },
+        call,
+      ),
+    );
+  }
+
+  /** Runs a process beside the workload to its end. @throws FirectlError WRONG_STATE when the workload has ended. */
+  async exec(options: ExecOptions): Promise<ExecResult> {
+    const ended = new AbortController();
+    try {
+      return await this.#call("exec", { signal: options.signal, timeoutMs: 0 }, async (call) => {
+        const client = await this.#connection.client();
+        const answers = client.exec(execRequests(options, ended.signal), call);
+        for await (const { response } of answers) {
+          switch (response.case) {
+            case "stdout":
+              await options.onStdout(response.value);
+              break;
+            case "stderr":
+              await options.onStderr(response.value);
+              break;
+            case "started":
+              await options.onStarted?.(response.value.pid);
+              break;
+            case "exited": {
+              const { exit, error } = response.value;
+              const exitCode = Math.min(exit?.code ?? 125, 255);
+              return { exitCode, signal: exit?.signal ?? 0, error: error === "" ? undefined : error };
+            }
+            case undefined:
+              break;
+            default:
+              assertNever(response);
+          }
+        }
+        throw new FirectlError("AGENT_FAILED", "the guest's agent ended exec without an exit status");
+      });
+    } finally {
+      ended.abort();
+    }
+  }
+
+  async #call<T>(name: string, options: WaitingOptions, work: (call: CallOptions) => Promise<T>): Promise<T> {
+    const { signal, timeoutMs = CALL_TIMEOUT_MS } = options;
+    signal?.throwIfAborted();
+    try {
+      return await work({
+        ...(signal === undefined ? {} : { signal }),
+        ...(timeoutMs > 0 ? { timeoutMs } : {}),
+      });
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw await agentError(name, error);
+    }
+  }
+
+  close(): void {
+    this.#connection.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+async function* execRequests(options: ExecOptions, ended: AbortSignal): AsyncGenerator<ExecRequest> {
+  yield create(ExecRequestSchema, { request: { case: "start", value: options.process } });
+  if (options.stdin !== undefined) {
+    for await (const chunk of untilAborted(options.stdin, ended)) {
+      for (let at = 0; at < chunk.length; at += STDIN_PIECE_BYTES) {
+        const value = chunk.subarray(at, at + STDIN_PIECE_BYTES);
+        yield create(ExecRequestSchema, { request: { case: "stdin", value } });
+      }
+    }
+  }
+  yield create(ExecRequestSchema, { request: { case: "closeStdin", value: {} } });
+}
+
+/** The items of `source` until the signal aborts, even while it has none: a terminal may never say more. */
+async function* untilAborted<T>(source: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
+  const iterator = source[Symbol.asyncIterator]();
+  const aborted = new Promise<undefined>((resolve) => {
+    if (signal.aborted) resolve(undefined);
+    else signal.addEventListener("abort", () => resolve(undefined), { once: true });
+  });
+  for (;;) {
+    const next = await Promise.race([iterator.next(), aborted]);
+    if (next === undefined || next.done === true) return;
+    yield next.value;
+  }
+}
+
+/** What the agent's refusals and the connection's failures mean to a user. */
+async function agentError(call: string, error: unknown): Promise<unknown> {
+  const { Code, ConnectError } = await import("@connectrpc/connect");
+  if (!(error instanceof ConnectError)) return error;
+  if (error.cause instanceof FirectlError) return error.cause;
+  const codes: Partial<Record<number, ErrorCode>> = {
+    [Code.InvalidArgument]: "INVALID_ARGUMENT",
+    [Code.FailedPrecondition]: "WRONG_STATE",
+    [Code.Unimplemented]: "UNSUPPORTED",
+    [Code.DeadlineExceeded]: "TIMEOUT",
+    // The connection was lost, or never came about.
+    [Code.Unavailable]: "AGENT_UNREACHABLE",
+    [Code.Aborted]: "AGENT_UNREACHABLE",
+    [Code.Canceled]: "AGENT_UNREACHABLE",
+  };
+  const code = codes[error.code] ?? "AGENT_FAILED";
+  const cause = error.rawMessage === "" ? messageOf(error.cause) : error.rawMessage;
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: a guest's text is printed, these are taken out.
+  const text = cause.replace(/[\u0000-\u001f\u007f-\u009f]/g, "\ufffd").slice(0, 1024);
+  return new FirectlError(code, `the guest's agent could not ${call}: ${text}`, { cause: error });
+}

@@ -1,0 +1,124 @@
+import type { Duplex } from "node:stream";
+import type { Client } from "@connectrpc/connect";
+import { assertNever } from "../core/assert-never.ts";
+import { FirectlError } from "../core/errors.ts";
+import { MIB } from "../core/units.ts";
+import type { AgentService } from "./gen/firectl/agent/v1/agent_pb.ts";
+
+export type AgentClient = Client<typeof AgentService>;
+
+/** Opens a stream to the agent's port, connected when it resolves. */
+export type Dial = () => Promise<Duplex>;
+
+/** A reply larger than this is not the agent's; its largest are pieces of output. */
+const MAX_REPLY_BYTES = 4 * MIB;
+/** What may arrive before we have read it: with Node's default of 64 KiB output waits for round trips. */
+const WINDOW_BYTES = 1 * MIB;
+
+type State =
+  | { readonly kind: "idle" }
+  | { readonly kind: "connecting"; readonly client: Promise<AgentClient> }
+  | {
+      readonly kind: "open";
+      readonly client: AgentClient;
+      readonly stream: Duplex;
+      readonly abort: () => void;
+    }
+  | { readonly kind: "closed" };
+
+/** One HTTP/2 connection over a stream that `dial` opens: at the first call, and again once it is lost. */
+export class GuestConnection implements Disposable {
+  readonly #dial: Dial;
+  #state: State = { kind: "idle" };
+
+  constructor(dial: Dial) {
+    this.#dial = dial;
+  }
+
+  /**
+   * The client of a live connection.
+   * @throws What `dial` throws; FirectlError WRONG_STATE after {@link close}.
+   */
+  async client(): Promise<AgentClient> {
+    const state = this.#state;
+    switch (state.kind) {
+      case "open":
+        return state.stream.destroyed ? this.#connect() : state.client;
+      case "connecting":
+        return state.client;
+      case "idle":
+        return this.#connect();
+      case "closed":
+        throw closedError();
+      default:
+        return assertNever(state);
+    }
+  }
+
+  #connect(): Promise<AgentClient> {
+    const client = this.#open();
+    this.#state = { kind: "connecting", client };
+    client.catch(() => {
+      if (this.#state.kind === "connecting") this.#state = { kind: "idle" };
+    });
+    return client;
+  }
+
+  async #open(): Promise<AgentClient> {
+    // Loaded here: a command that talks to no guest does not pay for it.
+    const [{ createClient }, { createGrpcTransport, Http2SessionManager }, { AgentService }, stream] =
+      await Promise.all([
+        import("@connectrpc/connect"),
+        import("@connectrpc/connect-node"),
+        import("./gen/firectl/agent/v1/agent_pb.ts"),
+        this.#dial(),
+      ]);
+    if (this.#state.kind === "closed") {
+      stream.destroy();
+      throw closedError();
+    }
+    const baseUrl = "http://agent";
+    let used = false;
+    const sessionManager = new Http2SessionManager(baseUrl, undefined, {
+      createConnection: () => {
+        // Asked for again when the guest has said goodbye and its end of the stream is about to close.
+        if (used) throw new FirectlError("AGENT_UNREACHABLE", "the guest has closed its connection");
+        used = true;
+        return stream;
+      },
+      settings: { initialWindowSize: WINDOW_BYTES, enablePush: false },
+      maxSessionMemory: 16, // MiB; more than the replies of this connection can take
+    });
+    const client = createClient(
+      AgentService,
+      createGrpcTransport({ baseUrl, sessionManager, readMaxBytes: MAX_REPLY_BYTES, acceptCompression: [] }),
+    );
+    // After the session's own handler: the error reaches the calls under way, and must not reach the process.
+    stream.on("error", () => {});
+    this.#state = {
+      kind: "open",
+      client,
+      stream,
+      abort: () => {
+        sessionManager.abort();
+        stream.destroy();
+      },
+    };
+    return client;
+  }
+
+  /** Ends the connection and every call on it. */
+  close(): void {
+    const state = this.#state;
+    this.#state = { kind: "closed" };
+    if (state.kind === "open") state.abort();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function closedError(): FirectlError {
+  return new FirectlError("WRONG_STATE", "the connection to the guest has been closed");
+}
