@@ -20,8 +20,6 @@ import type {
   VmSummary,
 } from "./api.ts";
 import type { Context } from "./context.ts";
-import { destroyVm } from "./destroy-vm.ts";
-import { finishVm } from "./finish-vm.ts";
 import { type OpenOptions, openContext } from "./open-context.ts";
 import { reconcile } from "./reconcile.ts";
 import { requireState } from "./records.ts";
@@ -88,6 +86,7 @@ export class Firectl implements FirectlOperations {
       });
     }
     if (record.state === "creating") requireState(record, "remove", ["exited", "dead"]);
+    const { destroyVm } = await import("./destroy-vm.ts");
     await destroyVm(this.#context, record.id, (current) => force || current.state !== "running");
     return idOf(record);
   }
@@ -180,7 +179,9 @@ export class Firectl implements FirectlOperations {
       return;
     }
     const record = (await this.#context.vms.read()).find(({ id }) => id === vm);
-    if (record !== undefined) await finishVm(this.#context, record);
+    if (record === undefined) return;
+    const { finishVm } = await import("./finish-vm.ts");
+    await finishVm(this.#context, record);
   }
 
   /** The record that `vm` names, after mending. */

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { identifyProcess, ownIdentity, type ProcessIdentity } from "../host/process-identity.ts";
 import type { VmRecord } from "../state/vm-record.ts";
-import { mendingOf } from "./reconcile.ts";
+import { mendingOf } from "./mending.ts";
 import { hostBootId } from "./records.ts";
 
 let living: ProcessIdentity;
