@@ -3,7 +3,7 @@ import type { Readable } from "node:stream";
 import { FirectlError } from "../core/errors.ts";
 import type { LocalImage, LocalLayer } from "./local-image.ts";
 import { layerCompression } from "./media-types.ts";
-import { choosePlatform, hostPlatform, type Platform, parsePlatform } from "./platform.ts";
+import { choosePlatform, hostPlatform, type Platform, parsePlatform, platformDistance } from "./platform.ts";
 import type { PullProgress } from "./progress.ts";
 import { type ImageLocation, normalisedReference, parseImageLocation } from "./reference.ts";
 import type { ImageSource, PullPolicy, SourceContext, SourcedImage } from "./sources/source.ts";
@@ -169,7 +169,9 @@ export class Images {
         // Another process may have brought it while this one waited.
         const isRemote = location.transport === "store" || location.transport === "registry";
         if (found !== undefined && isRemote && options.pull !== "always") return found.image;
-        const known = await this.#ifWhole(found);
+        // One for a compatible platform would hide that there is an exact one now.
+        const isExact = found !== undefined && platformDistance(platform, found.image.platform) === 0;
+        const known = await this.#ifWhole(isExact ? found : undefined);
         const brought = await source.bring({
           store,
           platform,
@@ -247,10 +249,8 @@ export class Images {
   async #describe(entry: IndexEntry): Promise<LocalImage | undefined> {
     const reference = entry.reference ?? "";
     const text = await this.#store.readDescription(entry.digest);
-    if (text !== undefined) {
-      // Written by this class from a validated image, into a directory that is the user's alone.
-      return { ...(JSON.parse(text) as LocalImage), reference };
-    }
+    const written = text === undefined ? undefined : parseDescription(text);
+    if (written !== undefined) return { ...written, reference };
     const { loadImage } = await import("./load-image.ts");
     return loadImage(this.#store, { ...entry, reference });
   }
@@ -264,6 +264,15 @@ export class Images {
     const blobs = [entry, config, ...image.layers];
     const present = await Promise.all(blobs.map((blob) => this.#store.hasBlob(blob)));
     return present.every(Boolean) ? found : undefined;
+  }
+}
+
+function parseDescription(text: string): LocalImage | undefined {
+  try {
+    // Written by #record from a validated image, atomically, into a directory that is the user's alone.
+    return JSON.parse(text) as LocalImage;
+  } catch {
+    return undefined;
   }
 }
 

@@ -1,5 +1,5 @@
 import { FirectlError } from "../core/errors.ts";
-import { describeImage, type LocalImage } from "./local-image.ts";
+import { describeImage, type LocalImage, platformOfConfig } from "./local-image.ts";
 import { parseImageConfig, parseManifest } from "./manifest.ts";
 import { isManifest } from "./media-types.ts";
 import type { ContentStore } from "./store/content-store.ts";
@@ -24,7 +24,12 @@ export async function loadImage(
       layerCount: parsed.manifest.layers.length,
       what: `the configuration of ${entry.reference}`,
     });
-    const identity = { reference: entry.reference, manifestDigest: entry.digest, manifestSize: entry.size };
+    const identity = {
+      reference: entry.reference,
+      manifestDigest: entry.digest,
+      manifestSize: entry.size,
+      platform: entry.platform ?? platformOfConfig(config),
+    };
     return describeImage(identity, parsed.manifest, config);
   } catch (error) {
     if (error instanceof FirectlError) return undefined;

@@ -59,7 +59,7 @@ export interface LocalImage {
 
 /** Puts together what the store knows of an image; manifest and configuration have been checked before. */
 export function describeImage(
-  identity: { reference: string; manifestDigest: Digest; manifestSize: number },
+  identity: { reference: string; manifestDigest: Digest; manifestSize: number; platform: Platform },
   manifest: ImageManifest,
   config: RawImageConfig,
 ): LocalImage {
@@ -75,12 +75,17 @@ export function describeImage(
     reference: identity.reference,
     manifestDigest: identity.manifestDigest,
     configDigest: manifest.config.digest,
-    platform: normalise(config.os || "linux", config.architecture || process.arch, config.variant),
+    platform: identity.platform,
     config: describeConfig(config),
     layers,
     ...(config.created == null ? {} : { createdAt: config.created }),
     sizeBytes: sizes.reduce((sum, size) => sum + size, 0),
   };
+}
+
+/** The platform that a configuration names; this machine's where it names none, as Docker takes it. */
+export function platformOfConfig(config: RawImageConfig): Platform {
+  return normalise(config.os || "linux", config.architecture || process.arch, config.variant);
 }
 
 function describeConfig(raw: RawImageConfig): ImageConfig {

@@ -1,6 +1,6 @@
 import type { Digest } from "../../core/brands.ts";
 import { FirectlError } from "../../core/errors.ts";
-import { describeImage } from "../local-image.ts";
+import { describeImage, platformOfConfig } from "../local-image.ts";
 import {
   type Descriptor,
   type ImageManifest,
@@ -68,8 +68,7 @@ export async function copyImage(
     layerCount: layers.length,
     what: `the configuration of ${reference}`,
   });
-  const platform =
-    chosen.platform ?? normalise(config.os || "linux", config.architecture || process.arch, config.variant);
+  const platform = chosen.platform ?? platformOfConfig(config);
   if (platformDistance(context.platform, platform) === undefined) {
     throw platformMissing(reference, context.platform, [platform]);
   }
@@ -84,7 +83,11 @@ export async function copyImage(
   const { digest, size } = await ingestBytes(store, chosen.bytes);
   return {
     entry: { mediaType: chosen.mediaType, digest, size, reference, platform, origin: chosen.rootDigest },
-    image: describeImage({ reference, manifestDigest: digest, manifestSize: size }, chosen.manifest, config),
+    image: describeImage(
+      { reference, manifestDigest: digest, manifestSize: size, platform },
+      chosen.manifest,
+      config,
+    ),
   };
 }
 

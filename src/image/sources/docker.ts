@@ -215,7 +215,11 @@ async function synthesise(
   const { digest, size } = await ingestBytes(context.store, manifestBytes);
   return {
     entry: { mediaType: OCI_MANIFEST, digest, size, reference, platform, origin },
-    image: describeImage({ reference, manifestDigest: digest, manifestSize: size }, parsed.manifest, config),
+    image: describeImage(
+      { reference, manifestDigest: digest, manifestSize: size, platform },
+      parsed.manifest,
+      config,
+    ),
   };
 }
 

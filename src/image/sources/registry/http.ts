@@ -61,7 +61,9 @@ export class HttpClient implements Disposable {
       const isHome = target.origin === url.origin;
       const response = await this.#sendOnce(target, request, isHome ? request.authorization : undefined);
       const location = response.headers.location;
-      if (![301, 302, 303, 307, 308].includes(response.status) || location === undefined) return response;
+      // A POST carries a secret in its body, which must not go elsewhere either.
+      const isRedirect = [301, 302, 303, 307, 308].includes(response.status) && request.method !== "POST";
+      if (!isRedirect || location === undefined) return response;
       response.body.resume();
       target = redirectTarget(target, location);
       if (target.protocol === "http:" && !(this.#isInsecure(url) && this.#isInsecure(target))) {

@@ -138,10 +138,12 @@ describe.skipIf(!(await hasTool("docker-registry")))("a real registry (needs doc
     await using directory = await TemporaryDirectory.make();
     const [amd64, arm] = [makeImage({ architecture: "amd64" }), makeImage({ architecture: "arm" })];
     const attestation = makeImage({ os: "unknown", architecture: "unknown" });
-    for (const image of [amd64, arm, attestation]) await registry.push(image, { name: "multi" });
+    const v3 = makeImage({ architecture: "amd64" });
+    for (const image of [amd64, arm, attestation, v3]) await registry.push(image, { name: "multi" });
     const index = makeIndex([
       { manifest: attestation.manifest, platform: { os: "unknown", architecture: "unknown" } },
       { manifest: arm.manifest, platform: { os: "linux", architecture: "arm", variant: "v7" } },
+      { manifest: v3.manifest, platform: { os: "linux", architecture: "amd64", variant: "v3" } },
       { manifest: amd64.manifest, platform: { os: "linux", architecture: "amd64" } },
     ]);
     await registry.pushManifest(index, { name: "multi", tag: "1" });
@@ -153,14 +155,16 @@ describe.skipIf(!(await hasTool("docker-registry")))("a real registry (needs doc
         amd64.manifest.digest,
         arm.manifest.digest,
       ]);
-      // Both stay, side by side.
+      const third = await images.obtain(name, { pull: "always", platform: "linux/amd64/v3" });
+      expect(third.manifestDigest).toBe(v3.manifest.digest);
+      // All stay, side by side.
       expect(await images.find(name, { platform: "linux/amd64" })).toEqual(first);
     }
     await expect(
       images.obtain(`${registry.host}/multi:1`, { pull: "missing", platform: "s390x" }),
     ).rejects.toMatchObject({
       code: "PLATFORM_MISSING",
-      message: expect.stringContaining("it has linux/amd64, linux/arm/v7"),
+      message: expect.stringContaining("it has linux/amd64, linux/amd64/v3, linux/arm/v7"),
     });
   });
 
@@ -364,6 +368,25 @@ describe("tokens", () => {
     expect(form).toBe(
       "grant_type=refresh_token&client_id=firectl&service=s&scope=repository%3Aa%3Apull&refresh_token=refresh+me",
     );
+  });
+
+  it("are not exchanged where a redirect leads: the identity token would go with it", async () => {
+    await using directory = await TemporaryDirectory.make();
+    await using thief = await TestServer.start((_request, response) => void response.end('{"token":"t"}'));
+    await using server: TestServer = await TestServer.start((request, response) => {
+      if (request.url === "/token") response.writeHead(307, { location: `http://${thief.host}/token` }).end();
+      else
+        response.writeHead(401, { "www-authenticate": `Bearer realm="http://${server.host}/token"` }).end();
+    });
+    await mkdir(directory.join("docker"));
+    const auths = { [server.host]: { identitytoken: "secret" } };
+    await writeFile(directory.join("docker/config.json"), JSON.stringify({ auths }));
+    const env = { ...noLogin, DOCKER_CONFIG: directory.join("docker") };
+    await expect(pull(directory, `${server.host}/a:1`, { env })).rejects.toMatchObject({
+      code: "REGISTRY_REFUSED",
+      message: /answers 307/,
+    });
+    expect(thief.requests).toEqual([]);
   });
 
   // https://github.com/advisories/GHSA-742w-89gc-8m9c
