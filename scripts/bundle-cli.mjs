@@ -91,10 +91,11 @@ function warnOfWeight() {
 async function packedMain() {
   const functions = [];
   for (const name of packed) {
-    const code = await asCommonJs(texts.get(name));
+    const code = withLazyBuiltins(await asCommonJs(texts.get(name)));
     functions.push(`${JSON.stringify(`./${name}`)}(module,exports,require){${code}}`);
   }
   return `"use strict";
+const builtin=(name)=>new Proxy({},{get:(_,key)=>require(name)[key]});
 const files={${functions.join(",\n")}};
 const loaded={};
 function load(name){
@@ -110,6 +111,14 @@ return module.exports;
 exports.load=load;
 exports.main=()=>load("./main.cjs").main();
 `;
+}
+
+/**
+ * Node's own modules are loaded with the first use of something of theirs: crypto, child_process and
+ * fs/promises cost milliseconds, and most commands use none or one of them. fs and path are there anyhow.
+ */
+function withLazyBuiltins(code) {
+  return code.replace(/(\bimport_\w+=)require\("(node:(?!fs"|path")[\w/]+)"\)/g, '$1builtin("$2")');
 }
 
 /** What V8 has compiled of main.cjs after --version and list have run. */
