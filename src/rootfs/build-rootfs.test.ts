@@ -468,7 +468,7 @@ describe("hostile layers", () => {
   test.for([
     ["entries", { maxEntries: 3 }, "the image has more than 3 entries"],
     ["bytes", { maxBytes: 2000 }, "the image has more than 2000 bytes"],
-    ["attribute bytes", { maxXattrBytes: 8 }, "the image has more than 8 bytes of extended attributes"],
+    ["metadata", { maxMetadataBytes: 8 }, "the image has more than 8 bytes of names and attributes"],
   ] as const)("limits: %s", async ([, limits, message], { expect }) => {
     await using space = await workspace();
     const pax = [["SCHILY.xattr.user.a", "xyz"]] as const;
@@ -476,6 +476,35 @@ describe("hostile layers", () => {
     const target = space.fresh();
     await expect(buildRootfs({ layers, path: target, uuid: UUID, limits })).rejects.toThrow(message);
     expect(existsSync(target)).toBe(false);
+  });
+
+  test("directories that only paths name count as entries, and so do segments of sparse files", async ({
+    expect,
+  }) => {
+    await using space = await workspace();
+    const build = (entry: TestEntry) =>
+      buildRootfs({ layers: layersOf([entry]), path: space.fresh(), uuid: UUID, limits: { maxEntries: 10 } });
+    await expect(build(file("a/b/c/d/e/f/g/h/i/j/k"))).rejects.toThrow("more than 10 entries");
+    const map = Array.from({ length: 10 }, (_, i) => `${i * 9000},1`).join(",");
+    const pax = [
+      ["GNU.sparse.size", "100000"],
+      ["GNU.sparse.map", map],
+    ] as const;
+    await expect(build(file("s", "0123456789", { pax }))).rejects.toThrow("more than 10 entries");
+  });
+
+  test("symlinks upon symlinks run out of steps", async ({ expect }) => {
+    await using space = await workspace();
+    const links = Array.from({ length: 30 }, (_, i) => symlink(`l${i}`, `${"./".repeat(40)}l${i + 1}`));
+    const entries = [...links, dir("l30"), ...Array.from({ length: 20 }, (_, i) => file(`l0/x${i}/f`))];
+    const target = space.fresh();
+    const building = buildRootfs({
+      layers: layersOf(entries),
+      path: target,
+      uuid: UUID,
+      limits: { maxEntries: 100 },
+    });
+    await expect(building).rejects.toThrow("the image's paths take too many steps to follow");
   });
 
   test("a path of 2047 directories costs no stack", async ({ expect }) => {

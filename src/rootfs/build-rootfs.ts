@@ -4,7 +4,7 @@ import { ioError } from "../host/files.ts";
 import { BlockFile } from "./ext4/block-file.ts";
 import { BLOCK_SIZE, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK, MAX_LINKS } from "./ext4/format.ts";
 import { journalBlocksFor } from "./ext4/journal-size.ts";
-import { DiskTooSmallError, type Layout, planLayout } from "./ext4/layout.ts";
+import { DiskTooSmallError, type Layout, numberTree, planLayout } from "./ext4/layout.ts";
 import { type Inode, isDirectory } from "./ext4/tree.ts";
 import { parseUuid, uuidWords } from "./ext4/uuid.ts";
 import { writeFilesystem } from "./ext4/writer.ts";
@@ -98,12 +98,12 @@ async function buildInto(fd: number, uuid: Buffer, options: BuildRootfsOptions):
       for (const inode of needed.values()) flattener.rescued(inode);
     }
   }
-  const root = flattener.finish();
+  const tree = numberTree(flattener.finish());
   const layout = orTooSmall(options, () =>
-    planLayout(root, {
+    planLayout(tree, {
       reservedBlocks,
       dataEnd: file.nextBlock,
-      freed: flattener.unusedRuns(usedInodes(root)),
+      freed: flattener.unusedRuns(),
       sizeBlocks,
       journalBlocks: sizeBlocks === undefined ? 0 : journalBlocksFor(sizeBlocks),
       hashSeed: uuidWords(uuid),
@@ -121,18 +121,6 @@ function reservedFor(sizeBlocks: number | undefined, limits: RootfsLimits): numb
     sizeBlocks ?? limits.maxBytes / BLOCK_SIZE + 4 * Math.min(limits.maxEntries, limits.maxBytes / 512);
   const groups = Math.min(Math.ceil(blocks / BLOCKS_PER_GROUP) + 1, 2 ** 32 / BLOCKS_PER_GROUP);
   return Math.ceil(groups / DESCRIPTORS_PER_BLOCK);
-}
-
-function usedInodes(root: Parameters<typeof planLayout>[0]): ReadonlySet<Inode> {
-  const used = new Set<Inode>();
-  const directories = [root];
-  for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
-    for (const node of directory.children?.values() ?? []) {
-      if (node.children === undefined) used.add(node.inode);
-      else directories.push(node);
-    }
-  }
-  return used;
 }
 
 function orTooSmall(options: BuildRootfsOptions, plan: () => Layout): Layout {

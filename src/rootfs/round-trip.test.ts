@@ -105,7 +105,8 @@ async function describeTree(root: string): Promise<string[]> {
 
 /** Every extended attribute of the tree, ACLs and capabilities among them. */
 function attributes(root: string): Promise<string> {
-  return runProgram("sh", ["-c", "getfattr -Rhd -m- -e hex . | LC_ALL=C sort", "sh"], { cwd: root });
+  const command = "find . -print0 | LC_ALL=C sort -z | xargs -0 getfattr -hd -m- -e hex";
+  return runProgram("sh", ["-c", command], { cwd: root });
 }
 
 async function mounted<T>(space: Workspace, image: string, use: (root: string) => Promise<T>): Promise<T> {

@@ -4,7 +4,7 @@ import { ioError } from "../host/files.ts";
 import { BlockFile } from "./ext4/block-file.ts";
 import { BLOCK_SIZE, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK } from "./ext4/format.ts";
 import { journalBlocksFor, MIN_JOURNAL_BLOCKS } from "./ext4/journal-size.ts";
-import { planLayout } from "./ext4/layout.ts";
+import { numberTree, planLayout } from "./ext4/layout.ts";
 import { directoryInode, type TreeNode } from "./ext4/tree.ts";
 import { parseUuid, uuidWords } from "./ext4/uuid.ts";
 import { writeFilesystem } from "./ext4/writer.ts";
@@ -83,17 +83,14 @@ function writeDisk(
   for (const { name, mode } of options.directories) {
     children.set(name, { inode: directoryInode(mode, times), children: new Map() });
   }
-  const layout = planLayout(
-    { inode: directoryInode(0o755, times), children },
-    {
-      reservedBlocks,
-      dataEnd: 1 + reservedBlocks,
-      freed: [],
-      sizeBlocks,
-      journalBlocks: journalBlocksFor(sizeBlocks),
-      hashSeed: uuidWords(uuid),
-    },
-  );
+  const layout = planLayout(numberTree({ inode: directoryInode(0o755, times), children }), {
+    reservedBlocks,
+    dataEnd: 1 + reservedBlocks,
+    freed: [],
+    sizeBlocks,
+    journalBlocks: journalBlocksFor(sizeBlocks),
+    hashSeed: uuidWords(uuid),
+  });
   const file = new BlockFile(fd, options.path);
   writeFilesystem(file, layout, { uuid, label: options.label, readOnly: false });
   ftruncateSync(fd, options.sizeBytes);

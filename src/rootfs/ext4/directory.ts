@@ -36,7 +36,7 @@ export const ROOT_INDEX_ENTRIES: number = (BLOCK_SIZE - ROOT_INDEX_OFFSET) / 8;
 export const NODE_INDEX_ENTRIES: number = (BLOCK_SIZE - NODE_INDEX_OFFSET) / 8;
 
 /** A leaf of an indexed directory: its names, and the hash from which on it is responsible. */
-export interface DirectoryLeaf {
+interface DirectoryLeaf {
   /** With the lowest bit set when names of the same hash stand in the leaf before. */
   readonly hash: number;
   readonly names: readonly string[];

@@ -16,7 +16,7 @@ export const MAX_EXTENT_BLOCKS = 32_768;
 export const ROOT_ENTRIES = 4;
 export const BLOCK_ENTRIES: number = Math.floor((BLOCK_SIZE - 12) / 12);
 /** Bytes of i_block. */
-export const ROOT_BYTES = 60;
+const ROOT_BYTES = 60;
 
 /** An extent tree: the inode's part and the blocks it needs, each holding one node. */
 export interface ExtentTree {

@@ -68,7 +68,7 @@ export const GROUP_BLOCK_UNINIT = 0x2;
 export const GROUP_INODE_ZEROED = 0x4;
 
 /** i_extra_isize: the fields after the first 128 bytes that are in use. */
-export const EXTRA_ISIZE = 32;
+const EXTRA_ISIZE = 32;
 /** Where an inode's own extended attributes begin. */
 export const INODE_XATTR_OFFSET: number = 128 + EXTRA_ISIZE;
 

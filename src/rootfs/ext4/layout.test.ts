@@ -6,7 +6,7 @@ import {
   MAX_INODES_PER_GROUP,
   MODE_FILE,
 } from "./format.ts";
-import { DiskTooSmallError, type Layout, type LayoutOptions, planLayout } from "./layout.ts";
+import { DiskTooSmallError, type Layout, type LayoutOptions, numberTree, planLayout } from "./layout.ts";
 import { directoryInode, type Inode, type Run, type TreeNode } from "./tree.ts";
 
 const fileInode = (size: number, block = 0, runs?: readonly Run[]): Inode => ({
@@ -20,18 +20,15 @@ const fileInode = (size: number, block = 0, runs?: readonly Run[]): Inode => ({
 function plan(files: ReadonlyMap<string, Inode>, options: Partial<LayoutOptions> = {}): Layout {
   const children = new Map<string, TreeNode>();
   for (const [name, inode] of files) children.set(name, { inode, children: undefined });
-  const layout = planLayout(
-    { inode: directoryInode(0o755), children },
-    {
-      reservedBlocks: 1,
-      dataEnd: 2,
-      freed: [],
-      sizeBlocks: undefined,
-      journalBlocks: 0,
-      hashSeed: new Uint32Array(4),
-      ...options,
-    },
-  );
+  const layout = planLayout(numberTree({ inode: directoryInode(0o755), children }), {
+    reservedBlocks: 1,
+    dataEnd: 2,
+    freed: [],
+    sizeBlocks: undefined,
+    journalBlocks: 0,
+    hashSeed: new Uint32Array(4),
+    ...options,
+  });
   checkConsistent(layout);
   return layout;
 }

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { type DirectoryPlan, planDirectory } from "./directory.ts";
 import { buildExtentTree, type ExtentTree, extentsOf, MAX_EXTENT_BLOCKS, ROOT_ENTRIES } from "./extents.ts";
 import {
@@ -18,7 +19,7 @@ import {
   ROOT_INODE,
 } from "./format.ts";
 import { type Inode, type NumberedTree, numberInodes, type Run, type TreeNode } from "./tree.ts";
-import { encodeXattrs, MAX_BLOCK_REFERENCES, setBlockReferences } from "./xattr.ts";
+import { encodeXattrs, MAX_BLOCK_REFERENCES } from "./xattr.ts";
 
 /*
  * Where everything stands that is not file data: a pure function of the tree and of where the data ends.
@@ -41,12 +42,6 @@ export interface LayoutOptions {
   readonly hashSeed: Uint32Array;
 }
 
-/** A block of metadata whose bytes the plan already has. */
-export interface PlannedBlock {
-  readonly block: number;
-  readonly bytes: Buffer;
-}
-
 export interface Layout {
   readonly blocks: number;
   readonly inodesPerGroup: number;
@@ -61,17 +56,20 @@ export interface Layout {
   readonly contentBlocks: ReadonlyMap<Inode, number>;
   /** Extent trees of the files that do not fit the inode. */
   readonly extentTrees: ReadonlyMap<Inode, ExtentTree>;
-  readonly xattrs: ReadonlyMap<Inode, PlannedXattrs>;
-  readonly xattrBlocks: readonly PlannedBlock[];
+  /** The attribute block of each inode that has one. */
+  readonly xattrBlocks: ReadonlyMap<Inode, SharedBlock>;
   readonly journal: Run | undefined;
 }
 
-/** The attributes of one inode: bytes after its fixed part, and the number of the block with the rest. */
-export interface PlannedXattrs {
-  readonly inode: Buffer | undefined;
-  /** 0 for none. */
+/** A block of attributes that several inodes may have in common. */
+interface SharedBlock {
   readonly block: number;
+  /** How many inodes lead to it. */
+  references: number;
 }
+
+/** Blocks in one piece whose extents the inode itself can hold. */
+const MAX_INODE_BLOCKS: number = ROOT_ENTRIES * MAX_EXTENT_BLOCKS;
 
 /** The disk that was asked for is too small: `needed` blocks are taken. */
 export class DiskTooSmallError extends Error {
@@ -83,9 +81,13 @@ export class DiskTooSmallError extends Error {
   }
 }
 
-/** Plans the filesystem of `root`; numbers its inodes. */
-export function planLayout(root: TreeNode, options: LayoutOptions): Layout {
-  const tree = numberInodes(root, ROOT_INODE, FIRST_INODE);
+/** Numbers the inodes of a tree as {@link planLayout} needs them. */
+export function numberTree(root: TreeNode): NumberedTree {
+  return numberInodes(root, ROOT_INODE, FIRST_INODE);
+}
+
+/** Plans the filesystem of a tree. */
+export function planLayout(tree: NumberedTree, options: LayoutOptions): Layout {
   const descriptorBlocks = Math.min(options.reservedBlocks, descriptorBlocksAtMost(tree, options));
   const spare = options.reservedBlocks - descriptorBlocks;
   const space = new Space(options.dataEnd, options.freed);
@@ -98,16 +100,22 @@ export function planLayout(root: TreeNode, options: LayoutOptions): Layout {
     contentBlocks.set(inode, space.take(plan.blocks));
   }
   const extentTrees = new Map<Inode, ExtentTree>();
+  const planExtents = (inode: Inode, runs: readonly Run[]) =>
+    extentTrees.set(
+      inode,
+      buildExtentTree(extentsOf(runs), () => space.take(1)),
+    );
+  for (const [inode, { blocks }] of directoryPlans) {
+    if (blocks <= MAX_INODE_BLOCKS) continue;
+    planExtents(inode, [{ logical: 0, physical: contentBlocks.get(inode) ?? 0, length: blocks }]);
+  }
   const xattrs = new XattrPlanner(space);
-  xattrs.add(root.inode);
+  for (const inode of tree.directories.keys()) if (inode.number === ROOT_INODE) xattrs.add(inode);
   for (const inode of tree.inodes) {
     if ((inode.mode & MODE_TYPE) === MODE_SYMLINK) {
       if (inode.target.length > MAX_FAST_SYMLINK) contentBlocks.set(inode, space.take(1));
-    } else if (inode.runs !== undefined || inode.size > ROOT_ENTRIES * MAX_EXTENT_BLOCKS * BLOCK_SIZE) {
-      extentTrees.set(
-        inode,
-        buildExtentTree(extentsOf(dataRuns(inode)), () => space.take(1)),
-      );
+    } else if (inode.runs !== undefined || inode.size > MAX_INODE_BLOCKS * BLOCK_SIZE) {
+      planExtents(inode, dataRuns(inode));
     }
     if (inode.xattrs !== undefined) xattrs.add(inode);
   }
@@ -121,14 +129,13 @@ export function planLayout(root: TreeNode, options: LayoutOptions): Layout {
     directoryPlans,
     contentBlocks,
     extentTrees,
-    xattrs: xattrs.plans,
     xattrBlocks: xattrs.blocks,
     journal,
   };
 }
 
 /** The runs of a file's data. */
-export function dataRuns(inode: Inode): readonly Run[] {
+function dataRuns(inode: Inode): readonly Run[] {
   if (inode.runs !== undefined) return inode.runs;
   if (inode.block === 0) return [];
   return [{ logical: 0, physical: inode.block, length: Math.ceil(inode.size / BLOCK_SIZE) }];
@@ -173,12 +180,12 @@ class Space {
   }
 }
 
-/** Encodes attribute sets; inodes with the same set in a block share the block. */
+/** Gives attribute sets that do not fit the inode a block; inodes with the same set share it. */
 class XattrPlanner {
-  readonly plans = new Map<Inode, PlannedXattrs>();
-  readonly blocks: PlannedBlock[] = [];
+  readonly blocks = new Map<Inode, SharedBlock>();
   readonly #space: Space;
-  readonly #shared = new Map<string, { planned: PlannedBlock; references: number }>();
+  /** By the digest of the block's bytes: the bytes themselves are made again when they are written. */
+  readonly #shared = new Map<string, SharedBlock>();
 
   constructor(space: Space) {
     this.#space = space;
@@ -186,25 +193,16 @@ class XattrPlanner {
 
   add(inode: Inode): void {
     if (inode.xattrs === undefined) return;
-    const encoded = encodeXattrs(inode.xattrs);
-    this.plans.set(inode, {
-      inode: encoded.inode,
-      block: encoded.block === undefined ? 0 : this.#share(encoded.block),
-    });
-  }
-
-  #share(bytes: Buffer): number {
-    const key = bytes.toString("latin1");
-    const shared = this.#shared.get(key);
-    if (shared !== undefined && shared.references < MAX_BLOCK_REFERENCES) {
-      shared.references++;
-      setBlockReferences(shared.planned.bytes, shared.references);
-      return shared.planned.block;
+    const { block } = encodeXattrs(inode.xattrs);
+    if (block === undefined) return;
+    const key = createHash("sha256").update(block).digest("base64");
+    let shared = this.#shared.get(key);
+    if (shared === undefined || shared.references === MAX_BLOCK_REFERENCES) {
+      shared = { block: this.#space.take(1), references: 0 };
+      this.#shared.set(key, shared);
     }
-    const planned = { block: this.#space.take(1), bytes };
-    this.blocks.push(planned);
-    this.#shared.set(key, { planned, references: 1 });
-    return planned.block;
+    shared.references++;
+    this.blocks.set(inode, shared);
   }
 }
 

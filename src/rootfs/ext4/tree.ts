@@ -43,7 +43,7 @@ export interface TreeNode {
 }
 
 /** A directory and where it hangs. */
-export interface PlacedDirectory {
+interface PlacedDirectory {
   readonly node: TreeNode;
   readonly parent: Inode;
 }

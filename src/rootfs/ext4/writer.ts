@@ -31,8 +31,9 @@ import {
   SUPERBLOCK_OFFSET,
   SUPERBLOCK_SIZE,
 } from "./format.ts";
-import { dataRuns, type Layout } from "./layout.ts";
+import type { Layout } from "./layout.ts";
 import { directoryInode, type Inode, type Run } from "./tree.ts";
+import { encodeXattrs, setBlockReferences } from "./xattr.ts";
 
 /** What the superblock says beyond the layout. */
 export interface FilesystemIdentity {
@@ -49,7 +50,7 @@ export function writeFilesystem(file: BlockFile, layout: Layout, identity: Files
   for (const tree of layout.extentTrees.values()) {
     for (const { block, bytes } of tree.blocks) writeAt(file, block, bytes);
   }
-  for (const { block, bytes } of layout.xattrBlocks) writeAt(file, block, bytes);
+  writeXattrBlocks(file, layout);
   if (layout.journal !== undefined) {
     const { physical, length } = layout.journal;
     writeAt(file, physical, encodeJournalSuperblock(length, identity.uuid));
@@ -82,6 +83,18 @@ function writeSymlinks(file: BlockFile, layout: Layout): void {
     if ((inode.mode & MODE_TYPE) !== MODE_SYMLINK) continue;
     bytes.fill(0);
     bytes.write(inode.target, "latin1");
+    writeAt(file, block, bytes);
+  }
+}
+
+function writeXattrBlocks(file: BlockFile, layout: Layout): void {
+  const written = new Set<number>();
+  for (const [inode, { block, references }] of layout.xattrBlocks) {
+    if (written.has(block)) continue;
+    written.add(block);
+    const { block: bytes } = encodeXattrs(inode.xattrs ?? []);
+    if (bytes === undefined) throw new Error("only attributes that need a block are given one");
+    setBlockReferences(bytes, references);
     writeAt(file, block, bytes);
   }
 }
@@ -161,24 +174,19 @@ function fillInode(inode: Inode, layout: Layout, bytes: Buffer, words: Uint32Arr
   let blocks = 0;
   let { size } = inode;
   switch (inode.mode & MODE_TYPE) {
-    case MODE_FILE: {
+    case MODE_FILE:
       flags = INODE_FLAG_EXTENTS;
-      const tree = layout.extentTrees.get(inode);
-      if (tree === undefined) {
-        blocks = inode.block === 0 ? 0 : Math.ceil(size / BLOCK_SIZE);
-        fillContiguous(words, inode.block, blocks);
-      } else {
-        tree.root.copy(bytes, I_BLOCK);
-        blocks = tree.blocks.length + dataRuns(inode).reduce((sum, run) => sum + run.length, 0);
-      }
+      blocks = inode.block === 0 ? 0 : Math.ceil(size / BLOCK_SIZE);
+      if (inode.runs !== undefined) blocks = inode.runs.reduce((sum, run) => sum + run.length, 0);
+      blocks += fillExtents(inode, layout, { bytes, words, first: inode.block, blocks });
       break;
-    }
     case MODE_DIRECTORY: {
       const plan = layout.directoryPlans.get(inode);
+      flags = INODE_FLAG_EXTENTS | (plan?.leaves === undefined ? 0 : INODE_FLAG_INDEX);
       blocks = plan?.blocks ?? 0;
       size = blocks * BLOCK_SIZE;
-      flags = INODE_FLAG_EXTENTS | (plan?.leaves === undefined ? 0 : INODE_FLAG_INDEX);
-      fillContiguous(words, layout.contentBlocks.get(inode) ?? 0, blocks);
+      const first = layout.contentBlocks.get(inode) ?? 0;
+      blocks += fillExtents(inode, layout, { bytes, words, first, blocks });
       break;
     }
     case MODE_SYMLINK:
@@ -202,9 +210,8 @@ function fillInode(inode: Inode, layout: Layout, bytes: Buffer, words: Uint32Arr
     default:
       size = 0;
   }
-  const xattrs = inode.xattrs === undefined ? undefined : layout.xattrs.get(inode);
-  xattrs?.inode?.copy(bytes, XATTR_BYTE);
-  const xattrBlock = xattrs?.block ?? 0;
+  if (inode.xattrs !== undefined) encodeXattrs(inode.xattrs).inode?.copy(bytes, XATTR_BYTE);
+  const xattrBlock = inode.xattrs === undefined ? 0 : (layout.xattrBlocks.get(inode)?.block ?? 0);
   encodeInode(words, 0, {
     mode: inode.mode,
     uid: inode.uid,
@@ -219,6 +226,21 @@ function fillInode(inode: Inode, layout: Layout, bytes: Buffer, words: Uint32Arr
     blocks: blocks + (xattrBlock === 0 ? 0 : 1),
     xattrBlock,
   });
+}
+
+/** Fills i_block with the planned extent tree, or the extents of one piece; returns the blocks the tree takes. */
+function fillExtents(
+  inode: Inode,
+  layout: Layout,
+  into: { bytes: Buffer; words: Uint32Array; first: number; blocks: number },
+): number {
+  const tree = layout.extentTrees.get(inode);
+  if (tree === undefined) {
+    fillContiguous(into.words, into.first, into.blocks);
+    return 0;
+  }
+  tree.root.copy(into.bytes, I_BLOCK);
+  return tree.blocks.length;
 }
 
 /** The extents of blocks that follow one another, at most four. Nearly every inode of an image is one of these. */

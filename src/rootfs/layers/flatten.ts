@@ -16,7 +16,7 @@ import {
 import { type Inode, isDirectory, type Run } from "../ext4/tree.ts";
 import { encodeXattrs, XattrError } from "../ext4/xattr.ts";
 import { layerError } from "../layer-error.ts";
-import type { RootfsLimits } from "../limits.ts";
+import { type RootfsLimits, STEPS_PER_ENTRY } from "../limits.ts";
 import type { EntryType, TarEntry, TarSink } from "../tar/reader.ts";
 import { cleanPath } from "./entry-path.ts";
 import type { FileData } from "./file-data.ts";
@@ -28,6 +28,7 @@ import {
   impliedDirectory,
   type LayerNode,
   mergeBelow,
+  type StepBudget,
   walk,
 } from "./layer-tree.ts";
 import { isAufsDirectory, parseWhiteout } from "./whiteout.ts";
@@ -45,6 +46,8 @@ const TYPE_MODES: Readonly<Record<EntryType, number>> = {
 /** Longest symlink target: PATH_MAX less its NUL. */
 const MAX_TARGET_BYTES = 4095;
 
+const PATHS_TOO_LONG = "the image's paths take too many steps to follow";
+
 /**
  * Merges layers, the topmost first, so that the data of what a lower layer would only lose is never written.
  * The result is what overlaying the layers gives, each first unpacked on its own: see layer-tree.ts.
@@ -52,16 +55,19 @@ const MAX_TARGET_BYTES = 4095;
 export class Flattener {
   readonly #data: FileData;
   readonly #limits: RootfsLimits;
-  readonly #links = new LinkResolver();
+  readonly #links: LinkResolver;
   /** Inodes whose data is in the image, in the order of their blocks. */
   readonly #written: Inode[] = [];
   #merged: LayerNode | undefined;
   #entries = 0;
-  #xattrBytes = 0;
+  #metadataBytes = 0;
+  readonly #budget: StepBudget;
 
   constructor(data: FileData, limits: RootfsLimits) {
     this.#data = data;
     this.#limits = limits;
+    this.#budget = { left: STEPS_PER_ENTRY * limits.maxEntries };
+    this.#links = new LinkResolver(this.#budget);
   }
 
   /**
@@ -72,7 +78,9 @@ export class Flattener {
       data: this.#data,
       links: this.#links,
       written: this.#written,
+      budget: this.#budget,
       countEntry: (entry) => this.#countEntry(name, entry),
+      countImplied: (entry) => this.#countImplied(name, entry),
       merge: (root) => {
         if (this.#merged === undefined) this.#merged = root;
         else mergeBelow(this.#merged, root);
@@ -93,26 +101,35 @@ export class Flattener {
     return root;
   }
 
-  /** Data blocks that no file of the tree uses: those of entries that came twice in their layer. */
-  unusedRuns(used: ReadonlySet<Inode>): Run[] {
+  /**
+   * Data blocks that no file of the tree uses: those of entries that came twice in their layer. The tree's inodes
+   * must have been numbered.
+   */
+  unusedRuns(): Run[] {
     const runs: Run[] = [];
     for (const inode of this.#written) {
-      if (used.has(inode)) continue;
+      if (inode.number !== 0) continue;
       for (const run of inode.runs ?? [plainRun(inode)]) runs.push(run);
     }
     return runs;
   }
 
   #countEntry(layer: string, entry: TarEntry): void {
+    this.#entries += 1 + (entry.sparse?.length ?? 0);
+    this.#metadataBytes += entry.path.length + entry.linkPath.length;
+    for (const { name, value } of entry.xattrs ?? []) this.#metadataBytes += name.length + value.length;
+    const { maxEntries, maxMetadataBytes } = this.#limits;
+    if (this.#entries > maxEntries) throw limitError(layer, entry, `more than ${maxEntries} entries`);
+    if (this.#metadataBytes > maxMetadataBytes) {
+      throw limitError(layer, entry, `more than ${maxMetadataBytes} bytes of names and attributes`);
+    }
+  }
+
+  /** A directory that no entry describes takes as much memory as one that has an entry. */
+  #countImplied(layer: string, entry: TarEntry): void {
     this.#entries++;
-    if (this.#entries > this.#limits.maxEntries) {
-      throw limitError(layer, entry, `more than ${this.#limits.maxEntries} entries`);
-    }
-    if (entry.xattrs === undefined) return;
-    for (const { name, value } of entry.xattrs) this.#xattrBytes += name.length + value.length;
-    if (this.#xattrBytes > this.#limits.maxXattrBytes) {
-      throw limitError(layer, entry, `more than ${this.#limits.maxXattrBytes} bytes of extended attributes`);
-    }
+    const { maxEntries } = this.#limits;
+    if (this.#entries > maxEntries) throw limitError(layer, entry, `more than ${maxEntries} entries`);
   }
 }
 
@@ -130,7 +147,9 @@ interface LayerContext {
   readonly data: FileData;
   readonly links: LinkResolver;
   readonly written: Inode[];
+  readonly budget: StepBudget;
   readonly countEntry: (entry: TarEntry) => void;
+  readonly countImplied: (entry: TarEntry) => void;
   readonly merge: (root: LayerNode) => void;
 }
 
@@ -218,7 +237,9 @@ export class LayerSink implements TarSink {
     if (known !== undefined) return known;
     const found = walk(this.#root, path, {
       followLast: true,
+      budget: this.#context.budget,
       enter: (parent, name) => {
+        this.#context.countImplied(entry);
         const aufs = isAufsDirectory(name);
         const made = impliedDirectory(aufs ? HIDDEN : aboveOf(parent, name));
         if (aufs) this.#aufs.push({ parent, name });
@@ -228,6 +249,7 @@ export class LayerSink implements TarSink {
       },
     });
     if (found.kind === "loop") throw this.#error(entry, "symlinks on the way to it form a loop");
+    if (found.kind === "exhausted") throw this.#error(entry, PATHS_TOO_LONG);
     if (found.kind !== "node" || found.node.children === undefined) {
       throw this.#error(entry, "it lies below something that is not a directory");
     }
@@ -285,7 +307,7 @@ export class LayerSink implements TarSink {
 
   #placeLink(parent: LayerNode, name: string, entry: TarEntry): void {
     const target = this.#clean(entry.linkPath, entry);
-    const found = walk(this.#root, target, { followLast: false });
+    const found = walk(this.#root, target, { followLast: false, budget: this.#context.budget });
     switch (found.kind) {
       case "node": {
         if (isDirectory(found.node.inode)) throw this.#error(entry, "a hard link to a directory");
@@ -304,6 +326,8 @@ export class LayerSink implements TarSink {
         });
         return;
       }
+      case "exhausted":
+        throw this.#error(entry, PATHS_TOO_LONG);
       case "cut-off":
       case "loop":
         throw this.#error(entry, "a hard link to a file that does not exist");

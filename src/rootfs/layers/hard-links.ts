@@ -1,6 +1,6 @@
 import { type Inode, isDirectory } from "../ext4/tree.ts";
 import { layerError } from "../layer-error.ts";
-import { type LayerNode, walk } from "./layer-tree.ts";
+import { type LayerNode, type StepBudget, walk } from "./layer-tree.ts";
 
 /** A link whose target the layer itself does not have: a lower one must. */
 interface PendingLink {
@@ -18,6 +18,7 @@ interface PendingLink {
  * was passed over because a layer above hides its name.
  */
 export class LinkResolver {
+  readonly #budget: StepBudget;
   #layer = "";
   #depth = 0;
   /** Hidden files of the current layer, with their place in it. */
@@ -26,6 +27,10 @@ export class LinkResolver {
   #needed = new Map<number, Inode>();
   /** Links of the current layer and the layers above that wait for their target, by the inode they have meanwhile. */
   readonly #pending = new Map<Inode, PendingLink>();
+
+  constructor(budget: StepBudget) {
+    this.#budget = budget;
+  }
 
   beginLayer(name: string): void {
     this.#layer = name;
@@ -63,7 +68,7 @@ export class LinkResolver {
   endLayer(root: LayerNode): ReadonlyMap<number, Inode> {
     for (const [placeholder, link] of this.#pending) {
       if (link.depth === this.#depth) continue;
-      const found = walk(root, link.target, { followLast: false });
+      const found = walk(root, link.target, { followLast: false, budget: this.#budget });
       if (found.kind === "nothing") continue;
       if (found.kind !== "node" || isDirectory(found.node.inode)) throw missing(link);
       this.#pending.delete(placeholder);

@@ -54,7 +54,14 @@ export type Found =
   | { readonly kind: "nothing" }
   /** Nothing, and no lower layer can have anything there. */
   | { readonly kind: "cut-off" }
-  | { readonly kind: "loop" };
+  | { readonly kind: "loop" }
+  /** The budget of steps is used up. */
+  | { readonly kind: "exhausted" };
+
+/** How many parts of paths may still be looked up. */
+export interface StepBudget {
+  left: number;
+}
 
 /**
  * Walks from `root` along `path`, which is clean, following symlinks in every part but, unless `followLast`, the
@@ -66,6 +73,7 @@ export function walk(
   path: string,
   options: {
     followLast: boolean;
+    budget: StepBudget;
     enter?: (parent: LayerNode, name: string) => LayerNode | undefined;
   },
 ): Found {
@@ -75,6 +83,7 @@ export function walk(
   let links = 0;
   let cut = false;
   for (let name = todo.pop(); name !== undefined; name = todo.pop()) {
+    if (--options.budget.left < 0) return { kind: "exhausted" };
     const parent = trail.at(-1) ?? root;
     if (name === "" || name === ".") continue;
     if (name === "..") {

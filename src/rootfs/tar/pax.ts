@@ -32,14 +32,14 @@ export interface PaxAttributes {
 }
 
 /** A time with the nanoseconds that a double cannot carry. */
-export interface PaxTime {
+interface PaxTime {
   readonly sec: number;
   /** 0 to 999,999,999, counted upward from `sec` for negative times too. */
   readonly nsec: number;
 }
 
 /** GNU's sparse files in PAX form: 0.0 and 0.1 carry the map in records, 1.0 at the head of the data. */
-export interface PaxSparse {
+interface PaxSparse {
   major?: number;
   minor?: number;
   name?: string;
