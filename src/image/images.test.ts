@@ -22,7 +22,17 @@ let program: TemporaryDirectory;
 beforeAll(async () => {
   program = await TemporaryDirectory.make();
   await build({
-    entryPoints: [path.join(import.meta.dirname, "obtain.test-helper.ts")],
+    // A process of its own that obtains one image and prints its manifest's digest.
+    stdin: {
+      contents: `
+        import { Images } from "./images.ts";
+        const [root, reference] = process.argv.slice(2);
+        const images = new Images({ root, env: process.env, firstRetryDelayMs: 2 });
+        process.stdout.write((await images.obtain(reference, { pull: "missing" })).manifestDigest);
+      `,
+      loader: "ts",
+      resolveDir: import.meta.dirname,
+    },
     outfile: program.join("obtain.mjs"),
     bundle: true,
     platform: "node",

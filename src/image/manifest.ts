@@ -12,7 +12,7 @@ import { isImageConfig, isIndex, isManifest, isSchema1, layerCompression } from 
 
 /** Registries refuse manifests of more than 4 MiB, and so do containerd and Docker. */
 export const MAX_MANIFEST_BYTES: number = 4 * 1024 * 1024;
-export const MAX_CONFIG_BYTES: number = 8 * 1024 * 1024;
+const MAX_CONFIG_BYTES: number = 8 * 1024 * 1024;
 /** Docker itself stops at 127 layers; BuildKit's images may have more. */
 const MAX_LAYERS = 1024;
 const MAX_INDEX_ENTRIES = 4096;
@@ -118,7 +118,7 @@ export interface ImageManifest {
   readonly layers: readonly Descriptor[];
 }
 
-export interface ImageIndex {
+interface ImageIndex {
   readonly manifests: readonly Descriptor[];
 }
 
@@ -132,7 +132,7 @@ export interface RawImageConfig {
   readonly rootfs: { readonly diff_ids: readonly Digest[] };
 }
 
-export interface RawRunConfig {
+interface RawRunConfig {
   readonly User: string;
   readonly ExposedPorts: readonly string[];
   readonly Env: readonly string[];
