@@ -24,11 +24,12 @@ export const rm: Command = defineCommand({
       act: async (vm) => {
         try {
           await operations.remove(vm, { force: flags.force });
+          return vm;
         } catch (error) {
           const isGone = error instanceof FirectlError && error.code === "VM_NOT_FOUND";
           if (!(flags.force && isGone)) throw error;
+          return undefined;
         }
-        return vm;
       },
     });
   },
