@@ -142,9 +142,19 @@ function failureStatusOf(error: unknown, session: Session): number {
   if (signal !== undefined && error instanceof FirectlError && error.code === "INTERRUPTED") {
     return interruptedStatus(signal);
   }
+  if (session.failureStatus === undefined) return exitStatusOf(error);
   // 126 and 127, as in docker, of a command that cannot be run.
-  if (error instanceof WorkloadStartError && session.failureStatus !== undefined) return error.exitStatus;
-  return session.failureStatus ?? exitStatusOf(error);
+  return workloadStartErrorIn(error)?.exitStatus ?? session.failureStatus;
+}
+
+/** The error itself or what caused it: an operation names the stage in which it failed. */
+function workloadStartErrorIn(error: unknown): WorkloadStartError | undefined {
+  let current = error;
+  for (let depth = 0; depth < 5 && current instanceof Error; depth++) {
+    if (current instanceof WorkloadStartError) return current;
+    current = current.cause;
+  }
+  return undefined;
 }
 
 /** What Node throws when a signal aborts one of its own operations. */

@@ -200,6 +200,14 @@ describe("a foreground run", () => {
     expect(result).toEqual({ status: exitCode, stdout: "", stderr: `firectl: ${error}\n` });
   });
 
+  test("passes it on from within a stage, too", async () => {
+    const cause = new WorkloadStartError({ exitCode: 127, error: "sh: not found", oomKilled: false });
+    const run = async () => {
+      throw new FirectlError("GUEST_FAILED", `starting the microVM failed: ${cause.message}`, { cause });
+    };
+    expect(await firectl(["run", "img"], { operations: { run } })).toMatchObject({ status: 127 });
+  });
+
   test("an own failure is 125, with the hint", async () => {
     const result = await firectl(["run", "img"], {
       operations: {
