@@ -16,6 +16,8 @@ export type PullProgress =
   | { readonly type: "layer-exists"; readonly digest: Digest; readonly total: number }
   /** A transfer broke and is tried again after `delayMs`. */
   | { readonly type: "retrying"; readonly reason: string; readonly delayMs: number }
+  /** Docker pulls the image first, on its own. */
+  | { readonly type: "docker-pulling"; readonly reference: string }
   /** Docker hands out the image; the total is not known beforehand. */
   | { readonly type: "exporting"; readonly reference: string; readonly received: number };
 

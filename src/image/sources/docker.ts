@@ -92,6 +92,7 @@ export class DockerSource implements ImageSource {
         hint: `docker pull ${this.#name}`,
       });
     }
+    context.onProgress({ type: "docker-pulling", reference: this.reference });
     await docker(["pull", "--quiet", ...platformFlag(platform), this.#name], context, PULL_TIMEOUT_MS);
     const after = await inspect(this.#name, context);
     if (after === undefined) {

@@ -194,8 +194,11 @@ export class RegistryClient implements Disposable {
     if (!this.#options.isInsecure(host)) return this.#probed(secure, { signal });
     try {
       return await this.#probed(secure, { headTimeoutMs: PROBE_TIMEOUT_MS, signal });
-    } catch {
+    } catch (error) {
       signal?.throwIfAborted();
+      // A server that did answer speaks HTTPS, whatever it said.
+      const failure = error instanceof TransientFailure ? error.failure : error;
+      if (!(failure instanceof FirectlError && failure.code === "REGISTRY_UNREACHABLE")) throw error;
       // Whatever is wrong with the host itself shows again here.
       return this.#probed(new URL(`http://${host}/v2/`), { signal });
     }

@@ -4,7 +4,7 @@ import https from "node:https";
 import { describe, expect, it } from "vitest";
 import { runProgram } from "../../../host/process.ts";
 import { hasTool, makeImage, TemporaryDirectory } from "../../image.test-helper.ts";
-import { serveImage, TestServer } from "../../registry.test-helper.ts";
+import { type Handler, serveImage, TestServer } from "../../registry.test-helper.ts";
 import { RegistryClient } from "./client.ts";
 
 const image = makeImage();
@@ -24,7 +24,10 @@ function clientFor(host: string, isInsecure: boolean): RegistryClient {
 describe.skipIf(!(await hasTool("openssl")))(
   "HTTPS with a certificate that nobody vouches for (needs openssl)",
   () => {
-    async function withServer(work: (host: string) => Promise<void>): Promise<void> {
+    async function withServer(
+      work: (host: string) => Promise<void>,
+      answer: Handler = handler,
+    ): Promise<void> {
       await using directory = await TemporaryDirectory.make();
       const [key, cert] = [directory.join("key.pem"), directory.join("cert.pem")];
       const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"];
@@ -43,7 +46,7 @@ describe.skipIf(!(await hasTool("openssl")))(
         ...subject,
       ]);
       const server = https.createServer({ key: await readFile(key), cert: await readFile(cert) });
-      server.on("request", (request, response) => void handler(request, response));
+      server.on("request", (request, response) => void answer(request, response));
       server.listen(0, "127.0.0.1");
       await once(server, "listening");
       const address = server.address();
