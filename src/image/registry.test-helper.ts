@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { mkdir, writeFile } from "node:fs/promises";
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
-import { createServer } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { streamProgram } from "../host/process.ts";
 import type { Blob, TemporaryDirectory, TestImage } from "./image.test-helper.ts";
@@ -134,6 +134,62 @@ export class TestServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.closeAllConnections();
+    this.#server.close();
+    await once(this.#server, "close");
+  }
+}
+
+/** A TCP proxy that cuts its connections after a number of bytes towards the client that `nextCut` tells. */
+export class CuttingProxy implements AsyncDisposable {
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  cuts = 0;
+
+  private constructor(server: Server) {
+    this.#server = server;
+  }
+
+  static async start(target: string, nextCut: () => number | undefined): Promise<CuttingProxy> {
+    const server = createServer();
+    const proxy = new CuttingProxy(server);
+    server.on("connection", (client) =>
+      proxy.#join(client, connect(Number(target.split(":")[1]), "127.0.0.1"), nextCut()),
+    );
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    return proxy;
+  }
+
+  get host(): string {
+    const address = this.#server.address();
+    if (address === null || typeof address === "string") throw new Error("it listens on a port");
+    return `127.0.0.1:${address.port}`;
+  }
+
+  #join(client: Socket, upstream: Socket, cutAfter: number | undefined): void {
+    let rest = cutAfter ?? Number.POSITIVE_INFINITY;
+    for (const socket of [client, upstream]) {
+      this.#sockets.add(socket);
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        client.destroy();
+        upstream.destroy();
+      });
+    }
+    client.pipe(upstream);
+    upstream.on("data", (chunk: Buffer) => {
+      client.write(chunk.subarray(0, Math.max(0, rest)));
+      rest -= chunk.length;
+      if (rest > 0) return;
+      this.cuts += 1;
+      // The end of what was written still goes out; then the connection is gone.
+      client.destroySoon();
+      upstream.destroy();
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
     this.#server.close();
     await once(this.#server, "close");
   }

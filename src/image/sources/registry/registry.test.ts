@@ -20,7 +20,14 @@ import {
   tar,
 } from "../../image.test-helper.ts";
 import { Images, type PullProgress } from "../../images.ts";
-import { type Handler, RealRegistry, sendPart, serveImage, TestServer } from "../../registry.test-helper.ts";
+import {
+  CuttingProxy,
+  type Handler,
+  RealRegistry,
+  sendPart,
+  serveImage,
+  TestServer,
+} from "../../registry.test-helper.ts";
 
 const HOST = { os: "linux", architecture: hostArchitecture() };
 const hasSkopeo = await hasTool("skopeo");
@@ -254,6 +261,24 @@ describe.skipIf(!(await hasTool("docker-registry")))("a real registry (needs doc
     await expect(images.remove(`${registry.host}/shared:2`)).rejects.toMatchObject({
       code: "IMAGE_NOT_FOUND",
     });
+  });
+
+  it("is read to the end through a line that breaks at any byte", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const layers = ["1", "2", "3"].map((name) => gzipLayer(tar([{ name, content: noise(2_000_000, name) }])));
+    await registry.push(makeImage({ layers }), { name: "line", tag: "1" });
+    let connections = 0;
+    // From in the middle of a header to far into a blob; in the end the line holds.
+    const cuts = [1, 50, 300, 100_000, 777_777, 1_500_000, 70_001, 200, 900_000, 131_072];
+    await using proxy = await CuttingProxy.start(registry.host, () => cuts[connections++]);
+    const images = imagesIn(directory);
+    const local = await images.obtain(`${proxy.host}/line:1`, { pull: "missing" });
+    expect(proxy.cuts).toBeGreaterThan(5);
+    for (const [index, layer] of local.layers.entries()) {
+      expect((await collect(images.openLayer(layer))).equals(layers[index]?.tar ?? Buffer.alloc(0))).toBe(
+        true,
+      );
+    }
   });
 
   it("is logged in to with a password", async () => {
