@@ -29,6 +29,8 @@ function translate(event: PullProgress): readonly ProgressEvent[] {
         { kind: "notice", message: `a transfer broke (${event.reason}), trying again in ${seconds} s` },
       ];
     }
+    case "docker-pulling":
+      return [{ kind: "resolving", reference: event.reference }];
     case "exporting":
       return [{ kind: "exporting", reference: event.reference, receivedBytes: event.received }];
     default:

@@ -8,7 +8,8 @@ export async function inStage<T>(stage: string, work: () => Promise<T>): Promise
   try {
     return await work();
   } catch (error) {
-    if (!(error instanceof FirectlError)) throw error;
+    // A subclass is an error of its own kind, with more than a message: it stays what it is.
+    if (!(error instanceof FirectlError) || error.constructor !== FirectlError) throw error;
     if (error.code === "INTERRUPTED") {
       throw new FirectlError("INTERRUPTED", `interrupted while ${stage}`, { cause: error });
     }

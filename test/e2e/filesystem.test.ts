@@ -13,7 +13,7 @@ const MADE_BY_THE_AGENT = /^\/(dev|proc|sys)(\/|\t|$)|^\/etc\/(hosts|hostname|re
  * One line a file: name, type and mode, owner, links, size, device numbers, time. Directories have neither a
  * size nor a link count that two filesystems would agree on.
  */
-const LISTING = String.raw`find "$0" -xdev -type d -exec stat -c '%n	%f	%u:%g' {} + &&
+const LISTING = `find "$0" -xdev -type d -exec stat -c '%n	%f	%u:%g' {} + &&
   find "$0" -xdev ! -type d -exec stat -c '%n	%f	%u:%g	%h	%s	%t:%T	%Y' {} +`;
 
 onEveryBackend("the guest's root filesystem", (vmm) => {

@@ -44,7 +44,20 @@ onEveryBackend("run", (vmm) => {
   test("the exit status is the workload's, 128 + n for a signal", async () => {
     const layers = `oci:${IMAGES}/layers`;
     expect(await run(["--rm", layers])).toEqual({ stdout: "leaving\n", stderr: "", status: 42 });
-    expect((await run(["--rm", layers, "/bin/sh", "-c", "kill -TERM $$; sleep 9"])).status).toBe(143);
+    const running = sandbox.start([
+      "run",
+      "--rm",
+      "--vmm",
+      vmm,
+      "--name",
+      "victim",
+      layers,
+      "/bin/sleep",
+      "999",
+    ]);
+    await expect.poll(() => sandbox.ok(["list"]), { timeout: 120_000, interval: 500 }).toContain("victim");
+    await sandbox.ok(["kill", "-s", "KILL", "victim"]);
+    expect((await running.finished).status).toBe(137);
   });
 
   test("what cannot be run ends with 127, 126 or 125 and says why", async () => {
