@@ -1,5 +1,5 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync } from "node:fs";
-import { FirectlError, messageOf } from "../core/errors.ts";
+import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
 import { ioError } from "../host/files.ts";
 import { BlockFile } from "./ext4/block-file.ts";
 import { BLOCK_SIZE, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK, MAX_LINKS } from "./ext4/format.ts";
@@ -173,25 +173,33 @@ class LayerFeed {
   async read(layer: LayerInput, sink: TarSink): Promise<void> {
     const { signal, onProgress } = this.#options;
     const reader = new TarReader(layer.name, sink);
-    signal?.throwIfAborted();
-    try {
-      for await (const chunk of layer.open()) {
-        signal?.throwIfAborted();
-        this.#bytesRead += chunk.length;
-        if (this.#bytesRead > this.#limits.maxBytes) {
-          throw layerError(layer.name, undefined, `the image has more than ${this.#limits.maxBytes} bytes`);
-        }
-        reader.push(asBuffer(chunk));
-        onProgress?.(this.#bytesRead);
+    for await (const chunk of readNamed(layer, signal)) {
+      this.#bytesRead += chunk.length;
+      if (this.#bytesRead > this.#limits.maxBytes) {
+        throw layerError(layer.name, undefined, `the image has more than ${this.#limits.maxBytes} bytes`);
       }
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (error instanceof FirectlError) throw error;
-      throw new FirectlError("LAYER_INVALID", `layer ${layer.name} cannot be read: ${messageOf(error)}`, {
-        cause: error,
-      });
+      reader.push(asBuffer(chunk));
+      onProgress?.(this.#bytesRead);
     }
     reader.finish();
+  }
+}
+
+/** A layer's bytes; what goes wrong with getting them names the layer, and an abort is what the signal says. */
+async function* readNamed(layer: LayerInput, signal: AbortSignal | undefined): AsyncIterable<Uint8Array> {
+  signal?.throwIfAborted();
+  try {
+    for await (const chunk of layer.open()) {
+      yield chunk;
+      signal?.throwIfAborted();
+    }
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (error instanceof FirectlError) throw error;
+    const act = `layer ${layer.name} cannot be read`;
+    // zlib's codes have another form than errno's names.
+    if (/^E[A-Z0-9]+$/.test(errnoOf(error) ?? "")) throw ioError(act, error);
+    throw new FirectlError("LAYER_INVALID", `${act}: ${messageOf(error)}`, { cause: error });
   }
 }
 

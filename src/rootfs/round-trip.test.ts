@@ -7,13 +7,26 @@ import {
   readdir,
   readFile,
   readlink,
+  rm,
   symlink,
+  utimes,
   writeFile,
 } from "node:fs/promises";
 import path from "node:path";
+import fc from "fast-check";
 import { describe, test } from "vitest";
 import { runProgram } from "../host/process.ts";
-import { buildChecked, layer, tool, type Workspace, workspace } from "./tar-builder.test-helper.ts";
+import { layerEntries } from "./layer-entries.test-helper.ts";
+import {
+  buildChecked,
+  layer,
+  layersOf,
+  type TestEntry,
+  tarOf,
+  tool,
+  type Workspace,
+  workspace,
+} from "./tar-builder.test-helper.ts";
 
 /*
  * Archives made by GNU tar of a tree with everything in it, built into an image, mounted by the kernel and
@@ -77,7 +90,7 @@ async function describePath(root: string, name: Buffer): Promise<string> {
     info.mode.toString(8),
     `${info.uid}:${info.gid}`,
     info.mtimeNs,
-    type === 0o040000 ? "" : `${info.size} ${info.nlink}`,
+    type === 0o040000 ? "" : `${info.size} links=${info.nlink}`,
     type === 0o020000 || type === 0o060000 ? info.rdev : "",
     type === 0o120000 ? await readlink(full, "latin1") : "",
   ];
@@ -96,6 +109,8 @@ async function describeTree(root: string): Promise<string[]> {
     for (const entry of entries) {
       const name =
         directory.length === 0 ? entry.name : Buffer.concat([directory, Buffer.from("/"), entry.name]);
+      // overlayfs lists whiteouts of a directory that only one layer has, but does not find them.
+      if (!existsSync(Buffer.concat([Buffer.from(`${root}/`), name])) && !entry.isSymbolicLink()) continue;
       lines.push(await describePath(root, name));
       if (entry.isDirectory()) todo.push(name);
     }
@@ -118,6 +133,62 @@ async function mounted<T>(space: Workspace, image: string, use: (root: string) =
     await runProgram("umount", [target]);
   }
 }
+
+/** Unpacks a layer the way overlayfs wants it: whiteouts are devices 0:0, opaque directories have an attribute. */
+async function unpackForOverlay(space: Workspace, entries: readonly TestEntry[]): Promise<string> {
+  const archive = space.fresh(".tar");
+  const root = space.fresh();
+  await mkdir(root);
+  await writeFile(archive, tarOf(entries));
+  await runProgram("tar", ["--numeric-owner", "-xpf", archive, "-C", root]);
+  for (const { name } of entries) {
+    const base = path.basename(name);
+    if (!base.startsWith(".wh.")) continue;
+    const directory = path.join(root, path.dirname(name));
+    await rm(path.join(root, name), { force: true });
+    if (base !== ".wh..wh..opq")
+      await runProgram("mknod", [path.join(directory, base.slice(4)), "c", "0", "0"]);
+    else await runProgram("setfattr", ["-n", "trusted.overlay.opaque", "-v", "y", directory]);
+  }
+  // What was changed in directories, by tar itself too, changed their times: all are those of the test entries.
+  for (const { name } of entries.filter(({ type }) => type === "5")) {
+    await utimes(path.join(root, name), 1_700_000_000, 1_700_000_000);
+  }
+  return root;
+}
+
+const overlay = usable && (await readFile("/proc/filesystems", "utf8")).includes("\toverlay\n");
+
+test.skipIf(!overlay)(
+  "random layers are what overlayfs makes of them (root, overlay)",
+  async ({ expect }) => {
+    await using space = await workspace();
+    const kinds = ["file", "file", "dir", "whiteout", "opaque", "symlink", "link"] as const;
+    const stack = fc.tuple(...[0o700, 0o710, 0o711, 0o755].map((mode) => layerEntries(mode, kinds)));
+    const compare = async (layers: readonly TestEntry[][]) => {
+      const roots = await Promise.all(layers.map((entries) => unpackForOverlay(space, entries)));
+      const target = await mkdtemp(`${space.path}/overlay-`);
+      await runProgram("mount", [
+        "-t",
+        "overlay",
+        "overlay",
+        "-o",
+        `lowerdir=${roots.toReversed().join(":")}`,
+        target,
+      ]);
+      try {
+        const built = await buildChecked(space, layersOf(...layers));
+        const lines = await mounted(space, built.path, describeTree);
+        // overlayfs tells the links that a file has in its layer, hidden ones too.
+        const withoutLinks = (all: readonly string[]) => all.map((line) => line.replace(/ links=\d+ /, " "));
+        expect(withoutLinks(lines)).toEqual(withoutLinks(await describeTree(target)));
+      } finally {
+        await runProgram("umount", [target]);
+      }
+    };
+    await fc.assert(fc.asyncProperty(stack, compare), { numRuns: 12, endOnFailure: true });
+  },
+);
 
 describe.skipIf(!usable)(`what GNU tar extracts (root, loop devices, ${required.join(", ")})`, () => {
   const XATTRS = ["--xattrs", "--xattrs-include=*"];

@@ -3,9 +3,10 @@ import fc from "fast-check";
 import { test } from "vitest";
 import { BlockFile } from "../ext4/block-file.ts";
 import { isDirectory } from "../ext4/tree.ts";
+import { layerEntries } from "../layer-entries.test-helper.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { TarReader } from "../tar/reader.ts";
-import { dir, file, type TestEntry, tarOf, workspace } from "../tar-builder.test-helper.ts";
+import { type TestEntry, tarOf, workspace } from "../tar-builder.test-helper.ts";
 import { FileData } from "./file-data.ts";
 import { Flattener } from "./flatten.ts";
 import type { LayerNode } from "./layer-tree.ts";
@@ -58,40 +59,6 @@ function listing(root: LayerNode): Unpacked {
   visit(root, "");
   return found;
 }
-
-/** A layer in which every directory has its entry, as tools write them; modes tell the layers apart. */
-const layerEntries = (mode: number): fc.Arbitrary<TestEntry[]> => {
-  const name = fc.constantFrom("a", "b", "c");
-  const path = fc.array(name, { minLength: 1, maxLength: 3 }).map((parts) => parts.join("/"));
-  const thing = fc.record({ path, kind: fc.constantFrom("file", "dir", "whiteout", "opaque") });
-  return fc.array(thing, { maxLength: 8 }).map((things) => {
-    const entries: TestEntry[] = [];
-    const files = new Set<string>();
-    const directories = new Set<string>();
-    const whiteouts = new Set<string>();
-    const enter = (place: string): boolean => {
-      if (place === "") return true;
-      if (files.has(place) || whiteouts.has(place) || !enter(parentOf(place))) return false;
-      if (!directories.has(place)) entries.push(dir(place, { mode }));
-      directories.add(place);
-      return true;
-    };
-    for (const { path: place, kind } of things) {
-      if (!enter(parentOf(place))) continue;
-      const prefix = parentOf(place) === "" ? "" : `${parentOf(place)}/`;
-      if (kind === "dir") enter(place);
-      else if (kind === "opaque") {
-        if (enter(place)) entries.push(file(`${place}/.wh..wh..opq`, ""));
-      } else if (!directories.has(place) && !files.has(place) && !whiteouts.has(place)) {
-        (kind === "file" ? files : whiteouts).add(place);
-        entries.push(
-          kind === "file" ? file(place, "x", { mode }) : file(`${prefix}.wh.${baseOf(place)}`, ""),
-        );
-      }
-    }
-    return entries;
-  });
-};
 
 test("any stack of layers merges as overlaying them one by one does", async ({ expect }) => {
   await using space = await workspace();
