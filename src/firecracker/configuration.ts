@@ -13,9 +13,10 @@ const BOOT_ARGUMENTS = {
     ...["reboot=k", "panic=-1"],
     // The probing of a keyboard controller that is not all there takes most of a second.
     ...["i8042.noaux", "i8042.nomux", "i8042.dumbkbd"],
-    "random.trust_cpu=on",
+    // The crypto self-tests of distribution kernels are a fifth of the boot.
+    ...["cryptomgr.notests", "random.trust_cpu=on"],
   ],
-  arm64: ["console=ttyS0", "quiet", "reboot=k", "panic=-1", "keep_bootcon"],
+  arm64: ["console=ttyS0", "quiet", "reboot=k", "panic=-1", "cryptomgr.notests", "keep_bootcon"],
 } as const;
 
 /**

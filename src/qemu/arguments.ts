@@ -78,13 +78,16 @@ export function kernelCommandLine(plan: QemuPlan): string {
           "8250.nr_uarts=1",
           // There is no keyboard controller to reset the machine by: a triple fault ends QEMU.
           "reboot=t",
-          // Calibration against emulated timers sometimes fails and then hangs the boot.
-          ...(plan.tscKhz === undefined ? [] : [`tsc_early_khz=${plan.tscKhz}`]),
+          // Calibration against emulated timers sometimes fails and then hangs the boot; and on a busy host the
+          // comparison with them makes the kernel drop a clock that is the host's own.
+          ...(plan.tscKhz === undefined ? [] : [`tsc_early_khz=${plan.tscKhz}`, "tsc=reliable"]),
           "random.trust_cpu=on",
         ]
       : ["console=ttyAMA0"]),
     "panic=-1",
     "quiet",
+    // The crypto self-tests of distribution kernels are a fifth of an emulated boot.
+    "cryptomgr.notests",
     ...plan.machine.bootSource.kernelArguments,
   ];
   const line = words.join(" ");
