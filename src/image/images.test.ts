@@ -167,6 +167,7 @@ describe("find", () => {
     const images = new Images({ root: directory.join("store"), env: {} });
     expect(await images.find("debian")).toBeUndefined();
     expect(await images.list()).toEqual([]);
+    await images.mend();
     await expect(images.remove("debian")).rejects.toMatchObject({ code: "IMAGE_NOT_FOUND" });
     expect(await readdir(directory.path)).toEqual([]);
   });

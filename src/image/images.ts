@@ -1,3 +1,4 @@
+import { rm } from "node:fs/promises";
 import path from "node:path";
 import type { Readable } from "node:stream";
 import { FirectlError } from "../core/errors.ts";
@@ -119,6 +120,20 @@ export class Images {
     await this.#store.prepare();
     const { collectGarbage } = await import("./store/gc.ts");
     return collectGarbage(this.#store, options);
+  }
+
+  /**
+   * Removes what a killed firectl left: temporary files, and its container in Docker. Costs one look into a
+   * directory when there is nothing. Interrupted downloads stay, to be resumed.
+   */
+  async mend(): Promise<void> {
+    for (const { file, container } of await this.#store.leftovers()) {
+      if (container === undefined) await rm(file, { force: true });
+      else {
+        const { removeLeftover } = await import("./sources/docker.ts");
+        await removeLeftover({ file, container }, this.#options.env);
+      }
+    }
   }
 
   /** Keeps the store as it is while `work` reads from it: nothing is collected meanwhile. */

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { writeFile } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runProgram } from "../../host/process.ts";
 import { collect, noise, TemporaryDirectory, tar } from "../image.test-helper.ts";
@@ -143,6 +143,23 @@ describe.skipIf(!hasDocker)("the Docker Engine (needs docker and its daemon)", (
     } finally {
       await runProgram("docker", ["rm", "--force", living, foreign]);
     }
+  });
+
+  it("is rid of a killed firectl's container by the next mend", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const images = imagesIn(directory);
+    await images.obtain(`docker:${name}:bare`, { pull: "missing" });
+    const container = `firectl-export-${randomUUID()}`;
+    await runProgram("docker", ["create", `--name=${container}`, "--entrypoint=/", `${name}:bare`]);
+    const note = directory.join("store/ingest", `${process.pid}-1.${container}.container`);
+    await writeFile(note, "");
+    await images.collectGarbage({ timeoutMs: 1000 });
+    const unreachable = { ...process.env, DOCKER_HOST: `unix://${directory.join("none.sock")}` };
+    await new Images({ root: directory.join("store"), env: unreachable }).mend();
+    expect(await readdir(directory.join("store/ingest"))).toHaveLength(1);
+    await images.mend();
+    expect(await readdir(directory.join("store/ingest"))).toEqual([]);
+    expect(await runProgram("docker", ["ps", "--all", "--quiet", "--filter", `name=${container}`])).toBe("");
   });
 
   it("says what Docker does not have", async () => {

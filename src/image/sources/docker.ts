@@ -1,7 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { readFileSync, readlinkSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { z } from "zod";
 import { FirectlError, messageOf } from "../../core/errors.ts";
+import { writeFileAtomic } from "../../host/files.ts";
 import { runProgram, streamProgram } from "../../host/process.ts";
 import { isAlive, ownIdentity } from "../../host/process-identity.ts";
 import { describeImage } from "../local-image.ts";
@@ -128,7 +130,9 @@ async function exportImage(
 ): Promise<BlobDescriptor> {
   const name = `firectl-export-${randomUUID()}`;
   const owner = ownIdentity();
+  const note = context.store.containerNotePath(name);
   try {
+    await writeFileAtomic(note, "");
     // Without the caller's signal: cut off in the middle, nobody would know whether the container exists.
     await docker(
       [
@@ -148,7 +152,26 @@ async function exportImage(
     return await ingestStream(context.store, exportedTar(name, reference, context));
   } finally {
     await removeContainer(name, context.env);
+    await rm(note, { force: true });
   }
+}
+
+/**
+ * Removes the container that a note of a killed firectl names. Where there is no Docker any more, or it does
+ * not answer, the note stays for another time.
+ */
+export async function removeLeftover(
+  leftover: { container: string; file: string },
+  env: NodeJS.ProcessEnv,
+): Promise<void> {
+  if (!/^firectl-export-[0-9a-f-]+$/.test(leftover.container)) return;
+  try {
+    await removeContainer(leftover.container, env);
+  } catch (error) {
+    if (error instanceof FirectlError) return;
+    throw error;
+  }
+  await rm(leftover.file, { force: true });
 }
 
 async function* exportedTar(

@@ -1,10 +1,11 @@
-import { createHash } from "node:crypto";
-import { type FileHandle, mkdir, open, readFile, stat } from "node:fs/promises";
+import { createHash, randomUUID } from "node:crypto";
+import { type FileHandle, mkdir, open, readdir, readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import { type Digest, digestHex } from "../../core/brands.ts";
 import { errnoOf, FirectlError } from "../../core/errors.ts";
 import { withFileLock } from "../../host/file-lock.ts";
 import { exists, ioError, makePrivateDirectory, writeFileAtomic } from "../../host/files.ts";
+import { isAlive, ownIdentity, type ProcessIdentity } from "../../host/process-identity.ts";
 import { type IndexEntry, readIndex, rewriteIndex } from "./index-file.ts";
 
 /** What names a blob: its digest, and its size in bytes. */
@@ -21,7 +22,8 @@ const INDEX_LOCK_TIMEOUT_MS = 30_000;
  * The images on this machine, an OCI image layout that skopeo and umoci can read:
  *
  *     oci-layout, index.json, blobs/sha256/<hex>     the layout; index.json changes only under its lock
- *     ingest/<hex>.partial, ingest/<uuid>.tmp        blobs on their way in; a partial one is resumed
+ *     ingest/<hex>.partial                           blobs on their way in, resumed when interrupted
+ *     ingest/<owner>.<uuid>.tmp, <owner>.<name>.container   a process's own: a stream, a container of Docker's
  *     images/<manifest hex>.json                     what `find` answers, derived from manifest and config
  *     locks/                                         store (shared: someone uses it; exclusive: gc), index, one a blob, one a reference
  *
@@ -59,6 +61,16 @@ export class ContentStore {
   /** Where a blob grows while it comes in. */
   partialPath(digest: Digest): string {
     return path.join(this.root, "ingest", `${digestHex(digest)}.partial`);
+  }
+
+  /** A file for a blob whose digest is not known yet, marked as this process's own. */
+  temporaryPath(): string {
+    return path.join(this.root, "ingest", `${formatOwner(ownIdentity())}.${randomUUID()}.tmp`);
+  }
+
+  /** Where it is noted that this process's temporary container exists in Docker. */
+  containerNotePath(container: string): string {
+    return path.join(this.root, "ingest", `${formatOwner(ownIdentity())}.${container}.container`);
   }
 
   /** Whether the blob is here with the size that is asked for. */
@@ -107,6 +119,16 @@ export class ContentStore {
     } finally {
       await handle.close();
     }
+  }
+
+  /** What processes that were killed have left. */
+  async leftovers(): Promise<readonly Leftover[]> {
+    const directory = path.join(this.root, "ingest");
+    const names = await readdir(directory).catch((error: unknown) => {
+      if (errnoOf(error) === "ENOENT") return [];
+      throw ioError(`cannot read ${directory}`, error);
+    });
+    return names.flatMap((name) => asLeftover(directory, name) ?? []);
   }
 
   index(): Promise<readonly IndexEntry[]> {
@@ -172,6 +194,24 @@ export function sha256(bytes: Uint8Array): Digest {
 export function digestOf(hex: string): Digest {
   // Hexadecimal output of SHA-256 has the form that the brand stands for.
   return `sha256:${hex}` as Digest;
+}
+
+/** What a killed process left in `ingest`: its temporary files, and notes of its containers. */
+export interface Leftover {
+  readonly file: string;
+  /** The container that the file is a note of. */
+  readonly container: string | undefined;
+}
+
+/** Reads one name in `ingest`; undefined for what is no process's own, or whose process lives. */
+function asLeftover(directory: string, name: string): Leftover | undefined {
+  const [, pid, startTime, rest, kind] = /^(\d+)-(\d+)\.(.+)\.(tmp|container)$/.exec(name) ?? [];
+  if (rest === undefined || isAlive({ pid: Number(pid), startTime: Number(startTime) })) return undefined;
+  return { file: path.join(directory, name), container: kind === "container" ? rest : undefined };
+}
+
+function formatOwner(owner: ProcessIdentity): string {
+  return `${owner.pid}-${owner.startTime}`;
 }
 
 function damaged(message: string): FirectlError {

@@ -8,6 +8,7 @@ import type { ContentStore } from "./content-store.ts";
 
 /** An interrupted download is kept this long, to be resumed. */
 const PARTIAL_LIFETIME_MS = 24 * 3_600_000;
+const ABANDONED_AFTER_MS = 3_600_000;
 /** Deeper than any index that is accepted on the way in. */
 const MAX_DEPTH = 8;
 
@@ -29,9 +30,12 @@ export function collectGarbage(store: ContentStore, options: { timeoutMs: number
     }
     await removeMatching(path.join(store.root, "images"), (name) => !used.has(name.replace(/\.json$/, "")));
     await removeMatching(path.join(store.root, "locks"), (name) => /^[0-9a-f]{64}\.lock$/.test(name));
+    // Notes of containers stay until the containers are gone.
     await removeMatching(path.join(store.root, "ingest"), (name, ageMs) => {
-      return !name.endsWith(".partial") || ageMs > PARTIAL_LIFETIME_MS;
+      return name.endsWith(".partial") ? ageMs > PARTIAL_LIFETIME_MS : name.endsWith(".tmp");
     });
+    // The index is also written without holding the store, which takes milliseconds.
+    await removeMatching(store.root, (name, ageMs) => name.endsWith(".tmp") && ageMs > ABANDONED_AFTER_MS);
     return removeMatching(path.join(store.root, "blobs", "sha256"), (name) => !used.has(name));
   });
 }

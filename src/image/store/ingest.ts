@@ -1,4 +1,4 @@
-import { createHash, type Hash, randomUUID } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import path from "node:path";
@@ -92,7 +92,7 @@ export async function ingestStream(
   store: ContentStore,
   chunks: AsyncIterable<Uint8Array>,
 ): Promise<BlobDescriptor> {
-  const temporary = path.join(store.root, "ingest", `${randomUUID()}.tmp`);
+  const temporary = store.temporaryPath();
   try {
     await using writer = await BlobWriter.open(temporary, Number.MAX_SAFE_INTEGER);
     for await (const chunk of chunks) await writer.write(chunk);

@@ -132,6 +132,23 @@ describe("a blob in the store", () => {
   });
 });
 
+describe("leftovers", () => {
+  it("are those of processes that have ended", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const store = await emptyStore(directory);
+    const ingest = directory.join("store/ingest");
+    const own = [store.temporaryPath(), store.containerNotePath("c")];
+    const dead = [`${ingest}/${process.pid}-1.x.tmp`, `${ingest}/4194305-5.name.with.dots.container`];
+    const others = [store.partialPath(part.digest), `${ingest}/odd`];
+    for (const file of [...own, ...dead, ...others]) await writeFile(file, "");
+    const found = [...(await store.leftovers())].sort((a, b) => a.file.length - b.file.length);
+    expect(found).toEqual([
+      { file: dead[0], container: undefined },
+      { file: dead[1], container: "name.with.dots" },
+    ]);
+  });
+});
+
 describe("index.json", () => {
   const entry = {
     mediaType: "application/vnd.oci.image.manifest.v1+json",
