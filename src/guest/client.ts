@@ -3,7 +3,7 @@ import type { CallOptions } from "@connectrpc/connect";
 import { assertNever } from "../core/assert-never.ts";
 import { type ErrorCode, FirectlError, messageOf } from "../core/errors.ts";
 import { KIB } from "../core/units.ts";
-import { type Dial, GuestConnection } from "./connection.ts";
+import { type AgentClient, type Dial, GuestConnection } from "./connection.ts";
 import { type ExecRequest, ExecRequestSchema } from "./gen/firectl/agent/v1/agent_pb.ts";
 import type { ProcessSchema, VmStatus } from "./gen/firectl/agent/v1/control_pb.ts";
 
@@ -49,16 +49,16 @@ export class GuestClient implements Disposable {
 
   /** @throws FirectlError AGENT_UNREACHABLE, AGENT_FAILED, TIMEOUT; so do all the others. */
   async ping(options: WaitingOptions = {}): Promise<{ agentVersion: string; status: VmStatus | undefined }> {
-    const { agentVersion, status } = await this.#call("ping", options, async (call) =>
-      (await this.#connection.client()).ping({}, call),
+    const { agentVersion, status } = await this.#call("ping", options, (client, call) =>
+      client.ping({}, call),
     );
     return { agentVersion, status };
   }
 
   /** Resolves when the workload has ended. Without a timeout unless one is given. */
   async wait(options: WaitingOptions = {}): Promise<VmStatus> {
-    const { status } = await this.#call("wait", { timeoutMs: 0, ...options }, async (call) =>
-      (await this.#connection.client()).wait({}, call),
+    const { status } = await this.#call("wait", { timeoutMs: 0, ...options }, (client, call) =>
+      client.wait({}, call),
     );
     if (status === undefined)
       throw new FirectlError("AGENT_FAILED", "the guest's agent answered wait without a status");
@@ -67,9 +67,7 @@ export class GuestClient implements Disposable {
 
   /** Sends a signal, by number, to the workload's first process. @throws FirectlError WRONG_STATE when it has ended. */
   async signal(number: number, options: WaitingOptions = {}): Promise<void> {
-    await this.#call("signal", options, async (call) =>
-      (await this.#connection.client()).signal({ signal: number }, call),
-    );
+    await this.#call("signal", options, (client, call) => client.signal({ signal: number }, call));
   }
 
   /**
@@ -80,11 +78,8 @@ export class GuestClient implements Disposable {
     order: { readonly signal: number; readonly graceMs: number },
     options: WaitingOptions = {},
   ): Promise<void> {
-    await this.#call("shutdown", options, async (call) =>
-      (await this.#connection.client()).shutdown(
-        { signal: order.signal, graceMs: BigInt(order.graceMs) },
-        call,
-      ),
+    await this.#call("shutdown", options, (client, call) =>
+      client.shutdown({ signal: order.signal, graceMs: BigInt(order.graceMs) }, call),
     );
   }
 
@@ -92,8 +87,7 @@ export class GuestClient implements Disposable {
   async exec(options: ExecOptions): Promise<ExecResult> {
     const ended = new AbortController();
     try {
-      return await this.#call("exec", { signal: options.signal, timeoutMs: 0 }, async (call) => {
-        const client = await this.#connection.client();
+      return await this.#call("exec", { signal: options.signal, timeoutMs: 0 }, async (client, call) => {
         const answers = client.exec(execRequests(options, ended.signal), call);
         for await (const { response } of answers) {
           switch (response.case) {
@@ -124,16 +118,22 @@ export class GuestClient implements Disposable {
     }
   }
 
-  async #call<T>(name: string, options: WaitingOptions, work: (call: CallOptions) => Promise<T>): Promise<T> {
+  async #call<T>(
+    name: string,
+    options: WaitingOptions,
+    work: (client: AgentClient, call: CallOptions) => Promise<T>,
+  ): Promise<T> {
     const { signal, timeoutMs = CALL_TIMEOUT_MS } = options;
     signal?.throwIfAborted();
+    const { client, lost } = await this.#connection.client();
     try {
-      return await work({
-        ...(signal === undefined ? {} : { signal }),
+      return await work(client, {
+        signal: signal === undefined ? lost : AbortSignal.any([signal, lost]),
         ...(timeoutMs > 0 ? { timeoutMs } : {}),
       });
     } catch (error) {
       signal?.throwIfAborted();
+      if (lost.aborted) throw connectionLost(name, error);
       throw await agentError(name, error);
     }
   }
@@ -172,6 +172,12 @@ async function* untilAborted<T>(source: AsyncIterable<T>, signal: AbortSignal): 
     if (next === undefined || next.done === true) return;
     yield next.value;
   }
+}
+
+function connectionLost(call: string, cause: unknown): FirectlError {
+  return new FirectlError("AGENT_UNREACHABLE", `the connection to the guest was lost during ${call}`, {
+    cause,
+  });
 }
 
 /** What the agent's refusals and the connection's failures mean to a user. */

@@ -15,15 +15,20 @@ const MAX_REPLY_BYTES = 4 * MIB;
 /** What may arrive before we have read it: with Node's default of 64 KiB output waits for round trips. */
 const WINDOW_BYTES = 1 * MIB;
 
+/** How long after the stream has closed a call may still find its answer among what was received. */
+const LAST_ANSWERS_MS = 100;
+
+/** A client, and what becomes of its connection. */
+export interface LiveClient {
+  readonly client: AgentClient;
+  /** Aborts when the connection is lost: Node and Connect leave a call waiting when the guest just dies. */
+  readonly lost: AbortSignal;
+}
+
 type State =
   | { readonly kind: "idle" }
-  | { readonly kind: "connecting"; readonly client: Promise<AgentClient> }
-  | {
-      readonly kind: "open";
-      readonly client: AgentClient;
-      readonly stream: Duplex;
-      readonly abort: () => void;
-    }
+  | { readonly kind: "connecting"; readonly live: Promise<LiveClient> }
+  | { readonly kind: "open"; readonly live: LiveClient; readonly stream: Duplex; readonly abort: () => void }
   | { readonly kind: "closed" };
 
 /** One HTTP/2 connection over a stream that `dial` opens: at the first call, and again once it is lost. */
@@ -39,13 +44,13 @@ export class GuestConnection implements Disposable {
    * The client of a live connection.
    * @throws What `dial` throws; FirectlError WRONG_STATE after {@link close}.
    */
-  async client(): Promise<AgentClient> {
+  async client(): Promise<LiveClient> {
     const state = this.#state;
     switch (state.kind) {
       case "open":
-        return state.stream.destroyed ? this.#connect() : state.client;
+        return state.stream.destroyed ? this.#connect() : state.live;
       case "connecting":
-        return state.client;
+        return state.live;
       case "idle":
         return this.#connect();
       case "closed":
@@ -55,16 +60,16 @@ export class GuestConnection implements Disposable {
     }
   }
 
-  #connect(): Promise<AgentClient> {
-    const client = this.#open();
-    this.#state = { kind: "connecting", client };
-    client.catch(() => {
+  #connect(): Promise<LiveClient> {
+    const live = this.#open();
+    this.#state = { kind: "connecting", live };
+    live.catch(() => {
       if (this.#state.kind === "connecting") this.#state = { kind: "idle" };
     });
-    return client;
+    return live;
   }
 
-  async #open(): Promise<AgentClient> {
+  async #open(): Promise<LiveClient> {
     // Loaded here: a command that talks to no guest does not pay for it.
     const [{ createClient }, { createGrpcTransport, Http2SessionManager }, { AgentService }, stream] =
       await Promise.all([
@@ -95,16 +100,22 @@ export class GuestConnection implements Disposable {
     );
     // After the session's own handler: the error reaches the calls under way, and must not reach the process.
     stream.on("error", () => {});
+    const loss = new AbortController();
+    stream.once("close", () => {
+      if (this.#state.kind === "closed") loss.abort();
+      else setTimeout(() => loss.abort(), LAST_ANSWERS_MS);
+    });
+    const live = { client, lost: loss.signal };
     this.#state = {
       kind: "open",
-      client,
+      live,
       stream,
       abort: () => {
         sessionManager.abort();
         stream.destroy();
       },
     };
-    return client;
+    return live;
   }
 
   /** Ends the connection and every call on it. */
