@@ -93,6 +93,8 @@ async function startGuest(
       directory: options.runtimeDirectory,
       timeoutMs: START_TIMEOUT_MS,
       waitingFor: "Firecracker's API",
+      // bind(2) makes the socket's event, listen(2) a moment later makes none.
+      intervalMs: 1,
       signal: options.signal,
     },
     async () => {

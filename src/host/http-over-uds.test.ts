@@ -57,6 +57,19 @@ test("sends JSON, reads JSON, and keeps one connection", async () => {
 test.each<[string, RequestListener, object]>([
   ["no JSON", (_request, response) => response.end("<html>"), { code: "IO_FAILED" }],
   [
+    "a reply that announces too much",
+    (_request, response) => response.writeHead(200, { "Content-Length": 2 ** 31 }).write("x"),
+    {
+      code: "IO_FAILED",
+      message: expect.stringContaining("its length is 2147483648; 1048576 bytes are the most"),
+    },
+  ],
+  [
+    "a peer that speaks something else",
+    (request) => request.socket.write("220 smtp ready\r\n\r\n"),
+    { code: "IO_FAILED" },
+  ],
+  [
     "a reply without end",
     (_request, response) => {
       const chunk = Buffer.alloc(256 * 1024, "x");
@@ -65,7 +78,7 @@ test.each<[string, RequestListener, object]>([
       };
       more();
     },
-    { code: "IO_FAILED", message: "the answer to GET /version is longer than 1048576 bytes" },
+    { code: "IO_FAILED", message: expect.stringContaining("it is longer than 1048576 bytes") },
   ],
   ["a closed connection", (request) => request.socket.destroy(), { code: "ECONNRESET" }],
 ])("%s is an error", async (_name, listener, error) => {
@@ -73,6 +86,18 @@ test.each<[string, RequestListener, object]>([
   const client = new HttpOverUds(socketPath);
   await expect(client.request(get)).rejects.toMatchObject(error);
   client.close();
+});
+
+test("finds the connection that the server has closed, and makes another", async () => {
+  let connections = 0;
+  const server = await serve((_request, response) => response.setHeader("Connection", "close").end("{}"));
+  server.on("connection", () => {
+    connections++;
+  });
+  const client = new HttpOverUds(socketPath);
+  for (let i = 0; i < 3; i++) expect(await client.request(get)).toEqual({ status: 200, body: {} });
+  client.close();
+  expect(connections).toBe(3);
 });
 
 test("silence ends at the deadline, and at the caller's word", async () => {

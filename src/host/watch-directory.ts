@@ -4,13 +4,19 @@ import { type DeadlineOptions, withDeadline } from "./deadline.ts";
 /** How often to look without a notification: inotify may be exhausted, and some changes make no event. */
 const FALLBACK_INTERVAL_MS = 25;
 
+export interface WatchOptions extends DeadlineOptions {
+  readonly directory: string;
+  /** The slow beat, where what is waited for comes soon after the last event, or makes none. */
+  readonly intervalMs?: number;
+}
+
 /**
  * Calls `attempt` now, whenever something changes in `directory`, and at a slow beat besides, until it
  * returns something other than undefined; returns that. An error of `attempt` ends the wait.
  * @throws FirectlError TIMEOUT; what `attempt` throws.
  */
 export async function watchUntil<T>(
-  options: DeadlineOptions & { readonly directory: string },
+  options: WatchOptions,
   attempt: () => T | undefined | Promise<T | undefined>,
 ): Promise<T> {
   const early = await attempt();
@@ -33,7 +39,7 @@ export async function watchUntil<T>(
         if (changed) continue;
         await new Promise<void>((resolve) => {
           wake = resolve;
-          setTimeout(resolve, FALLBACK_INTERVAL_MS);
+          setTimeout(resolve, options.intervalMs ?? FALLBACK_INTERVAL_MS);
         });
       }
     } finally {

@@ -99,6 +99,7 @@ async function guestRuns(
       directory: options.runtimeDirectory,
       timeoutMs: START_TIMEOUT_MS,
       waitingFor: "QEMU to start the guest",
+      intervalMs: 5,
       signal: options.signal,
     },
     async () => {
