@@ -12,7 +12,9 @@ AGENT := agent/target/$(AGENT_TARGET)/release/firectl-agent
 build: agent dist
 
 node_modules: package.json package-lock.json
-	npm ci --no-audit --no-fund
+	# Not npm ci: it refuses a lock file without the binaries of other platforms, which not every registry
+	# mirror has. This installs what the lock file says, too, and leaves it alone.
+	npm install --no-save --no-audit --no-fund
 	@touch node_modules
 
 agent:

@@ -71,17 +71,21 @@ async function build(
   ]);
   const temporary = `${options.target}.${randomUUID()}.tmp`;
   try {
-    await buildRootfs({
-      layers: image.layers.map((layer) => ({
-        name: shortDigest(layer.digest),
-        open: () => images.openLayer(layer, { signal: base.signal }),
-      })),
-      path: temporary,
-      uuid: uuidOf(options.key),
-      ...(base.writableBytes === undefined ? {} : { writable: { sizeBytes: base.writableBytes } }),
-      ...(base.signal === undefined ? {} : { signal: base.signal }),
-      onProgress: (readBytes) => base.onProgress?.({ kind: "building", readBytes, totalBytes: undefined }),
-    });
+    const layers = image.layers.map((layer) => ({
+      name: shortDigest(layer.digest),
+      open: () => images.openLayer(layer, { signal: base.signal }),
+    }));
+    // Held: nobody collects the layers while they are read.
+    await images.hold(base.signal, () =>
+      buildRootfs({
+        layers,
+        path: temporary,
+        uuid: uuidOf(options.key),
+        writable: base.writableBytes === undefined ? undefined : { sizeBytes: base.writableBytes },
+        signal: base.signal,
+        onProgress: (readBytes) => base.onProgress?.({ kind: "building", readBytes, totalBytes: undefined }),
+      }),
+    );
     await rename(temporary, options.target);
     await syncDirectory(path.dirname(options.target));
   } finally {

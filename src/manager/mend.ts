@@ -1,4 +1,3 @@
-import { FirectlError } from "../core/errors.ts";
 import { removeStaleProbe } from "../firecracker/probe.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import { sweepUnfinishedBases } from "./base-image.ts";
@@ -6,8 +5,6 @@ import type { Context } from "./context.ts";
 import { destroyVm } from "./destroy-vm.ts";
 import { endVm, finishVm } from "./finish-vm.ts";
 import { mendingOf } from "./mending.ts";
-
-const SWEEP_LOCK_TIMEOUT_MS = 50;
 
 /** Mends records that are not true any more, and sweeps up after firectls that were killed. */
 export async function mend(context: Context, stale: readonly VmRecord[]): Promise<void> {
@@ -36,13 +33,5 @@ async function mendOne(context: Context, record: VmRecord): Promise<void> {
 async function sweep(context: Context): Promise<void> {
   await sweepUnfinishedBases(context);
   await removeStaleProbe(context.directories.runtime);
-  await collectImageGarbage(context);
-}
-
-async function collectImageGarbage(context: Context): Promise<void> {
-  const images = await context.images();
-  // Whoever pulls at this moment may use what looks left over: the next mending finds it then.
-  await images.collectGarbage({ timeoutMs: SWEEP_LOCK_TIMEOUT_MS }).catch((error: unknown) => {
-    if (!(error instanceof FirectlError && error.code === "LOCK_TIMEOUT")) throw error;
-  });
+  await (await context.images()).mend();
 }
