@@ -6,7 +6,8 @@ import {
   MAX_INODES_PER_GROUP,
   MODE_FILE,
 } from "./format.ts";
-import { DiskTooSmallError, type Layout, type LayoutOptions, numberTree, planLayout } from "./layout.ts";
+import { DiskTooSmallError } from "./groups.ts";
+import { type Layout, type LayoutOptions, numberTree, planLayout } from "./layout.ts";
 import { directoryInode, type Inode, type Run, type TreeNode } from "./tree.ts";
 
 const fileInode = (size: number, block = 0, runs?: readonly Run[]): Inode => ({

@@ -1,0 +1,96 @@
+import {
+  MAX_FILE_BYTES,
+  MAX_MAJOR,
+  MAX_MINOR,
+  MAX_TIME,
+  MIN_TIME,
+  MODE_BLOCK_DEVICE,
+  MODE_CHARACTER_DEVICE,
+  MODE_DIRECTORY,
+  MODE_FIFO,
+  MODE_FILE,
+  MODE_SYMLINK,
+} from "../ext4/format.ts";
+import type { Inode } from "../ext4/tree.ts";
+import { encodeXattrs, XattrError } from "../ext4/xattr.ts";
+import { layerError } from "../layer-error.ts";
+import type { Xattr } from "../tar/pax.ts";
+import type { EntryType, TarEntry } from "../tar/reader.ts";
+
+const TYPE_MODES: Readonly<Record<EntryType, number>> = {
+  file: MODE_FILE,
+  link: MODE_FILE,
+  directory: MODE_DIRECTORY,
+  symlink: MODE_SYMLINK,
+  "character-device": MODE_CHARACTER_DEVICE,
+  "block-device": MODE_BLOCK_DEVICE,
+  fifo: MODE_FIFO,
+};
+
+/** Longest symlink target: PATH_MAX less its NUL. */
+const MAX_TARGET_BYTES = 4095;
+
+/**
+ * The inode that an entry describes, its data still to come.
+ * @throws FirectlError LAYER_INVALID for what ext4 or the kernel cannot hold.
+ */
+export function inodeOf(entry: TarEntry, layer: string): Inode {
+  const problem = problemOf(entry);
+  if (problem !== undefined) throw layerError(layer, entry.path, problem);
+  return {
+    mode: TYPE_MODES[entry.type] | entry.mode,
+    uid: entry.uid,
+    gid: entry.gid,
+    atimeSec: clampTime(entry.atimeSec),
+    atimeNsec: entry.atimeNsec,
+    mtimeSec: clampTime(entry.mtimeSec),
+    mtimeNsec: entry.mtimeNsec,
+    target: entry.type === "symlink" ? entry.linkPath : "",
+    devMajor: entry.devMajor,
+    devMinor: entry.devMinor,
+    xattrs: entry.xattrs,
+    size: entry.size,
+    block: 0,
+    runs: undefined,
+    number: 0,
+    links: 0,
+  };
+}
+
+/** What ext4 or the kernel cannot hold of an entry. */
+function problemOf(entry: TarEntry): string | undefined {
+  if (!isId(entry.uid) || !isId(entry.gid)) return `owner ${entry.uid}:${entry.gid}`;
+  if (entry.size > MAX_FILE_BYTES) return `a file of ${entry.size} bytes, at most ${MAX_FILE_BYTES}`;
+  if (entry.type === "symlink") {
+    const length = entry.linkPath.length;
+    if (length === 0) return "a symlink without a target";
+    if (length > MAX_TARGET_BYTES) return `a symlink target of ${length} bytes, at most ${MAX_TARGET_BYTES}`;
+  }
+  if (!inRange(entry.devMajor, MAX_MAJOR) || !inRange(entry.devMinor, MAX_MINOR)) {
+    return `device ${entry.devMajor}:${entry.devMinor}`;
+  }
+  return entry.xattrs === undefined ? undefined : xattrProblem(entry.xattrs);
+}
+
+function xattrProblem(xattrs: readonly Xattr[]): string | undefined {
+  try {
+    encodeXattrs(xattrs);
+    return undefined;
+  } catch (error) {
+    if (error instanceof XattrError) return error.message;
+    throw error;
+  }
+}
+
+function isId(id: number): boolean {
+  // 2^32 - 1 is the kernel's "no id".
+  return inRange(id, 2 ** 32 - 2);
+}
+
+function inRange(value: number, max: number): boolean {
+  return value >= 0 && value <= max;
+}
+
+function clampTime(sec: number): number {
+  return Math.min(Math.max(sec, MIN_TIME), MAX_TIME);
+}
