@@ -13,8 +13,7 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { FirectlError } from "../core/errors.ts";
-import { spawnDetached } from "./process.ts";
-import { identifyProcess, isAlive, signalProcess } from "./process-identity.ts";
+import { isAlive, signalProcess } from "./process-identity.ts";
 import {
   findSupervised,
   killSupervised,
@@ -199,14 +198,6 @@ describe("superviseDetached", () => {
     ).toEqual([vmm.pid, companions[1]?.pid].sort());
     await killSupervised(directory);
     expect(findSupervised(directory)).toEqual([]);
-  });
-
-  test("survives the death of the program that started it", async () => {
-    const starter = path.join(directory, "starter.sh");
-    writeFileSync(starter, "sleep 60");
-    const pid = await spawnDetached("sh", [starter], { stdout: "ignore", stderr: "ignore" });
-    process.kill(pid, "SIGKILL");
-    await until(() => identifyProcess(pid) === undefined);
   });
 
   test("a socket path that the kernel would cut is refused, a file in a socket's place is kept", async () => {

@@ -14,7 +14,7 @@ import {
 } from "./process-identity.ts";
 import { watchUntil } from "./watch-directory.ts";
 
-/** A process that a VMM needs beside it; the VMM is started once `socketPath` is there. */
+/** A process that a VMM needs beside it; the VMM is started once something listens on `socketPath`. */
 export interface SideProcess {
   /** Letters only: names its pid file. */
   readonly name: string;
@@ -80,6 +80,11 @@ dir=$1 console=$2 limit=$3 sides=$4 companions= reader= vmm=
 shift 4
 note() { { IFS= read -r line <"/proc/$2/stat"; } 2>/dev/null && printf '%s\\n' "$line" >"$dir/$1.pid"; }
 fail() { echo "firectl: $1" >&2; kill -9 $companions $reader $vmm 2>/dev/null; exit 1; }
+listens() {
+  # bind(2) makes the file, listen(2) comes after it: the flag is __SO_ACCEPTCON, unix(7) and proc(5).
+  [ -S "$1" ] || return 1
+  case $(grep -F -- " $1" /proc/net/unix) in *' 00010000 '*) return 0 ;; *) return 1 ;; esac
+}
 run() {
   words=$1 left=$1
   shift
@@ -96,11 +101,11 @@ while [ "$sides" -gt 0 ]; do
   companions="$companions $side"
   note "$name" "$side" || fail "$name has ended"
   tries=1000
-  until [ -S "$socket" ]; do
+  until listens "$socket"; do
     { IFS= read -r line <"/proc/$side/stat"; } 2>/dev/null || fail "$name has ended"
     case $line in *') Z '*) fail "$name has ended" ;; esac
     tries=$((tries - 1))
-    [ "$tries" -gt 0 ] || fail "$name made no socket"
+    [ "$tries" -gt 0 ] || fail "$name does not listen on its socket"
     sleep 0.01
   done
   shift "$words"
@@ -279,7 +284,7 @@ export function readVmmStatus(runtimeDirectory: string): number | undefined {
 }
 
 /** Removes the files that supervision itself leaves in a runtime directory. */
-export async function removeSupervisionFiles(runtimeDirectory: string): Promise<void> {
+async function removeSupervisionFiles(runtimeDirectory: string): Promise<void> {
   const names = directoryNames(runtimeDirectory).filter(
     (name) => name.endsWith(".pid") || name === "vmm.status" || name === "console.fifo",
   );

@@ -28,7 +28,7 @@ const ARM64_MAGIC = 0x644d5241;
 const SMALLEST_KERNEL_BYTES = 0x400;
 
 /** Recognises a kernel by its magic numbers; undefined when the bytes are none. */
-export function identifyKernel(bytes: Buffer): KernelIdentity | undefined {
+function identifyKernel(bytes: Buffer): KernelIdentity | undefined {
   if (bytes.length < SMALLEST_KERNEL_BYTES) return undefined;
   if (bytes.readUInt32LE(0) === ELF_MAGIC) {
     const architecture = ELF_MACHINES[bytes.readUInt16LE(ELF_MACHINE_OFFSET)];

@@ -2,13 +2,13 @@
  * The bodies of Firecracker's API that firectl writes, in the API's own names.
  * https://github.com/firecracker-microvm/firecracker/blob/main/src/firecracker/swagger/firecracker.yaml
  */
-export interface BootSource {
+interface BootSource {
   readonly kernel_image_path: string;
   readonly initrd_path?: string;
   readonly boot_args?: string;
 }
 
-export interface BlockDevice {
+interface BlockDevice {
   readonly drive_id: string;
   readonly path_on_host: string;
   readonly is_root_device: boolean;
@@ -16,12 +16,12 @@ export interface BlockDevice {
   readonly cache_type: "Unsafe" | "Writeback";
 }
 
-export interface MachineConfig {
+interface MachineConfig {
   readonly vcpu_count: number;
   readonly mem_size_mib: number;
 }
 
-export interface VsockDevice {
+interface VsockDevice {
   readonly guest_cid: number;
   readonly uds_path: string;
 }
@@ -33,7 +33,7 @@ export interface SerialDevice {
 }
 
 /** `size` tokens at the start, and as many again every `refill_time` milliseconds. */
-export interface TokenBucket {
+interface TokenBucket {
   readonly size: number;
   readonly refill_time: number;
 }
