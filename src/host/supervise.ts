@@ -12,6 +12,7 @@ import {
   parseProcessStat,
   signalProcess,
 } from "./process-identity.ts";
+import { SUPERVISOR_SCRIPT } from "./supervisor-script.ts";
 import { watchUntil } from "./watch-directory.ts";
 
 /** A process that a VMM needs beside it; the VMM is started once something listens on `socketPath`. */
@@ -61,78 +62,6 @@ const MARK = "FIRECTL_SUPERVISED";
 const SUPERVISOR_PID = "supervisor.pid";
 const VMM_PID = "vmm.pid";
 const CONSOLE_PID = "console.pid";
-
-/**
- * The supervisor: a constant, so that no value can ever become shell code. Its parameters are the runtime
- * directory; the console file or ""; its limit in bytes; the number of side processes; name, socket, number
- * of words and words of each; number of words and words of the VMM; and what to become when the VMM has ended.
- *
- * Each pid file is written by the shell itself, so killing firectl at any instant loses nothing; should the
- * shell be killed between a start and the note of it, {@link findSupervised} goes by the environment.
- *
- * The console's reader is dd(1) byte by byte: the one POSIX tool that is both exact in its bound and never
- * holds back what it has read; when it has had enough, the VMM's writes fail and are dropped.
- */
-const SUPERVISOR = `
-umask 077
-cd / || exit 1
-dir=$1 console=$2 limit=$3 sides=$4 companions= reader= vmm=
-shift 4
-note() { { IFS= read -r line <"/proc/$2/stat"; } 2>/dev/null && printf '%s\\n' "$line" >"$dir/$1.pid"; }
-fail() { echo "firectl: $1" >&2; kill -9 $companions $reader $vmm 2>/dev/null; exit 1; }
-listens() {
-  # bind(2) makes the file, listen(2) comes after it: the flag is __SO_ACCEPTCON, unix(7) and proc(5).
-  [ -S "$1" ] || return 1
-  case $(grep -F -- " $1" /proc/net/unix) in *' 00010000 '*) return 0 ;; *) return 1 ;; esac
-}
-run() {
-  words=$1 left=$1
-  shift
-  while [ "$left" -gt 0 ]; do set -- "$@" "$1"; shift; left=$((left - 1)); done
-  shift $(($# - words))
-  exec "$@"
-}
-note supervisor $$ || exit 1
-while [ "$sides" -gt 0 ]; do
-  name=$1 socket=$2 words=$3
-  shift 3
-  run "$words" "$@" &
-  side=$!
-  companions="$companions $side"
-  note "$name" "$side" || fail "$name has ended"
-  tries=1000
-  until listens "$socket"; do
-    { IFS= read -r line <"/proc/$side/stat"; } 2>/dev/null || fail "$name has ended"
-    case $line in *') Z '*) fail "$name has ended" ;; esac
-    tries=$((tries - 1))
-    [ "$tries" -gt 0 ] || fail "$name does not listen on its socket"
-    sleep 0.01
-  done
-  shift "$words"
-  sides=$((sides - 1))
-done
-words=$1
-shift
-if [ -n "$console" ]; then
-  mkfifo "$dir/console.fifo" || fail "cannot make the console's pipe"
-  dd bs=1 "count=$limit" <"$dir/console.fifo" >"$console" 2>/dev/null &
-  reader=$!
-  note console "$reader" || fail "the console's reader has ended"
-  run "$words" "$@" >"$dir/console.fifo" &
-else
-  run "$words" "$@" &
-fi
-vmm=$!
-note vmm "$vmm" || fail "the VMM has ended"
-wait "$vmm"
-echo $? >"$dir/vmm.status"
-[ -z "$companions" ] || kill -9 $companions 2>/dev/null
-wait
-shift "$words"
-[ $# -gt 0 ] || exit 0
-unset FIRECTL_SUPERVISED
-exec "$@"
-`;
 
 /**
  * Starts a VMM and its side processes under one POSIX shell in a session of its own, which waits for the VMM,
@@ -230,7 +159,7 @@ async function startShell(options: SuperviseOptions): Promise<number> {
     throw ioError(`cannot open ${options.logPath}`, error);
   }
   try {
-    return await spawnDetached("/bin/sh", ["-c", SUPERVISOR, "firectl-supervisor", ...parameters], {
+    return await spawnDetached("/bin/sh", ["-c", SUPERVISOR_SCRIPT, "firectl-supervisor", ...parameters], {
       stdout: log,
       stderr: log,
       env: { ...process.env, [MARK]: options.runtimeDirectory },
