@@ -3,8 +3,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsFd;
 
 use nix::mount::{MsFlags, mount};
+
+use crate::device_filter;
 
 const MOUNT: &str = "/cgroup";
 const GROUP: &str = "/cgroup/workload";
@@ -25,6 +28,8 @@ impl Cgroup {
         // A controller that cannot be enabled is missing from the workload's view, nothing more.
         let _ = fs::write(format!("{MOUNT}/cgroup.subtree_control"), enable.join(" "));
         fs::create_dir(GROUP).ok()?;
+        // A kernel without it runs the workload all the same: what it can spoil is its own guest's story.
+        let _ = File::open(GROUP).and_then(|directory| device_filter::attach(directory.as_fd()));
         let processes = OpenOptions::new().write(true).open(format!("{GROUP}/cgroup.procs")).ok()?;
         Some(Self { processes })
     }

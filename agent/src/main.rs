@@ -7,6 +7,7 @@ mod clock;
 mod cmdline;
 mod console;
 mod control_drive;
+mod device_filter;
 mod environment;
 mod error;
 mod exec;
