@@ -48,6 +48,14 @@ describe("list", () => {
     `);
   });
 
+  test("a layout's name is cut at its beginning", async () => {
+    const imageName = `oci:/home/ann/${"deep/".repeat(8)}images/nginx`;
+    const vms = async () => [vmSummary({ imageName })];
+    const table = (...argv: string[]) => firectl(["list", ...argv], { operations: { list: vms } });
+    expect((await table()).stdout).toContain("   oci:…ep/deep/deep/deep/deep/images/nginx   ");
+    expect((await table("--no-trunc")).stdout).toContain(`   ${imageName}   `);
+  });
+
   test("nothing is a heading", async () => {
     const { stdout } = await firectl(["ps"], { operations: { list: async () => [] } });
     expect(stdout).toBe("VM ID   NAME   IMAGE   COMMAND   CREATED   STATUS   VMM\n");

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { parseListFormat } from "./output.ts";
 import { escapeControls, escapeControlsInLines, redactCredentials, safeJson } from "./sanitize.ts";
-import { renderTable, truncate } from "./table.ts";
+import { renderTable, truncate, truncateStart } from "./table.ts";
 import { parseTemplate, renderTemplate } from "./template.ts";
 
 const RECORD = {
@@ -89,6 +89,15 @@ describe("tables", () => {
     ["", 3, ""],
   ])("truncate(%j, %d)", (text, max, expected) => {
     expect(truncate(text, max)).toBe(expected);
+  });
+
+  test.each([
+    ["abc", 3, "abc"],
+    ["abcd", 3, "…cd"],
+    ["😀😀😀", 2, "…😀"],
+    ["", 3, ""],
+  ])("truncateStart(%j, %d)", (text, max, expected) => {
+    expect(truncateStart(text, max)).toBe(expected);
   });
 });
 

@@ -2,7 +2,7 @@ import { assertNever } from "../core/assert-never.ts";
 import { MIB } from "../core/units.ts";
 import type { VmSummary } from "../manager/api.ts";
 import type { ListView } from "./output.ts";
-import { truncate } from "./table.ts";
+import { truncate, truncateStart } from "./table.ts";
 import { ago, humanDuration } from "./time-text.ts";
 
 /** Digits of an id in tables, as docker; a unique beginning of an id names its VM. */
@@ -36,11 +36,18 @@ function statusText(vm: VmSummary, now: number = Date.now()): string {
   }
 }
 
+/** An image's name cut for a table: a layout's path says most at its end, other names at their beginning. */
+function shortImage(name: string): string {
+  const prefix = "oci:";
+  if (!name.startsWith(prefix)) return truncate(name, SHORT_TEXT);
+  return prefix + truncateStart(name.slice(prefix.length), SHORT_TEXT - prefix.length);
+}
+
 /** How `list` shows VMs. */
 export function vmView(options: { truncated: boolean }): ListView<VmSummary> {
   const cut = (text: string, max: number): string => (options.truncated ? truncate(text, max) : text);
   const id = (vm: VmSummary): string => shortId(vm.id, options);
-  const image = (vm: VmSummary): string => cut(vm.imageName, SHORT_TEXT);
+  const image = (vm: VmSummary): string => (options.truncated ? shortImage(vm.imageName) : vm.imageName);
   const command = (vm: VmSummary): string => `"${cut(vm.command.join(" "), SHORT_COMMAND)}"`;
   return {
     columns: [
