@@ -129,7 +129,8 @@ export class Sandbox implements AsyncDisposable {
       ...below(path.join(this.data, "vms")),
       ...below(path.join(this.data, "rootfs")),
       ...below(path.join(this.data, "base")).filter((file) => file.endsWith(".tmp")),
-      ...below(path.join(this.data, "images/ingest")),
+      // What has come of a layer stays for a day: the next pull goes on from there.
+      ...below(path.join(this.data, "images/ingest")).filter((file) => !file.endsWith(".partial")),
       ...below(this.runtime).filter((file) => !/\.(lock|json)$/.test(file)),
       ...this.records().map((record) => `record ${record["id"]}`),
       ...processesNaming(this.directory),
