@@ -283,9 +283,9 @@ fn connect_stdio(stdio: &Stdio, identity: &Identity) -> Result<(), AgentError> {
 
 fn execute(process: &Process, variables: &[String]) -> Result<Infallible, StartError> {
     let name = process.args.first().ok_or_else(|| StartError::refused("no command specified"))?;
+    let arguments = environment::c_strings(&process.args)?;
     let path = environment::find_executable(name, variables)?;
     let program = environment::c_strings(std::slice::from_ref(&path))?;
-    let arguments = environment::c_strings(&process.args)?;
     let variables = environment::c_strings(variables)?;
     execve(&program[0], &arguments, &variables).map_err(|error| environment::exec_failure(&path, error))
 }

@@ -6,6 +6,7 @@ import { KIB } from "../core/units.ts";
 import { type AgentClient, type Dial, GuestConnection } from "./connection.ts";
 import { type ExecRequest, ExecRequestSchema } from "./gen/firectl/agent/v1/agent_pb.ts";
 import type { ProcessSchema, VmStatus } from "./gen/firectl/agent/v1/control_pb.ts";
+import { printable } from "./printable.ts";
 
 /** Long for a healthy guest, short for someone who waits for a dead one. */
 const CALL_TIMEOUT_MS = 10_000;
@@ -103,7 +104,11 @@ export class GuestClient implements Disposable {
             case "exited": {
               const { exit, error } = response.value;
               const exitCode = Math.min(exit?.code ?? 125, 255);
-              return { exitCode, signal: exit?.signal ?? 0, error: error === "" ? undefined : error };
+              return {
+                exitCode,
+                signal: exit?.signal ?? 0,
+                error: error === "" ? undefined : printable(error),
+              };
             }
             case undefined:
               break;
@@ -128,7 +133,8 @@ export class GuestClient implements Disposable {
     const { client, lost } = await this.#connection.client();
     try {
       return await work(client, {
-        signal: signal === undefined ? lost : AbortSignal.any([signal, lost]),
+        // A signal of its own each time: Connect leaves its listeners on the one it is given.
+        signal: AbortSignal.any(signal === undefined ? [lost] : [signal, lost]),
         ...(timeoutMs > 0 ? { timeoutMs } : {}),
       });
     } catch (error) {
@@ -197,7 +203,6 @@ async function agentError(call: string, error: unknown): Promise<unknown> {
   };
   const code = codes[error.code] ?? "AGENT_FAILED";
   const cause = error.rawMessage === "" ? messageOf(error.cause) : error.rawMessage;
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: a guest's text is printed, these are taken out.
-  const text = cause.replace(/[\u0000-\u001f\u007f-\u009f]/g, "\ufffd").slice(0, 1024);
+  const text = printable(cause).slice(0, 1024);
   return new FirectlError(code, `the guest's agent could not ${call}: ${text}`, { cause: error });
 }

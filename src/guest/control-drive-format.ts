@@ -12,6 +12,7 @@ import {
   type VmStatus,
   VmStatusSchema,
 } from "./gen/firectl/agent/v1/control_pb.ts";
+import { printable } from "./printable.ts";
 
 export const BLOCK_BYTES: number = 4 * KIB;
 
@@ -96,8 +97,7 @@ function decodeStatusSlot(slot: Buffer): NumberedStatus | undefined {
 
 /** Takes out of a claim what no honest guest says: numbers out of range, control characters. */
 function bounded(status: VmStatus): VmStatus {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is taken out.
-  status.error = status.error.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "\ufffd");
+  status.error = printable(status.error);
   if (status.exit !== undefined) {
     status.exit.code = Math.min(status.exit.code, 255);
     status.exit.signal = status.exit.signal > 64 ? 0 : status.exit.signal;
