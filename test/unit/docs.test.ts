@@ -1,9 +1,11 @@
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { parseCommandLine } from "../../src/cli/parse-flags.ts";
 import { COMMANDS, resolveCommand } from "../../src/cli/registry.ts";
 import { ERROR_CODES, type ErrorCode, exitStatusOf, FirectlError } from "../../src/core/errors.ts";
+import { runProgram } from "../../src/host/process.ts";
 import { cliReference } from "./cli-reference.test-helper.ts";
 import {
   anchorOf,
@@ -47,55 +49,80 @@ describe("the two READMEs", () => {
     expect(linkTargets(chinese.prose)).toContain("README.md");
   });
 
+  it("show a program that compiles against the library", async () => {
+    const directory = mkdtempSync(path.join(tmpdir(), "firectl-docs-"));
+    try {
+      const examples = english.fences.filter(({ language }) => language === "ts");
+      expect(examples.length).toBeGreaterThan(0);
+      const files = examples.map((_, index) => path.join(directory, `example-${index}.mts`));
+      for (const [index, { text }] of examples.entries()) writeFileSync(files[index] ?? "", text);
+      const configuration = {
+        extends: path.join(ROOT, "tsconfig.json"),
+        compilerOptions: {
+          noEmit: true,
+          paths: { firectl: [path.join(ROOT, "src/index.ts")] },
+          typeRoots: [path.join(ROOT, "node_modules/@types")],
+        },
+        include: [],
+        files,
+      };
+      const project = path.join(directory, "tsconfig.json");
+      writeFileSync(project, JSON.stringify(configuration));
+      await runProgram(path.join(ROOT, "node_modules/.bin/tsc"), ["-p", project]);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
   it("are short enough to be read", () => {
     expect(readText("README.md").split("\n").length).toBeLessThanOrEqual(250);
   });
 });
 
-/** Every `firectl …` that a text shows in code: what a user would type, cut at the shell's own operators. */
+/** Every `firectl …` that a text shows in code, as the words that a shell would pass. */
 function commandLinesIn(file: string): string[][] {
   const { prose, fences } = parseMarkdown(readText(file));
-  const typed = fences
-    .filter(({ language }) => ["sh", "console", "text"].includes(language))
-    .flatMap(({ language, text }) =>
-      text
-        .split("\n")
-        .map((line) => (language === "sh" ? line : (/^\s*\$ (.*)$/.exec(line)?.[1] ?? "")))
-        .flatMap((line) => line.split(/ && | \| |\$\(|; /)),
-    );
-  const lines = [...typed, ...codeSpans(prose)];
-  return lines.flatMap((line) => {
-    const match = /^\s*(?:[A-Z_]+=\S* )*firectl (.*)$/.exec(line);
-    return match === null ? [] : [wordsOf(match[1] ?? "")];
+  const typed = fences.flatMap(({ language, text }) => {
+    if (language === "sh") return text.split("\n");
+    return [...text.matchAll(/^\s*\$ (.*)$/gm)].map(([, line]) => line ?? "");
+  });
+  return [...typed, ...codeSpans(prose)].flatMap(simpleCommands).flatMap((words) => {
+    const [program, ...rest] = words.filter((word, index) => index > 0 || !/^[A-Z_]+=/.test(word));
+    return program === "firectl" ? [rest] : [];
   });
 }
 
-/** Words of a simple shell command; redirections and comments end it. */
-function wordsOf(line: string): string[] {
-  const words: string[] = [];
-  for (const match of line.matchAll(/'([^']*)'|"([^"]*)"|(\S+)/g)) {
-    const [whole, single, double, bare] = match;
-    if (bare !== undefined && /^(?:[<>#]|2>)/.test(bare)) break;
-    words.push((single ?? double ?? bare ?? whole).replace(/\)$/, ""));
+/** The simple commands of a line of shell: quotes are taken off, redirections and comments left out. */
+function simpleCommands(line: string): string[][] {
+  const commands: string[][] = [[]];
+  for (const [, single, double, operator, bare] of line.matchAll(
+    /'([^']*)'|"([^"]*)"|(&&|\|\|?|;|\$\(|\))|((?:[^\s'";|&()$]|\$(?!\())+)/g,
+  )) {
+    if (operator !== undefined) commands.push([]);
+    else if (bare?.startsWith("#") === true) break;
+    else if (bare === undefined || !/^\d?[<>]/.test(bare))
+      commands.at(-1)?.push(single ?? double ?? bare ?? "");
   }
-  return words;
+  return commands;
 }
 
 describe("the commands in the texts", () => {
   const files = markdownFiles().filter((file) => file !== "AGENTS.md");
 
   it.each(files)("%s: exist, with the flags shown", async (file) => {
-    for (const words of commandLinesIn(file)) {
-      if (words[0]?.startsWith("-") === true || words[0] === "COMMAND") continue;
-      const resolved = resolveCommand(words);
-      expect(resolved.kind, `firectl ${words.join(" ")}`).not.toBe("unknown");
+    for (const typed of commandLinesIn(file)) {
+      if (typed[0]?.startsWith("-") === true || typed[0] === "COMMAND") continue;
+      const resolved = resolveCommand(typed);
+      expect(resolved.kind, `firectl ${typed.join(" ")}`).not.toBe("unknown");
       if (resolved.kind !== "command") continue;
       const command = await resolved.entry.load();
-      // A mention of the bare command is no use of it.
-      if (resolved.rest.length === 0) continue;
       // In a usage like `run [OPTIONS] IMAGE`, what stands in brackets is not typed.
       if (resolved.rest.some((word) => /^\[|\]$/.test(word))) continue;
-      expect(() => parseCommandLine(command, resolved.rest), `firectl ${words.join(" ")}`).not.toThrow();
+      // A mention like `start --attach` leaves the arguments out.
+      const given = resolved.rest.filter((word) => !word.startsWith("-")).length;
+      const padding = Array.from({ length: Math.max(0, command.minArguments - given) }, () => "x");
+      const words = [...resolved.rest, ...padding];
+      expect(() => parseCommandLine(command, words), `firectl ${typed.join(" ")}`).not.toThrow();
     }
   });
 
