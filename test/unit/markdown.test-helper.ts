@@ -20,12 +20,12 @@ export function readText(file: string): string {
   return readFileSync(path.join(ROOT, file), "utf8");
 }
 
-export interface Heading {
+interface Heading {
   readonly level: number;
   readonly text: string;
 }
 
-export interface Fence {
+interface Fence {
   readonly language: string;
   readonly text: string;
 }
