@@ -75,18 +75,18 @@ test("run's help is grouped", async () => {
           --stop-timeout SECONDS         How long stop waits before killing (default 10)
 
     Machine:
-          --cpus N                       Virtual processors, 1 to 32
-      -m, --memory SIZE                  Memory, for example 512m or 2g
-          --disk-size SIZE               Size of the writable disk; it takes only what is written
-          --storage overlay|copy         Writable layer over the shared image, or a copy of it
+          --cpus N                       Virtual processors, 1 to 32 (default 1)
+      -m, --memory SIZE                  Memory, for example 2g (default 512m)
+          --disk-size SIZE               Size of the writable disk, which takes only what is written (default 10g)
+          --storage overlay|copy         Writable layer over the shared image (default), or a copy of it
       -h, --hostname NAME                Host name inside the VM
-          --vmm auto|firecracker|qemu    Virtual machine monitor
-          --kernel NAME|FILE             Guest kernel: an installed one, or an image file
+          --vmm auto|firecracker|qemu    Virtual machine monitor (default auto: Firecracker if it works)
+          --kernel NAME|FILE             Guest kernel: an installed one, or an image file with a / in its path
           --kernel-args ARGS             Add to the kernel's command line
           --config FILE                  Start a Firecracker configuration (vm.json) instead of an image
 
     Image:
-          --pull always|missing|never    When to fetch the image
+          --pull always|missing|never    When to fetch the image (default missing)
           --platform OS/ARCH[/VARIANT]   Platform to take of an image with several
 
     Options:
