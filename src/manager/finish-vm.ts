@@ -1,4 +1,5 @@
 import { open, rm } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf } from "../core/errors.ts";
 import { readStatus } from "../guest/control-drive.ts";
 import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
@@ -7,7 +8,7 @@ import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
 import { destroyVm, killProcesses } from "./destroy-vm.ts";
 import { endOf } from "./exit-report.ts";
-import { changeRecord, isVmmAlive } from "./records.ts";
+import { changeRecord, isVmmAlive, livesNow } from "./records.ts";
 import { vmPathsOf } from "./vm-paths.ts";
 
 /**
@@ -18,21 +19,23 @@ import { vmPathsOf } from "./vm-paths.ts";
  */
 export async function finishVm(context: Context, record: VmRecord): Promise<VmRecord | undefined> {
   if (record.state !== "running" || isVmmAlive(record)) return record;
-  if (record.autoRemove) {
-    await destroyVm(context, record.id, (current) => current.state === "running" && !isVmmAlive(current));
+  const current = (await context.vms.read()).find(({ id }) => id === record.id);
+  // Somebody else may have finished it meanwhile and started it again: the processes are not these any more.
+  if (current === undefined || current.state !== "running" || isVmmAlive(current)) return current;
+  if (current.autoRemove) {
+    await destroyVm(context, record.id, (latest) => latest.state === "running" && !isVmmAlive(latest));
     return undefined;
   }
-  return endVm(context, record);
+  return endVm(context, current);
 }
 
 /** Ends a VM if it still runs, and puts on record how its workload did. Its disk and its logs stay. */
 export async function endVm(context: Context, record: VmRecord): Promise<VmRecord | undefined> {
   const paths = vmPathsOf(context.directories, record.id);
+  const vmmStatus = record.workload === null ? await vmmStatusOf(context, record) : undefined;
   await killProcesses(paths);
   const end =
-    record.workload === null
-      ? endOfConfiguredVm(readVmmStatus(paths.runtimeDirectory))
-      : endOf(await lastStatus(paths.controlDrive));
+    record.workload === null ? endOfConfiguredVm(vmmStatus) : endOf(await lastStatus(paths.controlDrive));
   await rm(paths.runtimeDirectory, { recursive: true, force: true });
   return changeRecord(context.vms, record.id, (current) =>
     (current.state === "running" || current.state === "creating") && !isVmmAlive(current)
@@ -52,8 +55,23 @@ export async function lastStatus(controlDrive: string): Promise<VmStatus | undef
   }
 }
 
+/** How long the supervising shell may take from the VMM's end to its note of the status. */
+const NOTE_TIMEOUT_MS = 2_000;
+
+/** The exit status of a VMM that has ended; undefined where its supervisor cannot tell. */
+export async function vmmStatusOf(context: Context, record: VmRecord): Promise<number | undefined> {
+  const { runtimeDirectory } = vmPathsOf(context.directories, record.id);
+  const [supervisor] = record.companions;
+  for (const deadline = performance.now() + NOTE_TIMEOUT_MS; ; ) {
+    const nobodyWillTell = isVmmAlive(record) || !livesNow(record, supervisor ?? null);
+    const status = readVmmStatus(runtimeDirectory);
+    if (status !== undefined || nobodyWillTell || performance.now() > deadline) return status;
+    await sleep(2);
+  }
+}
+
 /** A VM made from a Firecracker configuration has no agent: its VMM's exit status is all there is. */
-function endOfConfiguredVm(vmmStatus: number | undefined): ReturnType<typeof endOf> {
+export function endOfConfiguredVm(vmmStatus: number | undefined): ReturnType<typeof endOf> {
   if (vmmStatus === undefined || vmmStatus > 128) return endOf(undefined);
   return {
     state: "exited",

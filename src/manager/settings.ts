@@ -26,22 +26,9 @@ export async function readSettings(env: NodeJS.ProcessEnv): Promise<Settings> {
   const file = path.join(configDirectoryOf(env), "config.json");
   const text = await readTextIfPresent(file);
   if (text === undefined) return {};
-  const { z } = await import("zod");
-  const absolutePath = z.string().startsWith("/", "must be an absolute path");
-  const schema = z.strictObject({
-    dataDirectory: absolutePath.optional(),
-    runtimeDirectory: absolutePath.optional(),
-    firecracker: absolutePath.optional(),
-    qemu: absolutePath.optional(),
-    vhostDeviceVsock: absolutePath.optional(),
-    insecureRegistries: z.array(z.string()).optional(),
-    cpus: z.int().min(1).max(32).optional(),
-    memoryMib: z.int().min(16).optional(),
-  }) satisfies { _zod: { output: Settings } };
+  const { parseSettings } = await import("./settings-schema.ts");
   try {
-    const result = schema.safeParse(JSON.parse(text));
-    if (result.success) return result.data;
-    throw new Error(z.prettifyError(result.error));
+    return parseSettings(JSON.parse(text));
   } catch (error) {
     throw new FirectlError("INVALID_CONFIGURATION", `${file}: ${messageOf(error)}`, { cause: error });
   }

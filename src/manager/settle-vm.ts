@@ -19,8 +19,9 @@ const LONGEST_PAUSE_MS = 64;
  */
 export async function settleEndedVm(context: Context, record: VmRecord): Promise<void> {
   if (record.autoRemove) {
-    await destroyVm(context, record.id, (current) => current.state === "running");
-    return;
+    const wanted = (current: VmRecord): boolean => current.state === "running" && current.autoRemove;
+    // A `stop --keep` may have asked for the opposite meanwhile.
+    if (await destroyVm(context, record.id, wanted)) return;
   }
   await waitForVmmEnd(context, record, { timeoutMs: REBOOT_TIMEOUT_MS });
   await finishVm(context, record);

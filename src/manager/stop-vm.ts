@@ -22,26 +22,31 @@ const AFTER_GRACE_MS = 5_000;
  */
 export async function stopVm(context: Context, record: VmRecord, options: StopOptions): Promise<void> {
   requireState(record, "stop", ["running", "exited", "dead"]);
+  const keep = options.keep ?? false;
+  if (keep) await markAsKept(context, record);
   if (record.state === "running") await endGuest(context, record, options);
-  if (options.keep ?? false) await keepVm(context, record);
+  if (keep) await finishVm(context, record);
   else await destroyVm(context, record.id);
 }
 
-async function keepVm(context: Context, record: VmRecord): Promise<void> {
-  // A VM that is kept is not removed at its end, whatever was said when it was started.
-  const kept = await changeRecord(context.vms, record.id, (current) => ({
+/**
+ * A VM that is kept is not removed at its end, whatever was said when it was started; on record before that
+ * end, for which others wait, too.
+ */
+async function markAsKept(context: Context, record: VmRecord): Promise<void> {
+  await changeRecord(context.vms, record.id, (current) => ({
     ...current,
     autoRemove: false,
     attached: false,
   }));
-  if (kept !== undefined) await finishVm(context, kept);
 }
 
 async function endGuest(context: Context, record: VmRecord, options: StopOptions): Promise<void> {
   const paths = vmPathsOf(context.directories, record.id);
   // From here on this process attends to the VM's end: the supervisor would only do the same work again.
+  // Without an agent, though, nobody else can tell how the VM ended.
   const [supervisor] = record.companions;
-  if (supervisor !== undefined) signalProcess(supervisor, "SIGKILL");
+  if (supervisor !== undefined && record.workload !== null) signalProcess(supervisor, "SIGKILL");
   const graceMs = options.timeoutMs ?? record.stopTimeoutMs;
   const asked =
     record.workload === null

@@ -7,7 +7,7 @@ import { checkName } from "./vm-names.ts";
 /** Firecracker's MAX_SUPPORTED_VCPUS. */
 const MAX_VCPUS = 32;
 /** Less, and the guest kernel has no room to unpack its initramfs. */
-const MIN_MEMORY_MIB = 64;
+export const MIN_MEMORY_MIB = 64;
 const DEFAULT_MEMORY_MIB = 512;
 const MIN_DISK_BYTES = 16 * MIB;
 const DEFAULT_DISK_BYTES = 10 * GIB;

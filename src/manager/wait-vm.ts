@@ -3,15 +3,15 @@ import type { VmRecord } from "../state/vm-record.ts";
 import type { ExitReport } from "./api.ts";
 import type { Context } from "./context.ts";
 import { endedStatus, endOf, exitReportOf } from "./exit-report.ts";
-import { finishVm } from "./finish-vm.ts";
+import { endOfConfiguredVm, finishVm, vmmStatusOf } from "./finish-vm.ts";
 import { GuestWatch } from "./guest-watch.ts";
-import { waitForVmmEnd } from "./settle-vm.ts";
+import { settleEndedVm, waitForVmmEnd } from "./settle-vm.ts";
 import { vmPathsOf } from "./vm-paths.ts";
 
 /** A VMM without an agent may run for ever. */
 const FOR_EVER_MS = Number.POSITIVE_INFINITY;
 
-/** Waits until a VM's workload has ended; answers at once for one that has. */
+/** Waits until a VM's workload has ended and its record says so; answers at once for one that has. */
 export async function waitForVm(
   context: Context,
   record: VmRecord,
@@ -23,8 +23,10 @@ export async function waitForVm(
   }
   if (record.workload === null) {
     await waitForVmmEnd(context, record, { timeoutMs: FOR_EVER_MS, signal: options.signal });
-    const finished = await finishVm(context, record);
-    return exitReportOf(finished ?? endOf(undefined));
+    // Before what follows removes it, with --rm.
+    const end = endOfConfiguredVm(await vmmStatusOf(context, record));
+    await finishVm(context, record);
+    return exitReportOf(end);
   }
   await using watch = await GuestWatch.open(
     vmPathsOf(context.directories, record.id).controlDrive,
@@ -35,5 +37,7 @@ export async function waitForVm(
     if (ended !== undefined) return endOf(ended);
     return vmmAlive ? undefined : endOf(status);
   }, options.signal);
+  // Only then is the record what was waited for: `wait` and then `rm` must work.
+  await settleEndedVm(context, record);
   return exitReportOf(end);
 }

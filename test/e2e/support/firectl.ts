@@ -7,7 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
 
 const ROOT = path.resolve(import.meta.dirname, "../../..");
-const BIN = path.join(ROOT, "bin/firectl");
+/** The command as built in this checkout. */
+export const BIN: string = path.join(ROOT, "bin/firectl");
 /** Made once by the global set-up and shared by all suites: kernels, initramfs, KVM's answer. */
 export const SHARED_DATA: string = path.join(ROOT, ".cache/e2e/data");
 export const IMAGES: string = path.join(ROOT, ".cache/images");
