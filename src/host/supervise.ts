@@ -186,8 +186,8 @@ export function findSupervised(runtimeDirectory: string): ProcessIdentity[] {
   return [...found.values()];
 }
 
-/** A killed process is gone at once, unless the kernel waits for a device on its behalf. */
-const KILL_TIMEOUT_MS = 10_000;
+/** A killed process is gone once the kernel has freed its memory, and devices let go of it. */
+const KILL_TIMEOUT_MS = 20_000;
 
 /**
  * Kills what {@link findSupervised} finds, supervisor first so that it starts nothing more, until nothing is

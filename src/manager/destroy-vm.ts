@@ -1,22 +1,18 @@
 import { rm } from "node:fs/promises";
 import { pollUntil } from "../host/deadline.ts";
 import { ioError } from "../host/files.ts";
-import { findSupervised, killSupervised } from "../host/supervise.ts";
+import { killSupervised } from "../host/supervise.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
 import { claimForRemoval, dropRecord } from "./records.ts";
 import { type VmPaths, vmPathsOf } from "./vm-paths.ts";
 
-/** A killed VMM is gone as soon as the kernel has freed its memory. */
-const KILL_TIMEOUT_MS = 20_000;
+/** Another firectl may itself wait for the kernel to free the memory of a killed VMM. */
+const REMOVAL_TIMEOUT_MS = 40_000;
 
 /** Kills the VMM and everything that was started beside it, and waits until they are gone. */
 export async function killProcesses(paths: VmPaths): Promise<void> {
   await killSupervised(paths.runtimeDirectory);
-  await pollUntil(
-    { timeoutMs: KILL_TIMEOUT_MS, intervalMs: 2, waitingFor: "the VM's processes to end after SIGKILL" },
-    async () => (findSupervised(paths.runtimeDirectory).length === 0 ? true : undefined),
-  );
 }
 
 /** Removes every file of a VM whose processes are gone. */
@@ -57,7 +53,7 @@ export async function destroyVm(
 
 async function waitUntilGone(context: Context, id: string): Promise<void> {
   await pollUntil(
-    { timeoutMs: KILL_TIMEOUT_MS * 2, intervalMs: 20, waitingFor: `another firectl to remove VM ${id}` },
+    { timeoutMs: REMOVAL_TIMEOUT_MS, intervalMs: 20, waitingFor: `another firectl to remove VM ${id}` },
     async () => ((await context.vms.read()).some((record) => record.id === id) ? undefined : true),
   );
 }
