@@ -104,8 +104,14 @@ describe("the launcher", () => {
   test("works through a symbolic link, as npm installs it", async () => {
     const link = path.join(root, "linked");
     await symlink(firectl, link);
-    const child = spawn(process.execPath, [link, "--version"], { stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(link, ["--version"], { stdio: ["ignore", "pipe", "pipe"] });
     expect(await ended(child)).toEqual({ status: 0, stdout: "firectl 1.2.3\n", stderr: "" });
+  });
+
+  test("keeps Node from taking --env-file for its own", async () => {
+    const child = spawn(firectl, ["exec", "-i", "vm", "cat", "--env-file", "/not/there"]);
+    child.stdin.end("data");
+    expect(await ended(child)).toEqual({ status: 5, stdout: "data", stderr: "" });
   });
 
   test.each([
