@@ -44,7 +44,8 @@ export async function launchFirecracker(
     console: plan.console,
     afterExit: options.afterExit,
     sockets: [apiSocketPath, ...machine.sockets],
-    ready: ({ process: firecracker }) => startGuest(firecracker, apiSocketPath, plan.calls, options),
+    ready: ({ process: firecracker }) =>
+      startGuest(firecracker, apiSocketPath, plan.calls, { ...options, executable: program.executable }),
     timeoutMs: START_TIMEOUT_MS,
     signal: options.signal,
   });
@@ -85,7 +86,7 @@ async function startGuest(
   firecracker: ProcessIdentity,
   apiSocketPath: string,
   calls: FirecrackerMachine["calls"],
-  options: LaunchOptions,
+  options: LaunchOptions & { readonly executable: string },
 ): Promise<void> {
   using api = new FirecrackerApi(apiSocketPath, { timeoutMs: START_TIMEOUT_MS, signal: options.signal });
   await watchUntil(
@@ -98,7 +99,8 @@ async function startGuest(
       signal: options.signal,
     },
     async () => {
-      if (!isAlive(firecracker)) throw new FirectlError("VMM_FAILED", "Firecracker has ended at its start");
+      if (!isAlive(firecracker))
+        throw new FirectlError("VMM_FAILED", `${options.executable} has ended at its start`);
       return api.versionIfListening();
     },
   );

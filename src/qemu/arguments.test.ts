@@ -42,7 +42,7 @@ describe("qemuArguments", () => {
         "-machine",
         "microvm,acpi=on,auto-kernel-cmdline=off,x-option-roms=off,pit=off,pic=off,rtc=on,isa-serial=on,memory-backend=memory",
         "-accel",
-        "tcg,thread=multi",
+        "tcg,thread=single",
         "-cpu",
         "max",
         "-m",

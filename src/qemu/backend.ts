@@ -50,7 +50,8 @@ async function launch(
     console: { path: options.consolePath, limitBytes: CONSOLE_LIMIT_BYTES, pipe: true },
     afterExit: options.afterExit,
     sockets: [qmpSocketPath, vhostSocketPath, ...(vsock === undefined ? [] : [vsock.socketPath])],
-    ready: ({ process: qemu }) => guestRuns(qemu, qmpSocketPath, options),
+    ready: ({ process: qemu }) =>
+      guestRuns(qemu, qmpSocketPath, { ...options, executable: programs.executable }),
     timeoutMs: START_TIMEOUT_MS,
     signal: options.signal,
   });
@@ -92,7 +93,7 @@ async function planOf(
 async function guestRuns(
   qemu: ProcessIdentity,
   qmpSocketPath: string,
-  options: LaunchOptions,
+  options: LaunchOptions & { readonly executable: string },
 ): Promise<void> {
   await watchUntil(
     {
@@ -103,7 +104,8 @@ async function guestRuns(
       signal: options.signal,
     },
     async () => {
-      if (!isAlive(qemu)) throw new FirectlError("VMM_FAILED", "QEMU has ended while starting");
+      if (!isAlive(qemu))
+        throw new FirectlError("VMM_FAILED", `${options.executable} has ended at its start`);
       try {
         const [status] = await runQmp(qmpSocketPath, ["query-status"], {
           timeoutMs: START_TIMEOUT_MS,
