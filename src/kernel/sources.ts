@@ -22,7 +22,7 @@ const METAPACKAGES = {
 /**
  * Installs the distribution's kernel for virtual machines from its package, which is unpacked and not
  * installed: no rights are needed and the host's own kernel is not touched.
- * @throws FirectlError TOOL_MISSING without apt, KERNEL_NOT_FOUND when no such package is on offer.
+ * @throws FirectlError KERNEL_NOT_FOUND without apt, and when no such package is on offer.
  */
 export async function installDistributionKernel(
   kernels: Kernels,
@@ -129,7 +129,10 @@ async function dependenciesOf(name: string, signal: AbortSignal | undefined): Pr
     (error: unknown) => {
       // apt-cache fails for a package that it does not know.
       if (error instanceof FirectlError && error.code === "PROCESS_FAILED") return "";
-      throw error;
+      if (!(error instanceof FirectlError) || error.code !== "TOOL_MISSING") throw error;
+      const message = "there is no apt on this host to take the distribution's kernel from";
+      const hint = "give a kernel of your own: firectl kernel add FILE --modules DIR";
+      throw new FirectlError("KERNEL_NOT_FOUND", message, { hint, cause: error });
     },
   );
   return [...output.matchAll(/Depends: (\S+)/g)].map((match) => match[1] ?? "");
