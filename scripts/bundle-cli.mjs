@@ -5,18 +5,31 @@
 // - CommonJS: an ES module starts some 5 ms later. esbuild splits only ES modules, so it is bundled and split
 //   as those first, and each file is then rewritten as CommonJS.
 // - Few files: each costs a third of a millisecond. Parsing costs too, 2.5 ms for 100 KB: so main.cjs holds,
-//   as functions by file name, what --version and list load, and nothing else.
-// - V8's code cache of main.cjs beside it spares that parsing. bin/firectl uses it when the same Node made it.
+//   as functions by file name, what --version and list load, and nothing else. run.cjs does the same for run.
+// - V8's code cache of both beside them spares that parsing. bin/firectl uses it when the same Node made it.
 import { readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import Module from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import v8 from "node:v8";
 import vm from "node:vm";
 import { build, transform } from "esbuild";
 
-const QUICK_ENTRIES = new Set(["src/cli/main.ts", "src/cli/commands/list.ts", "src/manager/firectl.ts"]);
+/** What each packed file holds, with all that is imported statically; none has what an earlier one has. */
+const PACKS = {
+  main: ["src/cli/main.ts", "src/cli/commands/list.ts", "src/manager/firectl.ts"],
+  // What a run of a cached image loads.
+  run: [
+    "src/cli/commands/run.ts",
+    "src/manager/run-vm.ts",
+    "src/state/vm-record.ts",
+    "src/image/images.ts",
+    "src/kernel/kernel-store.ts",
+    "src/host/process.ts",
+  ],
+};
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const outputDirectory = path.join(root, "dist/cli");
@@ -44,8 +57,8 @@ const texts = new Map(bundle.outputFiles.map((file) => [path.basename(file.path)
 const outputs = new Map(
   Object.entries(bundle.metafile.outputs).map(([file, output]) => [path.basename(file), output]),
 );
-const packed = filesToPack();
-warnOfWeight();
+const packOf = new Map();
+for (const [pack, entries] of Object.entries(PACKS)) assignToPack(pack, entries);
 const program = path.join(outputDirectory, "main.cjs");
 
 await mkdir(outputDirectory, { recursive: true });
@@ -54,62 +67,78 @@ for (const name of (await readdir(outputDirectory)).sort()) {
   if (/\.(cache|cjs)$/.test(name)) await rm(path.join(outputDirectory, name));
 }
 await writeFile(program, await packedMain());
+await writeFile(path.join(outputDirectory, "run.cjs"), `"use strict";exports.files={${await packedFiles("run")}};\n`);
 for (const [name, text] of texts) {
-  if (!packed.has(name)) await writeFile(path.join(outputDirectory, name), await outsideFile(text));
+  if (!packOf.has(name)) await writeFile(path.join(outputDirectory, name), await outsideFile(text));
 }
+warnOfWeight();
 await writeFile(path.join(outputDirectory, "main.cache"), await codeCache());
+await writeFile(path.join(outputDirectory, "run.cache"), eagerCodeCache(path.join(outputDirectory, "run.cjs")));
 
-/** The entry, list and the library's entry, with what each of them imports statically. */
-function filesToPack() {
-  const found = new Set();
+/** Puts the entries into a pack, with what each of them imports statically. */
+function assignToPack(pack, entries) {
   const add = (name) => {
-    if (found.has(name)) return;
-    found.add(name);
+    if (packOf.has(name)) return;
+    packOf.set(name, pack);
     for (const imported of outputs.get(name)?.imports ?? []) {
       if (imported.kind === "import-statement" && !imported.external) add(path.basename(imported.path));
     }
   };
-  for (const [name, { entryPoint }] of outputs) {
-    if (QUICK_ENTRIES.has(entryPoint)) add(name);
+  for (const entry of entries) {
+    const found = [...outputs].find(([, { entryPoint }]) => entryPoint === entry);
+    if (found === undefined) throw new Error(`${entry} is imported by nobody with import(): it has no file`);
+    add(found[0]);
   }
-  return found;
 }
 
 /** Packages on the start path are what makes every command slow. */
 function warnOfWeight() {
-  const inputs = [...packed].flatMap((name) => Object.keys(outputs.get(name)?.inputs ?? {}));
+  const inputs = filesOf("main").flatMap((name) => Object.keys(outputs.get(name)?.inputs ?? {}));
   const heavy = inputs.filter((file) => file.includes("node_modules/") || file.startsWith("src/guest/gen/"));
   if (heavy.length > 0) {
     console.warn(`firectl list loads ${heavy.length} files it should not, ${heavy[0]} first: import() them`);
   }
 }
 
+function filesOf(pack) {
+  return [...packOf].filter(([, other]) => other === pack).map(([name]) => name);
+}
+
+/** The files of a pack as the properties of an object: functions by name. */
+async function packedFiles(pack) {
+  const functions = filesOf(pack).map(async (name) => {
+    const code = withLazyBuiltins(await asCommonJs(texts.get(name)));
+    return `${JSON.stringify(`./${name}`)}(module,exports,require,builtin){${code}}`;
+  });
+  return (await Promise.all(functions)).join(",\n");
+}
+
 /**
  * main.cjs: `load(NAME)` runs a packed file once, as require() would, or requires one that lies outside.
- * Those come back for packed files through `load`, which main.cjs exports to them.
+ * Those come back for packed files through `load`, which main.cjs exports to them. run.cjs is read when the
+ * first of its files is asked for, by the launcher's way of reading a file with its code cache.
  */
 async function packedMain() {
-  const functions = [];
-  for (const name of packed) {
-    const code = withLazyBuiltins(await asCommonJs(texts.get(name)));
-    functions.push(`${JSON.stringify(`./${name}`)}(module,exports,require){${code}}`);
-  }
+  const later = Object.fromEntries(filesOf("run").map((name) => [`./${name}`, "./run.cjs"]));
   return `"use strict";
 const builtin=(name)=>new Proxy({},{get:(_,key)=>require(name)[key]});
-const files={${functions.join(",\n")}};
+const files={${await packedFiles("main")}};
+const later=${JSON.stringify(later)};
 const loaded={};
+let read=(file)=>require(file);
 function load(name){
 const known=loaded[name];
 if(known!==undefined)return known.exports;
+if(files[name]===undefined&&later[name]!==undefined)Object.assign(files,read(require("path").join(__dirname,later[name])).files);
 const file=files[name];
 if(file===undefined)return require(name);
 const module={exports:{}};
 loaded[name]=module;
-file(module,module.exports,load);
+file(module,module.exports,load,builtin);
 return module.exports;
 }
 exports.load=load;
-exports.main=()=>load("./main.cjs").main();
+exports.main=(launcherRead)=>{if(launcherRead!==undefined)read=launcherRead;return load("./main.cjs").main();};
 `;
 }
 
@@ -158,11 +187,20 @@ async function codeCache() {
   return script.createCachedData();
 }
 
+/** What V8 compiles of a file when it compiles all of it: there is no running it here. */
+function eagerCodeCache(file) {
+  // The flag goes back before the cache is made: V8 takes no cache that was made with other flags.
+  v8.setFlagsFromString("--no-lazy");
+  const script = new vm.Script(Module.wrap(readFileSync(file, "latin1")), { filename: file });
+  v8.setFlagsFromString("--lazy");
+  return script.createCachedData();
+}
+
 /** A file that stays by itself. */
 async function outsideFile(text) {
   const code = await asCommonJs(text);
   return code.replace(/\brequire\("(\.\/[^"]+\.cjs)"\)/g, (call, name) =>
-    packed.has(path.basename(name)) ? `require("./main.cjs").load(${JSON.stringify(name)})` : call,
+    packOf.has(path.basename(name)) ? `require("./main.cjs").load(${JSON.stringify(name)})` : call,
   );
 }
 

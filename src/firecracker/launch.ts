@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import path from "node:path";
 import { FirectlError } from "../core/errors.ts";
 import { isAlive, type ProcessIdentity } from "../host/process-identity.ts";
@@ -101,7 +102,8 @@ async function startGuest(
     async () => {
       if (!isAlive(firecracker))
         throw new FirectlError("VMM_FAILED", `${options.executable} has ended at its start`);
-      return api.versionIfListening();
+      // A failed connect costs many times what this look does.
+      return existsSync(apiSocketPath) ? api.versionIfListening() : undefined;
     },
   );
   for (const call of calls) await api.configure(call);

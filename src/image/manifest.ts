@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { type Digest, parseDigest } from "../core/brands.ts";
 import { FirectlError } from "../core/errors.ts";
 import { isImageConfig, isIndex, isManifest, isSchema1, layerCompression } from "./media-types.ts";

@@ -145,11 +145,14 @@ export async function recordAsRunning(
     vmm: Vmm;
     booted: { readonly vmm: RunningVmm };
     machine: MachineConfiguration | null;
+    /** What has become known of the VM since its record was made. */
+    known?: Partial<Pick<VmRecord, "workload" | "imageName" | "imageDigest">>;
   },
 ): Promise<VmRecord> {
   const { booted, vmm } = options;
   const record = await changeRecord(context.vms, options.id, (current) => ({
     ...current,
+    ...options.known,
     state: "running",
     vmm: vmm.name,
     process: booted.vmm.process,

@@ -1,8 +1,8 @@
-import { FirectlError } from "../core/errors.ts";
 import { parseSignal } from "../guest/signals.ts";
 import { CleanupStack } from "../host/cleanup.ts";
 import type { LocalImage } from "../image/images.ts";
-import type { VmRecord } from "../state/vm-record.ts";
+import type { VmRecord, WorkloadRecord } from "../state/vm-record.ts";
+import type { MachineConfiguration } from "../vmm/vmm.ts";
 import type { RunOptions, StartedVm, StartTimings } from "./api.ts";
 import { obtainBaseImage } from "./base-image.ts";
 import { type BootedVm, bootVm, recordAsRunning } from "./boot-vm.ts";
@@ -13,7 +13,6 @@ import { finishVm } from "./finish-vm.ts";
 import { choosePlatform, type Platform } from "./platform.ts";
 import { reportPull } from "./pull-progress.ts";
 import { createRecord } from "./record-for.ts";
-import { changeRecord } from "./records.ts";
 import { bothOrNeither, inStage } from "./stage.ts";
 import { AttendedVm, type AttendedVmOptions } from "./started-vm.ts";
 import { checkRunOptions, type VmSize } from "./vm-options.ts";
@@ -53,7 +52,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
   options.onProgress?.({ kind: "booting", vmm: parts.platform.vmm.name });
   const booted = await inStage(`starting the microVM with ${parts.platform.vmm.name}`, () =>
     bootVm(context, {
-      record: prepared.record,
+      record,
       paths: vmPathsOf(context.directories, record.id),
       vmm: parts.platform.vmm,
       machine: prepared.machine,
@@ -66,6 +65,11 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
     vmm: parts.platform.vmm,
     booted,
     machine: prepared.machine,
+    known: {
+      workload: prepared.workload,
+      imageName: parts.image.reference,
+      imageDigest: parts.image.manifestDigest,
+    },
   });
   undo.move();
   return attend(context, {
@@ -136,7 +140,7 @@ async function obtainFilesystem(
 async function prepareDisks(
   context: Context,
   input: { record: VmRecord; options: RunOptions; size: VmSize; parts: Parts },
-): Promise<{ record: VmRecord; machine: ReturnType<typeof machineFor> }> {
+): Promise<{ machine: MachineConfiguration; workload: WorkloadRecord }> {
   const { options, parts, size } = input;
   const { config } = parts.image;
   const workload = workloadOf(config, {
@@ -145,15 +149,7 @@ async function prepareDisks(
     stopSignal: parseSignal(options.stopSignal ?? config.stopSignal ?? DEFAULT_STOP_SIGNAL),
   });
   const paths = vmPathsOf(context.directories, input.record.id);
-  const [record] = await Promise.all([
-    changeRecord(context.vms, input.record.id, (current) => ({
-      ...current,
-      workload,
-      imageName: parts.image.reference,
-      imageDigest: parts.image.manifestDigest,
-      vmm: parts.platform.vmm.name,
-      kernelPath: parts.platform.kernelPath,
-    })),
+  await Promise.all([
     makeWritableDisk({
       paths,
       basePath: parts.basePath,
@@ -162,9 +158,6 @@ async function prepareDisks(
     }),
     makeControlDrive({ paths, id: input.record.id, workload }),
   ]);
-  if (record === undefined) {
-    throw new FirectlError("VM_NOT_FOUND", `VM ${input.record.id} was removed while it was being made`);
-  }
   const machine = machineFor({
     paths,
     basePath: parts.basePath,
@@ -173,7 +166,7 @@ async function prepareDisks(
     platform: parts.platform,
     kernelArguments: options.kernelArguments ?? [],
   });
-  return { record, machine };
+  return { machine, workload };
 }
 
 /** Hands a running VM to the caller. A detached one may have ended already, before its record said it ran. */

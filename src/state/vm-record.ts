@@ -1,10 +1,13 @@
-import { z } from "zod";
+import * as z from "zod/mini";
 
 /**
- * The schema of a record in `vms.json`. Fields of a newer firectl are kept, not dropped.
+ * The schema of a record in `vms.json`, in zod's small form: every command reads it. Fields of a newer firectl are kept, not dropped.
  * Times are RFC 3339; `null` means "not yet" or "never".
  */
-const processIdentity = z.object({ pid: z.int().positive(), startTime: z.number().nonnegative() });
+const processIdentity = z.object({
+  pid: z.int().check(z.positive()),
+  startTime: z.number().check(z.nonnegative()),
+});
 
 const drive = z.object({
   id: z.string(),
@@ -14,8 +17,8 @@ const drive = z.object({
 });
 
 const machine = z.object({
-  vcpuCount: z.int().positive(),
-  memoryMib: z.int().positive(),
+  vcpuCount: z.int().check(z.positive()),
+  memoryMib: z.int().check(z.positive()),
   bootSource: z.object({
     kernelImagePath: z.string(),
     initrdPath: z.string(),
@@ -37,23 +40,23 @@ const workload = z.object({
 });
 
 const vmRecord = z.looseObject({
-  id: z.string().regex(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/),
+  id: z.string().check(z.regex(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)),
   name: z.string(),
   imageName: z.string(),
-  imageDigest: z.string().nullable(),
+  imageDigest: z.nullable(z.string()),
   state: z.enum(["creating", "running", "exited", "dead", "removing"]),
-  vmm: z.enum(["firecracker", "qemu"]).nullable(),
-  firecrackerPid: z.int().nullable(),
+  vmm: z.nullable(z.enum(["firecracker", "qemu"])),
+  firecrackerPid: z.nullable(z.int()),
   vmSocketPath: z.string(),
   rootfsPath: z.string(),
   kernelPath: z.string(),
   createdAt: z.string(),
-  startedAt: z.string().nullable(),
-  finishedAt: z.string().nullable(),
-  exitCode: z.int().nullable(),
-  exitSignal: z.int().nullable(),
+  startedAt: z.nullable(z.string()),
+  finishedAt: z.nullable(z.string()),
+  exitCode: z.nullable(z.int()),
+  exitSignal: z.nullable(z.int()),
   oomKilled: z.boolean(),
-  error: z.string().nullable(),
+  error: z.nullable(z.string()),
   labels: z.record(z.string(), z.string()),
   cpus: z.int(),
   memoryMib: z.int(),
@@ -64,17 +67,17 @@ const vmRecord = z.looseObject({
   /** It has ended once and was started again: its disk is somebody's data, which no mending removes. */
   restarted: z.boolean(),
   /** The firectl that works on it: its creator, its remover, or whom an attached VM belongs to. */
-  owner: processIdentity.nullable(),
-  process: processIdentity.nullable(),
+  owner: z.nullable(processIdentity),
+  process: z.nullable(processIdentity),
   companions: z.array(processIdentity),
   /** Process ids mean nothing after a reboot of the host: /proc/sys/kernel/random/boot_id. */
   hostBootId: z.string(),
   /** What `start` needs; null until known. */
-  machine: machine.nullable(),
+  machine: z.nullable(machine),
   /** Null for a VM made from a Firecracker configuration, which has no agent. */
-  workload: workload.nullable(),
+  workload: z.nullable(workload),
   /** The configuration file of `run --config`. */
-  configPath: z.string().nullable(),
+  configPath: z.nullable(z.string()),
   /** Sockets outside firectl's directories that the configuration makes the VMM create. */
   configSockets: z.array(z.string()),
 });

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { readFileSync, readlinkSync } from "node:fs";
 import { rm } from "node:fs/promises";
-import { z } from "zod";
+import * as z from "zod";
 import { FirectlError, messageOf } from "../../core/errors.ts";
 import { writeFileAtomic } from "../../host/files.ts";
 import { runProgram, streamProgram } from "../../host/process.ts";

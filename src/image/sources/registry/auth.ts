@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { FirectlError } from "../../../core/errors.ts";
 import { type Challenge, parseChallenges } from "./challenge.ts";
 import type { Credentials, FoundCredentials } from "./credentials.ts";

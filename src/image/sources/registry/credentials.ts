@@ -1,5 +1,5 @@
 import path from "node:path";
-import { z } from "zod";
+import * as z from "zod";
 import { FirectlError, messageOf } from "../../../core/errors.ts";
 import { readTextIfPresent } from "../../../host/files.ts";
 import { runProgram } from "../../../host/process.ts";
