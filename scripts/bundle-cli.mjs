@@ -67,13 +67,19 @@ for (const name of (await readdir(outputDirectory)).sort()) {
   if (/\.(cache|cjs)$/.test(name)) await rm(path.join(outputDirectory, name));
 }
 await writeFile(program, await packedMain());
-await writeFile(path.join(outputDirectory, "run.cjs"), `"use strict";exports.files={${await packedFiles("run")}};\n`);
+await writeFile(
+  path.join(outputDirectory, "run.cjs"),
+  `"use strict";exports.files={${await packedFiles("run")}};\n`,
+);
 for (const [name, text] of texts) {
   if (!packOf.has(name)) await writeFile(path.join(outputDirectory, name), await outsideFile(text));
 }
 warnOfWeight();
 await writeFile(path.join(outputDirectory, "main.cache"), await codeCache());
-await writeFile(path.join(outputDirectory, "run.cache"), eagerCodeCache(path.join(outputDirectory, "run.cjs")));
+await writeFile(
+  path.join(outputDirectory, "run.cache"),
+  eagerCodeCache(path.join(outputDirectory, "run.cjs")),
+);
 
 /** Puts the entries into a pack, with what each of them imports statically. */
 function assignToPack(pack, entries) {

@@ -4,6 +4,9 @@ import type { CommandContext } from "./command.ts";
 import { interruptedStatus } from "./interrupts.ts";
 import type { CliSignal } from "./io.ts";
 
+/** What a workload may take to end after its terminal has been closed. */
+const HANGUP_GRACE_MS = 10_000;
+
 /**
  * Copies the workload's output to ours and passes signals on, until the workload ends: the first signal goes
  * to the workload, the second ends the wait. Returns the exit status; `vm` is disposed of in every case.
@@ -15,8 +18,13 @@ export async function attachToWorkload(vm: StartedVm, context: CommandContext): 
   let signalsSeen = 0;
   const handBack = context.interrupts.takeOver((signal) => {
     signalsSeen++;
-    if (signalsSeen > 1) giveUp(signal);
-    else void passSignalOn(attached, { signal, context });
+    if (signalsSeen > 1) {
+      giveUp(signal);
+      return;
+    }
+    void passSignalOn(attached, { signal, context });
+    // The terminal is gone, and with it whoever could send a second signal.
+    if (signal === "SIGHUP") setTimeout(() => giveUp(signal), HANGUP_GRACE_MS).unref();
   });
   try {
     const ended = copyOutput(attached, context).then(() => attached.exit);

@@ -17,7 +17,7 @@ import { printable } from "./printable.ts";
 export const BLOCK_BYTES: number = 4 * KIB;
 
 /** Where the regions lie. The host goes by this, the guest by the superblock. */
-export const STATUS_OFFSET: number = BLOCK_BYTES;
+export const STATUS_OFFSET: number = 1 * BLOCK_BYTES;
 export const STATUS_BYTES: number = 2 * BLOCK_BYTES;
 const SPEC_OFFSET = STATUS_OFFSET + STATUS_BYTES;
 export const OUTPUT_OFFSET: number = 1 * MIB;

@@ -12,7 +12,7 @@ import { ContentStore } from "./store/content-store.ts";
 import type { Collected } from "./store/gc.ts";
 import type { IndexEntry } from "./store/index-file.ts";
 
-export type { HealthCheck, ImageConfig, LocalImage, LocalLayer } from "./local-image.ts";
+export type { LocalImage, LocalLayer } from "./local-image.ts";
 export type { Platform } from "./platform.ts";
 export type { PullProgress } from "./progress.ts";
 export type { PullPolicy } from "./sources/source.ts";

@@ -1,6 +1,7 @@
 import { parseSignal } from "../guest/signals.ts";
 import { CleanupStack } from "../host/cleanup.ts";
 import type { LocalImage } from "../image/images.ts";
+import { parseImageLocation } from "../image/reference.ts";
 import type { VmRecord, WorkloadRecord } from "../state/vm-record.ts";
 import type { MachineConfiguration } from "../vmm/vmm.ts";
 import type { RunOptions, StartedVm, StartTimings } from "./api.ts";
@@ -30,6 +31,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
   const startedAt = performance.now();
   const size = checkRunOptions(options, context.settings);
   if (options.stopSignal !== undefined) parseSignal(options.stopSignal);
+  parseImageLocation(options.image);
   await using undo = new CleanupStack();
   const record = await createRecord(context, {
     name: options.name,

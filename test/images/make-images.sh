@@ -49,7 +49,9 @@ busybox() {
 make_nginx() {
   mmdebstrap --quiet --variant=minbase --include=nginx-light,curl \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' bookworm "$work/nginx.tar"
+    --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --customize-hook='ln -sf /dev/stdout "$1/var/log/nginx/access.log"' \
+    --customize-hook='ln -sf /dev/stderr "$1/var/log/nginx/error.log"' bookworm "$work/nginx.tar"
   layout nginx
   layer nginx "$work/nginx.tar"
   config nginx --config.entrypoint=/usr/sbin/nginx --config.cmd=-g --config.cmd='daemon off;' \
