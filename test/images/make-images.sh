@@ -47,6 +47,8 @@ busybox() {
 }
 
 make_nginx() {
+  # Nginx's logs go where a container's do. The hooks' $1 is the root, for mmdebstrap's shell to expand.
+  # shellcheck disable=SC2016
   mmdebstrap --quiet --variant=minbase --include=nginx-light,curl \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
