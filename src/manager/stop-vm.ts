@@ -53,9 +53,10 @@ async function endGuest(context: Context, record: VmRecord, options: StopOptions
       ? await askConfiguredVmToStop(record)
       : await askGuestToStop(record, { graceMs, signal: options.signal });
   if (asked) {
+    // Without an agent nobody in the guest ends it when the time is over: the kill that follows does.
+    if (record.workload === null) await waitForVmmEnd(context, record, { timeoutMs: graceMs });
     // Nobody needs the guest's sync of a disk that is about to be removed.
-    if (!(options.keep ?? false) && record.workload !== null)
-      await waitForWorkloadEnd(context, record, graceMs);
+    else if (!(options.keep ?? false)) await waitForWorkloadEnd(context, record, graceMs);
     else await waitForVmmEnd(context, record, { timeoutMs: graceMs + AFTER_GRACE_MS });
   }
   await killProcesses(paths);

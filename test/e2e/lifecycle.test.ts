@@ -169,7 +169,7 @@ onEveryBackend("a detached VM", (vmm) => {
     const file = path.join(sandbox.directory, "sent");
     await writeFile(file, sent);
     const shell = '"$@" <"$0" >"$0.back"';
-    const command = [process.execPath, BIN, "exec", "-i", "web", "/bin/cat"];
+    const command = [BIN, "exec", "-i", "web", "/bin/cat"];
     await run("/bin/sh", ["-c", shell, file, ...command], { env: sandbox.env });
     expect(sent.equals(await readFile(`${file}.back`))).toBe(true);
     expect(await sandbox.ok(["exec", "web", "/bin/cat"], { stdin: "not asked for" })).toBe("");

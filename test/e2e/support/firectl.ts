@@ -71,7 +71,7 @@ export class Sandbox implements AsyncDisposable {
 
   /** Starts firectl and leaves it running. */
   start(args: readonly string[], options: CallOptions = {}): Running {
-    const child = spawn(process.execPath, [BIN, ...args], {
+    const child = spawn(BIN, args, {
       env: { ...this.env, ...options.env },
       stdio: ["pipe", "pipe", "pipe"],
     });
