@@ -32,8 +32,7 @@ onEveryBackend("run --config", (vmm) => {
     kernel = await makeParts(sandbox.directory);
   });
   afterAll(async () => {
-    await sandbox.expectNothingLeft();
-    await sandbox[Symbol.asyncDispose]();
+    await sandbox.closeEmpty();
   });
 
   /** Writes a configuration and returns its path; the paths in it are relative to itself. */

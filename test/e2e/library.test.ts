@@ -13,8 +13,7 @@ beforeAll(async () => {
   sandbox = await Sandbox.create();
 });
 afterAll(async () => {
-  await sandbox.expectNothingLeft();
-  await sandbox[Symbol.asyncDispose]();
+  await sandbox.closeEmpty();
 });
 
 /** Runs a program that uses the library as a user's would; it prints JSON. */

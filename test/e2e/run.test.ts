@@ -8,8 +8,7 @@ onEveryBackend("run", (vmm) => {
     sandbox = await Sandbox.create();
   });
   afterAll(async () => {
-    await sandbox.expectNothingLeft();
-    await sandbox[Symbol.asyncDispose]();
+    await sandbox.closeEmpty();
   });
 
   const run = (args: readonly string[]) => sandbox.call(["run", "--vmm", vmm, ...args]);

@@ -16,8 +16,7 @@ onEveryBackend("signals and sudden deaths", (vmm) => {
     sandbox = await Sandbox.create();
   });
   afterAll(async () => {
-    await sandbox.expectNothingLeft();
-    await sandbox[Symbol.asyncDispose]();
+    await sandbox.closeEmpty();
   });
 
   const argumentsFor = (flags: readonly string[], script: string): readonly string[] => [

@@ -19,8 +19,7 @@ describe("an image from a registry", () => {
   });
   afterAll(async () => {
     await registry[Symbol.asyncDispose]();
-    await sandbox.expectNothingLeft();
-    await sandbox[Symbol.asyncDispose]();
+    await sandbox.closeEmpty();
   });
 
   test("is pulled once, run, and then run from the store without asking", async () => {
@@ -60,8 +59,7 @@ describe("an OCI layout", () => {
   });
   afterAll(async () => {
     await rm(directory, { recursive: true });
-    await sandbox.expectNothingLeft();
-    await sandbox[Symbol.asyncDispose]();
+    await sandbox.closeEmpty();
   });
 
   test("copied by skopeo with zstd layers runs", async () => {
@@ -116,8 +114,7 @@ describe.skipIf(dockerHost === undefined)(
       }
     });
     afterAll(async () => {
-      await sandbox.expectNothingLeft();
-      await sandbox[Symbol.asyncDispose]();
+      await sandbox.closeEmpty();
     });
 
     test("runs with the configuration that docker inspect shows, and leaves no container", async () => {

@@ -148,6 +148,15 @@ export class Sandbox implements AsyncDisposable {
     expect(this.remains()).toEqual([]);
   }
 
+  /** Expects that nothing of any VM is left; what is left all the same does not outlive the test. */
+  async closeEmpty(): Promise<void> {
+    try {
+      await this.expectNothingLeft();
+    } finally {
+      await this[Symbol.asyncDispose]();
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const line of processesNaming(this.directory)) process.kill(Number(line.split(" ")[1]), "SIGKILL");
     await rm(this.directory, { recursive: true, force: true, maxRetries: 5 });
