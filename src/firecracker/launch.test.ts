@@ -4,10 +4,11 @@ import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { isAlive } from "../host/process-identity.ts";
 import { findSupervised, killSupervised } from "../host/supervise.ts";
+import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
 import { parseRawConfiguration } from "../vmm/raw-configuration.ts";
 import type { LaunchOptions, MachineConfiguration } from "../vmm/vmm.ts";
 import { firecrackerVmm } from "./backend.ts";
-import { type Behaviour, standIn, temporaryDirectory } from "./stand-in.test-helper.ts";
+import { type Behaviour, standIn } from "./stand-in.test-helper.ts";
 
 let directory: string;
 beforeEach(() => {

@@ -2,6 +2,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, utimesSync, writeFileSy
 import path from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { findSupervised, superviseDetached } from "../host/supervise.ts";
+import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
 import {
   checkKvmDevice,
   describeFirecracker,
@@ -9,7 +10,7 @@ import {
   probeFirecracker,
   removeStaleProbe,
 } from "./probe.ts";
-import { type Behaviour, standIn, temporaryDirectory } from "./stand-in.test-helper.ts";
+import { type Behaviour, standIn } from "./stand-in.test-helper.ts";
 
 let directory: string;
 let guest: ProbeGuest;

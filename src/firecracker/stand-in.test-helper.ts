@@ -1,11 +1,6 @@
-import { chmodSync, mkdtempSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, writeFileSync } from "node:fs";
 import path from "node:path";
-
-/** A directory short enough for sockets. */
-export function temporaryDirectory(): string {
-  return mkdtempSync(path.join(tmpdir(), "fc-"));
-}
+import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
 
 /**
  * How the stand-in behaves: the reply to `refuse` is a fault, it exits at `dieAt`, it answers nothing at

@@ -1,14 +1,5 @@
-import {
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -22,10 +13,11 @@ import {
   type SuperviseOptions,
   superviseDetached,
 } from "./supervise.ts";
+import { temporaryDirectory } from "./temporary-directory.test-helper.ts";
 
 let directory: string;
 beforeEach(() => {
-  directory = mkdtempSync(path.join(tmpdir(), "fc-"));
+  directory = temporaryDirectory();
 });
 afterEach(async () => killSupervised(directory));
 

@@ -1,10 +1,10 @@
-import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
+import { temporaryDirectory } from "./temporary-directory.test-helper.ts";
 import { watchUntil } from "./watch-directory.ts";
 
-const directory = mkdtempSync(path.join(tmpdir(), "watch-"));
+const directory = temporaryDirectory();
 const options = { directory, timeoutMs: 10_000, waitingFor: "a file" };
 
 test("looks at once, and wakes when a file comes", async () => {

@@ -2,14 +2,9 @@ import { existsSync, readdirSync, readFileSync, utimesSync, writeFileSync } from
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { beforeEach, describe, expect, test } from "vitest";
+import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
 import { buildInitramfs } from "./initramfs.ts";
-import {
-  fakeBzImage,
-  fakeModule,
-  fakeVmlinux,
-  temporaryDirectory,
-  writeModuleTree,
-} from "./kernel.test-helper.ts";
+import { fakeBzImage, fakeModule, fakeVmlinux, writeModuleTree } from "./kernel.test-helper.ts";
 import { Kernels } from "./kernel-store.ts";
 
 let home: string;

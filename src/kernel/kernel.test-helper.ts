@@ -1,11 +1,5 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
-
-/** A directory of its own. */
-export function temporaryDirectory(): string {
-  return mkdtempSync(path.join(tmpdir(), "kernel-"));
-}
 
 /** The smallest bytes that are taken for a bzImage of `release`. */
 export function fakeBzImage(release: string, payload: Buffer = Buffer.alloc(64)): Buffer {

@@ -2,7 +2,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { fakeModule, temporaryDirectory, writeModuleTree } from "./kernel.test-helper.ts";
+import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
+import { fakeModule, writeModuleTree } from "./kernel.test-helper.ts";
 import { BOOT_MODULES, loadOrder, moduleInfo, readModules } from "./modules.ts";
 
 describe("readModules", () => {

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { checkPrerequisites } from "../host/prerequisites.ts";
 import { directoriesOf } from "../state/directories.ts";
 import { VmsFile } from "../state/vms-file.ts";
 import type { Context } from "./context.ts";
@@ -13,9 +14,10 @@ export interface OpenOptions {
 
 /**
  * Reads the configuration and finds the directories; creates nothing.
- * @throws FirectlError INVALID_CONFIGURATION.
+ * @throws FirectlError INVALID_CONFIGURATION; HOST_UNSUPPORTED where firectl cannot work at all.
  */
 export async function openContext(options: OpenOptions = {}): Promise<Context> {
+  checkPrerequisites();
   const env = options.env ?? process.env;
   const settings = await readSettings(env);
   const directories = directoriesOf(env, { uid: process.getuid?.() ?? 0, overrides: settings });

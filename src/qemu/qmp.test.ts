@@ -1,11 +1,10 @@
-import { mkdtempSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, expect, test } from "vitest";
+import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
 import { runQmp } from "./qmp.ts";
 
-const socketPath = path.join(mkdtempSync(path.join(tmpdir(), "qmp-")), "s");
+const socketPath = path.join(temporaryDirectory(), "s");
 const GREETING = '{"QMP": {"version": {}, "capabilities": []}}\r\n';
 let server: Server | undefined;
 afterEach(() => {
