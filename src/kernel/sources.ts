@@ -1,9 +1,8 @@
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { FirectlError, messageOf } from "../core/errors.ts";
-import { exists } from "../host/files.ts";
+import { exists, makePrivateDirectory } from "../host/files.ts";
 import { runProgram } from "../host/process.ts";
 import type { Kernel } from "./kernel.ts";
 import type { Kernels } from "./kernel-store.ts";
@@ -11,6 +10,11 @@ import type { Kernels } from "./kernel-store.ts";
 export interface SourceOptions {
   readonly name?: string | undefined;
   readonly signal?: AbortSignal | undefined;
+}
+
+export interface FetchOptions extends SourceOptions {
+  /** Used by one process at a time, and empty before and after: what a killed one left in it is removed. */
+  readonly workDirectory: string;
 }
 
 /** Metapackages whose dependency is the newest kernel for virtual machines: Debian's, then Ubuntu's. */
@@ -24,12 +28,9 @@ const METAPACKAGES = {
  * installed: no rights are needed and the host's own kernel is not touched.
  * @throws FirectlError KERNEL_NOT_FOUND without apt, and when no such package is on offer.
  */
-export async function installDistributionKernel(
-  kernels: Kernels,
-  options: SourceOptions = {},
-): Promise<Kernel> {
+export async function installDistributionKernel(kernels: Kernels, options: FetchOptions): Promise<Kernel> {
   const packages = await kernelPackages(options.signal);
-  return inTemporaryDirectory(async (directory) => {
+  return inWorkDirectory(options, async (directory) => {
     await runProgram("apt-get", ["download", "-q", ...packages], { cwd: directory, signal: options.signal });
     const root = path.join(directory, "root");
     for (const file of (await readdir(directory)).filter((name) => name.endsWith(".deb"))) {
@@ -70,7 +71,7 @@ const MAX_DOWNLOAD_BYTES = 512 * 1024 * 1024;
  */
 export async function downloadKernel(
   kernels: Kernels,
-  options: SourceOptions & { readonly url: string; readonly sha256: string },
+  options: FetchOptions & { readonly url: string; readonly sha256: string },
 ): Promise<Kernel> {
   const wanted = options.sha256.toLowerCase();
   if (!/^[0-9a-f]{64}$/.test(wanted)) {
@@ -81,7 +82,7 @@ export async function downloadKernel(
   if (got !== wanted) {
     throw new FirectlError("DIGEST_MISMATCH", `${options.url}: expected SHA-256 ${wanted}, got ${got}`);
   }
-  return inTemporaryDirectory(async (directory) => {
+  return inWorkDirectory(options, async (directory) => {
     const image = path.join(directory, "kernel");
     await writeFile(image, bytes);
     return kernels.add({ image, name: options.name });
@@ -138,12 +139,16 @@ async function dependenciesOf(name: string, signal: AbortSignal | undefined): Pr
   return [...output.matchAll(/Depends: (\S+)/g)].map((match) => match[1] ?? "");
 }
 
-async function inTemporaryDirectory<T>(work: (directory: string) => Promise<T>): Promise<T> {
-  const directory = await mkdtemp(path.join(tmpdir(), "firectl-kernel-"));
+async function inWorkDirectory<T>(
+  { workDirectory }: FetchOptions,
+  work: (directory: string) => Promise<T>,
+): Promise<T> {
+  await rm(workDirectory, { recursive: true, force: true });
+  await makePrivateDirectory(workDirectory);
   try {
-    return await work(directory);
+    return await work(workDirectory);
   } finally {
-    await rm(directory, { recursive: true, force: true });
+    await rm(workDirectory, { recursive: true, force: true });
   }
 }
 

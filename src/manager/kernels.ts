@@ -1,5 +1,8 @@
+import { rm } from "node:fs/promises";
 import path from "node:path";
 import { FirectlError } from "../core/errors.ts";
+import { tryFileLock, withFileLock } from "../host/file-lock.ts";
+import { exists, makePrivateDirectory } from "../host/files.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { addHostKernel, downloadKernel, installDistributionKernel } from "../kernel/sources.ts";
 import type { AddKernelOptions, KernelSummary } from "./api.ts";
@@ -18,11 +21,50 @@ export async function listKernels(context: Context): Promise<readonly KernelSumm
  * @throws FirectlError as the source does.
  */
 export async function addKernel(context: Context, options: AddKernelOptions): Promise<KernelSummary> {
-  const kernel = await addFrom(context, options);
+  const kernel = await exclusively(context, options.signal, () => addFrom(context, options));
   const kernels = await context.kernels();
   if (options.makeDefault ?? false) await kernels.setDefault(kernel.name);
   const standard = await kernels.default();
   return summaryOf(kernel, kernel.name === standard?.name);
+}
+
+/**
+ * Installs the distribution's kernel as the default unless there is a default by now: of several first runs at
+ * once, one installs it.
+ */
+export async function ensureDefaultKernel(context: Context, signal?: AbortSignal): Promise<Kernel> {
+  const kernels = await context.kernels();
+  return exclusively(context, signal, async () => {
+    const meanwhile = await kernels.default();
+    return meanwhile ?? addFromThisMachine(context, signal === undefined ? {} : { signal });
+  });
+}
+
+/** Removes what an installation that was killed has left; does nothing while one is at work. */
+export async function sweepKernelWork(context: Context): Promise<void> {
+  const directory = workDirectoryOf(context);
+  if (!(await exists(directory))) return;
+  await tryFileLock(lockOf(context), () => rm(directory, { recursive: true, force: true }));
+}
+
+/** A download on a slow line and the unpacking of a package are waited for. */
+const INSTALL_TIMEOUT_MS = 15 * 60_000;
+
+async function exclusively<T>(
+  context: Context,
+  signal: AbortSignal | undefined,
+  work: () => Promise<T>,
+): Promise<T> {
+  await makePrivateDirectory(context.directories.runtime);
+  return withFileLock(lockOf(context), { timeoutMs: INSTALL_TIMEOUT_MS, signal }, work);
+}
+
+function lockOf(context: Context): string {
+  return path.join(context.directories.runtime, "kernels.lock");
+}
+
+function workDirectoryOf(context: Context): string {
+  return path.join(context.directories.data, "kernel-work");
 }
 
 async function addFrom(context: Context, options: AddKernelOptions): Promise<Kernel> {
@@ -33,7 +75,13 @@ async function addFrom(context: Context, options: AddKernelOptions): Promise<Ker
     if (options.sha256 === undefined) {
       throw new FirectlError("INVALID_ARGUMENT", `a download needs its SHA-256: ${source}`);
     }
-    return downloadKernel(kernels, { url: source, sha256: options.sha256, name, signal });
+    return downloadKernel(kernels, {
+      url: source,
+      sha256: options.sha256,
+      name,
+      signal,
+      workDirectory: workDirectoryOf(context),
+    });
   }
   return kernels.add({ image: path.resolve(source), modulesDirectory: options.modulesDirectory, name });
 }
@@ -42,7 +90,11 @@ async function addFromThisMachine(context: Context, options: AddKernelOptions): 
   const kernels = await context.kernels();
   const { name, signal } = options;
   try {
-    return await installDistributionKernel(kernels, { name, signal });
+    return await installDistributionKernel(kernels, {
+      name,
+      signal,
+      workDirectory: workDirectoryOf(context),
+    });
   } catch (error) {
     if (!(error instanceof FirectlError) || error.code === "INTERRUPTED" || error.code === "NAME_IN_USE")
       throw error;

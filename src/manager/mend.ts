@@ -1,9 +1,11 @@
 import { removeStaleProbe } from "../firecracker/probe.ts";
+import { makePrivateDirectory } from "../host/files.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import { sweepUnfinishedBases } from "./base-image.ts";
 import type { Context } from "./context.ts";
 import { destroyVm } from "./destroy-vm.ts";
 import { endVm, finishVm } from "./finish-vm.ts";
+import { sweepKernelWork } from "./kernels.ts";
 import { mendingOf } from "./mending.ts";
 
 /** Mends records that are not true any more, and sweeps up after firectls that were killed. */
@@ -31,7 +33,10 @@ async function mendOne(context: Context, record: VmRecord): Promise<void> {
 }
 
 async function sweep(context: Context): Promise<void> {
+  // The locks lie there, and a reboot of the host has emptied it.
+  await makePrivateDirectory(context.directories.runtime);
   await sweepUnfinishedBases(context);
+  await sweepKernelWork(context);
   await removeStaleProbe(context.directories.runtime);
   await (await context.images()).mend();
 }

@@ -80,10 +80,6 @@ async function findKernel(context: Context, options: PlatformOptions): Promise<K
   const standard = await kernels.default();
   if (standard !== undefined) return standard;
   options.onProgress?.({ kind: "notice", message: "no guest kernel yet: installing the distribution's" });
-  const { addKernel } = await import("./kernels.ts");
-  const added = await addKernel(context, {
-    makeDefault: true,
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
-  });
-  return kernels.find(added.name);
+  const { ensureDefaultKernel } = await import("./kernels.ts");
+  return ensureDefaultKernel(context, options.signal);
 }

@@ -31,9 +31,9 @@ async function ensureKernel(context: Context, options: { signal?: AbortSignal })
   const what = "guest kernel";
   const kernel = await (await context.kernels()).default();
   if (kernel !== undefined) return { what, status: "ok", detail: kernel.name };
-  const { addKernel } = await import("./kernels.ts");
+  const { ensureDefaultKernel } = await import("./kernels.ts");
   try {
-    const added = await addKernel(context, { makeDefault: true, ...options });
+    const added = await ensureDefaultKernel(context, options.signal);
     return { what, status: "done", detail: `installed ${added.name}` };
   } catch (error) {
     options.signal?.throwIfAborted();
