@@ -51,12 +51,28 @@ export async function readTextIfPresent(file: string): Promise<string | undefine
   }
 }
 
-/** Creates `directory` and its parents, readable by their owner alone. */
+/**
+ * Creates `directory` and its parents, readable by their owner alone.
+ * @throws FirectlError PERMISSION_DENIED when it is there and another user's, as one below /tmp may be: what
+ *   lies in it would be in that user's hands.
+ */
 export async function makePrivateDirectory(directory: string): Promise<void> {
+  let owner: number;
   try {
     await mkdir(directory, { recursive: true, mode: 0o700 });
+    owner = (await stat(directory)).uid;
   } catch (error) {
     throw ioError(`cannot create directory ${directory}`, error);
+  }
+  const user = process.getuid?.() ?? 0;
+  if (user !== 0 && owner !== user) {
+    throw new FirectlError(
+      "PERMISSION_DENIED",
+      `${directory} belongs to user ${owner}, and you are ${user}`,
+      {
+        hint: "have it removed, or name directories of your own with FIRECTL_DATA_DIR and FIRECTL_RUNTIME_DIR",
+      },
+    );
   }
 }
 

@@ -29,15 +29,29 @@ export async function addKernel(context: Context, options: AddKernelOptions): Pr
 }
 
 /**
- * Installs the distribution's kernel as the default unless there is a default by now: of several first runs at
- * once, one installs it.
+ * Installs a kernel as the default unless there is one by now: the download that the configuration pins, else
+ * the distribution's. Of several first runs at once, one installs it.
  */
 export async function ensureDefaultKernel(context: Context, signal?: AbortSignal): Promise<Kernel> {
   const kernels = await context.kernels();
   return exclusively(context, signal, async () => {
     const meanwhile = await kernels.default();
-    return meanwhile ?? addFromThisMachine(context, signal === undefined ? {} : { signal });
+    return meanwhile ?? addStandardKernel(context, signal === undefined ? {} : { signal });
   });
+}
+
+async function addStandardKernel(context: Context, options: { signal?: AbortSignal }): Promise<Kernel> {
+  const { kernelUrl: source, kernelSha256: sha256 } = context.settings;
+  if (source === undefined || sha256 === undefined) return addFromThisMachine(context, options);
+  try {
+    return await addFrom(context, { ...options, source, sha256 });
+  } catch (error) {
+    // Where the network does not allow it, the distribution's does as well; a wrong checksum is no such case.
+    if (error instanceof FirectlError && error.code === "REGISTRY_UNREACHABLE") {
+      return addFromThisMachine(context, options);
+    }
+    throw error;
+  }
 }
 
 /** Removes what an installation that was killed has left; does nothing while one is at work. */

@@ -4,16 +4,25 @@ import { MIN_MEMORY_MIB } from "./vm-options.ts";
 
 const absolutePath = z.string().startsWith("/", "must be an absolute path");
 
-const settings = z.strictObject({
-  dataDirectory: absolutePath.optional(),
-  runtimeDirectory: absolutePath.optional(),
-  firecracker: absolutePath.optional(),
-  qemu: absolutePath.optional(),
-  vhostDeviceVsock: absolutePath.optional(),
-  insecureRegistries: z.array(z.string()).optional(),
-  cpus: z.int().min(1).max(32).optional(),
-  memoryMib: z.int().min(MIN_MEMORY_MIB).optional(),
-});
+const settings = z
+  .strictObject({
+    dataDirectory: absolutePath.optional(),
+    runtimeDirectory: absolutePath.optional(),
+    firecracker: absolutePath.optional(),
+    qemu: absolutePath.optional(),
+    vhostDeviceVsock: absolutePath.optional(),
+    insecureRegistries: z.array(z.string()).optional(),
+    kernelUrl: z.url({ protocol: /^https?$/ }).optional(),
+    kernelSha256: z
+      .string()
+      .regex(/^[0-9a-fA-F]{64}$/, "must be 64 hexadecimal digits")
+      .optional(),
+    cpus: z.int().min(1).max(32).optional(),
+    memoryMib: z.int().min(MIN_MEMORY_MIB).optional(),
+  })
+  .refine((value) => (value.kernelUrl === undefined) === (value.kernelSha256 === undefined), {
+    error: "kernelUrl and kernelSha256 go together",
+  });
 
 /**
  * What `config.json` says.

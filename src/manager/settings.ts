@@ -13,6 +13,10 @@ export interface Settings {
   readonly vhostDeviceVsock?: string | undefined;
   /** Registries reached over plain HTTP or with any certificate, `host[:port]`. */
   readonly insecureRegistries?: readonly string[] | undefined;
+  /** Guest kernel that a first run or `setup` downloads, before the distribution's is thought of. */
+  readonly kernelUrl?: string | undefined;
+  /** Its SHA-256, without which it is not downloaded. */
+  readonly kernelSha256?: string | undefined;
   /** Defaults of `run`. */
   readonly cpus?: number | undefined;
   readonly memoryMib?: number | undefined;
