@@ -1,5 +1,6 @@
 import { existsSync, readdirSync } from "node:fs";
 import { cp, mkdir, open, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import os from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { anyBackend, findOnPath, onEveryBackend } from "./support/backends.ts";
@@ -132,13 +133,14 @@ describe("a VMM that does not do its part", () => {
     expect(stderr).toContain("The stand-in refuses this.");
   });
 
-  test("no kernel is installed: says how to get one", async () => {
+  test("no kernel is installed: says how to get one", async (context) => {
+    if (existsSync(`/boot/vmlinuz-${os.release()}`)) context.skip("the kernel of this host would be taken");
     await using bare = await Sandbox.create();
     await rm(path.join(bare.data, "kernels"));
     // Without apt, firectl cannot help itself.
     const programs = path.join(bare.directory, "bin");
     await mkdir(programs);
-    for (const name of ["node", "qemu-system-x86_64", "vhost-device-vsock", "flock"]) {
+    for (const name of ["node", "qemu-system-x86_64", "vhost-device-vsock", "firecracker", "flock"]) {
       const found = findOnPath(name);
       if (found !== undefined) await symlink(found, path.join(programs, name));
     }

@@ -269,14 +269,18 @@ onEveryBackend("stop and kill", (vmm) => {
     sandbox.ok(["run", "-d", "--vmm", vmm, ...flags, IMAGE, "/bin/sh", "-c", script]);
 
   test("what ignores the stop signal is killed after -t seconds, and everything of it is gone", async () => {
-    await detach(["--name", "deaf"], "trap '' TERM; echo deaf; while :; do sleep 1; done");
+    // A minute unless -t says otherwise: what takes far less was killed after -t.
+    await detach(
+      ["--name", "deaf", "--stop-timeout", "60"],
+      "trap '' TERM; echo deaf; while :; do sleep 1; done",
+    );
     const following = sandbox.start(["logs", "-f", "deaf"]);
     await expect.poll(following.stdout, SOON).toBe("deaf\n");
     const before = performance.now();
     expect(await sandbox.ok(["stop", "-t", "1", "deaf"])).toBe("deaf\n");
     const tookMs = performance.now() - before;
     expect(tookMs).toBeGreaterThan(1000);
-    expect(tookMs).toBeLessThan(8000);
+    expect(tookMs).toBeLessThan(30_000);
     expect(await following.finished).toMatchObject({ status: 0 });
     await sandbox.expectNothingLeft();
   });
