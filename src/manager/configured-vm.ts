@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { parseVmId, type VmId } from "../core/brands.ts";
+import type { VmId } from "../core/brands.ts";
 import { FirectlError, messageOf } from "../core/errors.ts";
 import { FirecrackerApi } from "../firecracker/api/client.ts";
 import { CleanupStack } from "../host/cleanup.ts";
@@ -17,7 +17,7 @@ import { killVm } from "./kill-vm.ts";
 import { readConsole } from "./logs.ts";
 import { chooseVmmAlone } from "./platform.ts";
 import { createRecord } from "./record-for.ts";
-import { changeRecord } from "./records.ts";
+import { changeRecord, vmIdOf } from "./records.ts";
 import { inStage } from "./stage.ts";
 import { checkRunOptions } from "./vm-options.ts";
 import { vmPathsOf } from "./vm-paths.ts";
@@ -134,9 +134,8 @@ class ConfiguredVm implements StartedVm {
   readonly #stop = new AbortController();
 
   constructor(context: Context, record: VmRecord, timings: StartTimings) {
-    const id = parseVmId(record.id);
-    if (id === undefined || record.vmm === null) throw new Error(`${record.id} is not a running VM's record`);
-    this.id = id;
+    if (record.vmm === null) throw new Error(`${record.id} is not a running VM's record`);
+    this.id = vmIdOf(record);
     this.name = record.name;
     this.vmm = record.vmm;
     this.#context = context;

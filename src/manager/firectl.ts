@@ -1,4 +1,4 @@
-import { parseVmId, type VmId } from "../core/brands.ts";
+import type { VmId } from "../core/brands.ts";
 import { FirectlError } from "../core/errors.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type {
@@ -22,7 +22,7 @@ import type {
 import type { Context } from "./context.ts";
 import { type OpenOptions, openContext } from "./open-context.ts";
 import { reconcile } from "./reconcile.ts";
-import { requireState } from "./records.ts";
+import { requireState, vmIdOf } from "./records.ts";
 import { findByReference } from "./vm-names.ts";
 
 /**
@@ -74,7 +74,7 @@ export class Firectl implements FirectlOperations {
     const record = await this.#find(vm);
     const { stopVm } = await import("./stop-vm.ts");
     await stopVm(this.#context, record, options);
-    return idOf(record);
+    return vmIdOf(record);
   }
 
   async remove(vm: string, options: { force?: boolean } = {}): Promise<VmId> {
@@ -88,14 +88,14 @@ export class Firectl implements FirectlOperations {
     if (record.state === "creating") requireState(record, "remove", ["exited", "dead"]);
     const { destroyVm } = await import("./destroy-vm.ts");
     await destroyVm(this.#context, record.id, (current) => force || current.state !== "running");
-    return idOf(record);
+    return vmIdOf(record);
   }
 
   async kill(vm: string, signal: string): Promise<VmId> {
     const record = await this.#find(vm);
     const { killVm } = await import("./kill-vm.ts");
     await killVm(this.#context, record, signal);
-    return idOf(record);
+    return vmIdOf(record);
   }
 
   async wait(vm: string, options: { signal?: AbortSignal } = {}): Promise<ExitReport> {
@@ -190,15 +190,9 @@ export class Firectl implements FirectlOperations {
   }
 }
 
-function idOf(record: VmRecord): VmId {
-  const id = parseVmId(record.id);
-  if (id === undefined) throw new Error(`a record's id is a UUID, got ${record.id}`);
-  return id;
-}
-
 function summaryOf(record: VmRecord): VmSummary {
   return {
-    id: idOf(record),
+    id: vmIdOf(record),
     name: record.name,
     imageName: record.imageName,
     command: record.workload?.args ?? [],

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { parseVmId, type VmId } from "../core/brands.ts";
 import { FirectlError } from "../core/errors.ts";
 import { isAlive, ownIdentity, type ProcessIdentity } from "../host/process-identity.ts";
 import type { VmRecord } from "../state/vm-record.ts";
@@ -13,6 +14,13 @@ let bootId: string | undefined;
 export function hostBootId(): string {
   bootId ??= readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
   return bootId;
+}
+
+/** The id of a record, which is a VM's by its schema. */
+export function vmIdOf(record: VmRecord): VmId {
+  const id = parseVmId(record.id);
+  if (id === undefined) throw new Error(`a record's id is a UUID, got ${record.id}`);
+  return id;
 }
 
 /** Whether a process of the record lives: never after a reboot of the host, whatever its pid. */

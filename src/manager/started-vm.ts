@@ -1,4 +1,4 @@
-import { parseVmId, type VmId } from "../core/brands.ts";
+import type { VmId } from "../core/brands.ts";
 import { OutputReader } from "../guest/output-reader.ts";
 import { parseSignal } from "../guest/signals.ts";
 import type { VmRecord } from "../state/vm-record.ts";
@@ -10,6 +10,7 @@ import { destroyVm } from "./destroy-vm.ts";
 import { endedStatus, endOf, exitReportOf } from "./exit-report.ts";
 import { endVm } from "./finish-vm.ts";
 import { connectGuest } from "./guest-access.ts";
+import { vmIdOf } from "./records.ts";
 import { settleEndedVm } from "./settle-vm.ts";
 
 export interface AttendedVmOptions {
@@ -37,9 +38,7 @@ export class AttendedVm implements StartedVm {
   #settled = false;
 
   constructor(context: Context, options: AttendedVmOptions) {
-    const id = parseVmId(options.record.id);
-    if (id === undefined) throw new Error(`a record's id is a UUID, got ${options.record.id}`);
-    this.id = id;
+    this.id = vmIdOf(options.record);
     this.name = options.record.name;
     this.vmm = options.vmm;
     this.#context = context;
