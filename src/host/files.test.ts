@@ -1,0 +1,62 @@
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { findExecutable, makePrivateDirectory, readTextIfPresent, writeFileAtomic } from "./files.ts";
+import { temporaryDirectory } from "./temporary-directory.test-helper.ts";
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+describe("makePrivateDirectory", () => {
+  test("makes it with its parents, for the owner alone, and takes one that is there", async () => {
+    const directory = path.join(temporaryDirectory(), "a/b");
+    await makePrivateDirectory(directory);
+    await makePrivateDirectory(directory);
+    expect(statSync(directory).mode & 0o777).toBe(0o700);
+  });
+
+  test("refuses one that another user has put there", async () => {
+    const directory = temporaryDirectory();
+    vi.spyOn(process, "getuid").mockReturnValue(statSync(directory).uid + 1);
+    await expect(makePrivateDirectory(directory)).rejects.toMatchObject({ code: "PERMISSION_DENIED" });
+    await expect(makePrivateDirectory(directory)).rejects.toThrow(/belongs to user \d+, and you are \d+/);
+  });
+});
+
+describe("writeFileAtomic", () => {
+  test("replaces a file and leaves nothing beside it", async () => {
+    const file = path.join(temporaryDirectory(), "state");
+    await writeFileAtomic(file, "old");
+    await writeFileAtomic(file, "new");
+    expect(readFileSync(file, "utf8")).toBe("new");
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(readdirSync(path.dirname(file))).toEqual(["state"]);
+  });
+
+  test("leaves the old file and no other when it cannot be replaced", async () => {
+    const directory = temporaryDirectory();
+    const target = path.join(directory, "is-a-directory");
+    mkdirSync(path.join(target, "full"), { recursive: true });
+    await expect(writeFileAtomic(target, "new")).rejects.toMatchObject({ code: "IO_FAILED" });
+    expect(readdirSync(directory)).toEqual(["is-a-directory"]);
+  });
+});
+
+test("readTextIfPresent tells a missing file from one that cannot be read", async () => {
+  const directory = temporaryDirectory();
+  expect(await readTextIfPresent(path.join(directory, "none"))).toBeUndefined();
+  await expect(readTextIfPresent(directory)).rejects.toMatchObject({ code: "IO_FAILED" });
+});
+
+test("findExecutable takes the first that can be run, and follows links", async () => {
+  const directory = temporaryDirectory();
+  for (const name of ["one", "two", "three"]) mkdirSync(path.join(directory, name));
+  writeFileSync(path.join(directory, "one/tool"), "", { mode: 0o644 });
+  mkdirSync(path.join(directory, "two/tool"));
+  symlinkSync("/bin/sh", path.join(directory, "three/tool"));
+  const searchPath = ["one", "two", "three"].map((name) => path.join(directory, name)).join(":");
+  expect(await findExecutable("tool", searchPath)).toBe(path.join(directory, "three/tool"));
+  expect(await findExecutable("nowhere", searchPath)).toBeUndefined();
+  expect(await findExecutable("/bin/sh", "")).toBe("/bin/sh");
+});
