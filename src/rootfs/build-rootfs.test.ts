@@ -2,25 +2,27 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { describe, test } from "vitest";
-import { buildRootfs, type LayerInput } from "./build-rootfs.ts";
 import {
-  buildChecked,
-  debugfs,
   dir,
   encodeEntry,
   file,
   hardLink,
+  symlink,
+  type TestEntry,
+  tarOf,
+} from "../tar/tar-builder.test-helper.ts";
+import { buildRootfs, type LayerInput } from "./build-rootfs.ts";
+import {
+  buildChecked,
+  debugfs,
   layer,
   layersOf,
   readContents,
   readImage,
-  symlink,
-  type TestEntry,
-  tarOf,
   tool,
   UUID,
   workspace,
-} from "./tar-builder.test-helper.ts";
+} from "./built-image.test-helper.ts";
 
 const tools = (await tool("e2fsck")) !== undefined && (await tool("debugfs")) !== undefined;
 

@@ -1,6 +1,8 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync } from "node:fs";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
 import { ioError } from "../host/files.ts";
+import { layerError } from "../tar/layer-error.ts";
+import { type TarEntry, TarReader, type TarSink } from "../tar/reader.ts";
 import { BlockFile } from "./ext4/block-file.ts";
 import { BLOCK_SIZE, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK, MAX_LINKS } from "./ext4/format.ts";
 import { DiskTooSmallError } from "./ext4/groups.ts";
@@ -9,11 +11,9 @@ import { type Layout, numberTree, planLayout } from "./ext4/layout.ts";
 import { type Inode, isDirectory } from "./ext4/tree.ts";
 import { parseUuid, uuidWords } from "./ext4/uuid.ts";
 import { writeFilesystem } from "./ext4/writer.ts";
-import { layerError } from "./layer-error.ts";
 import { FileData } from "./layers/file-data.ts";
 import { Flattener } from "./layers/flatten.ts";
 import { DEFAULT_LIMITS, type RootfsLimits } from "./limits.ts";
-import { type TarEntry, TarReader, type TarSink } from "./tar/reader.ts";
 
 /** A layer of an image. */
 export interface LayerInput {

@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 import { open, readFile, stat, writeFile } from "node:fs/promises";
 import { describe, test } from "vitest";
+import { type Workspace, workspace } from "./built-image.test-helper.ts";
 import { cloneFile, copySparse } from "./clone-disk.ts";
-import { type Workspace, workspace } from "./tar-builder.test-helper.ts";
 
 /** A file of 20 MiB and a bit with data in three places. */
 async function sparseFile(space: Workspace): Promise<string> {

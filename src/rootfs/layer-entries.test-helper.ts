@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { dir, file, hardLink, symlink, type TestEntry } from "./tar-builder.test-helper.ts";
+import { dir, file, hardLink, symlink, type TestEntry } from "../tar/tar-builder.test-helper.ts";
 
 const parentOf = (path: string) => path.slice(0, Math.max(0, path.lastIndexOf("/")));
 const baseOf = (path: string) => path.slice(path.lastIndexOf("/") + 1);

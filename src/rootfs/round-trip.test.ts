@@ -16,17 +16,9 @@ import path from "node:path";
 import fc from "fast-check";
 import { describe, test } from "vitest";
 import { runProgram } from "../host/process.ts";
+import { type TestEntry, tarOf } from "../tar/tar-builder.test-helper.ts";
+import { buildChecked, layer, layersOf, tool, type Workspace, workspace } from "./built-image.test-helper.ts";
 import { layerEntries } from "./layer-entries.test-helper.ts";
-import {
-  buildChecked,
-  layer,
-  layersOf,
-  type TestEntry,
-  tarOf,
-  tool,
-  type Workspace,
-  workspace,
-} from "./tar-builder.test-helper.ts";
 
 /*
  * Archives made by GNU tar of a tree with everything in it, built into an image, mounted by the kernel and

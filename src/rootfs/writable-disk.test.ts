@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { mkdir, stat, writeFile } from "node:fs/promises";
 import { describe, test } from "vitest";
 import { runProgram } from "../host/process.ts";
-import { checkFilesystem, debugfs, readImage, tool, UUID, workspace } from "./tar-builder.test-helper.ts";
+import { checkFilesystem, debugfs, readImage, tool, UUID, workspace } from "./built-image.test-helper.ts";
 import { createWritableDisk, MIN_DISK_BYTES } from "./writable-disk.ts";
 
 const tools = (await tool("e2fsck")) !== undefined && (await tool("debugfs")) !== undefined;

@@ -1,6 +1,6 @@
 import { describe, test } from "vitest";
 import { runProgram } from "../../host/process.ts";
-import { tool, UUID } from "../tar-builder.test-helper.ts";
+import { tool, UUID } from "../built-image.test-helper.ts";
 import {
   encodeDirectory,
   entryBytes,

@@ -1,4 +1,4 @@
-import type { Xattr } from "../tar/pax.ts";
+import type { Xattr } from "../../tar/pax.ts";
 import { MODE_DIRECTORY, MODE_TYPE } from "./format.ts";
 
 /** A stretch of blocks: of a file (`logical` is where in the file) or of free space (`logical` unused). */

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, test } from "vitest";
-import type { Xattr } from "../tar/pax.ts";
+import type { Xattr } from "../../tar/pax.ts";
 import { encodeAcl, encodeXattrs, XattrError } from "./xattr.ts";
 
 const PREFIX_OF: Readonly<Record<number, string>> = {

@@ -1,4 +1,4 @@
-import type { Xattr } from "../tar/pax.ts";
+import type { Xattr } from "../../tar/pax.ts";
 import { BLOCK_SIZE, INODE_SIZE, INODE_XATTR_OFFSET } from "./format.ts";
 
 /*

@@ -1,3 +1,6 @@
+import { layerError } from "../../tar/layer-error.ts";
+import type { Xattr } from "../../tar/pax.ts";
+import type { EntryType, TarEntry } from "../../tar/reader.ts";
 import {
   MAX_FILE_BYTES,
   MAX_MAJOR,
@@ -13,9 +16,6 @@ import {
 } from "../ext4/format.ts";
 import type { Inode } from "../ext4/tree.ts";
 import { encodeXattrs, XattrError } from "../ext4/xattr.ts";
-import { layerError } from "../layer-error.ts";
-import type { Xattr } from "../tar/pax.ts";
-import type { EntryType, TarEntry } from "../tar/reader.ts";
 
 const TYPE_MODES: Readonly<Record<EntryType, number>> = {
   file: MODE_FILE,

@@ -1,7 +1,7 @@
+import type { SparseSegment } from "../../tar/pax.ts";
 import type { BlockFile } from "../ext4/block-file.ts";
 import { BLOCK_SIZE } from "../ext4/format.ts";
 import type { Inode, Run } from "../ext4/tree.ts";
-import type { SparseSegment } from "../tar/pax.ts";
 
 /** Puts the data of one file after another into the image, and into each inode where its data is. */
 export class FileData {

@@ -1,12 +1,13 @@
 import { closeSync, openSync } from "node:fs";
 import fc from "fast-check";
 import { test } from "vitest";
+import { TarReader } from "../../tar/reader.ts";
+import { type TestEntry, tarOf } from "../../tar/tar-builder.test-helper.ts";
+import { workspace } from "../built-image.test-helper.ts";
 import { BlockFile } from "../ext4/block-file.ts";
 import { isDirectory } from "../ext4/tree.ts";
 import { layerEntries } from "../layer-entries.test-helper.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
-import { TarReader } from "../tar/reader.ts";
-import { type TestEntry, tarOf, workspace } from "../tar-builder.test-helper.ts";
 import { FileData } from "./file-data.ts";
 import { Flattener } from "./flatten.ts";
 import type { LayerNode } from "./layer-tree.ts";

@@ -1,9 +1,9 @@
 import { FirectlError } from "../../core/errors.ts";
+import { layerError } from "../../tar/layer-error.ts";
+import type { TarEntry } from "../../tar/reader.ts";
 import { BLOCK_SIZE } from "../ext4/format.ts";
 import type { Inode, Run } from "../ext4/tree.ts";
-import { layerError } from "../layer-error.ts";
 import { type RootfsLimits, STEPS_PER_ENTRY } from "../limits.ts";
-import type { TarEntry } from "../tar/reader.ts";
 import type { FileData } from "./file-data.ts";
 import { LinkResolver } from "./hard-links.ts";
 import { LayerSink } from "./layer-sink.ts";

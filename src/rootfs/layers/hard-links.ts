@@ -1,5 +1,5 @@
+import { layerError } from "../../tar/layer-error.ts";
 import { type Inode, isDirectory } from "../ext4/tree.ts";
-import { layerError } from "../layer-error.ts";
 import { type LayerNode, type StepBudget, walk } from "./layer-tree.ts";
 
 /** A link whose target the layer itself does not have: a lower one must. */

@@ -1,7 +1,7 @@
 import type { FirectlError } from "../../core/errors.ts";
+import { layerError } from "../../tar/layer-error.ts";
+import type { TarEntry, TarSink } from "../../tar/reader.ts";
 import { type Inode, isDirectory } from "../ext4/tree.ts";
-import { layerError } from "../layer-error.ts";
-import type { TarEntry, TarSink } from "../tar/reader.ts";
 import { inodeOf } from "./entry-inode.ts";
 import { cleanPath } from "./entry-path.ts";
 import type { FileData } from "./file-data.ts";

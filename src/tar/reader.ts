@@ -1,5 +1,5 @@
-import { layerError } from "../layer-error.ts";
 import { BLOCK, cString, type Header, isZeroBlock, number, parseHeader, TarError } from "./header.ts";
+import { layerError } from "./layer-error.ts";
 import { type PaxAttributes, parsePax, type SparseSegment, type Xattr } from "./pax.ts";
 import { readOldPairs, SparseMapReader, sparseSegments } from "./sparse.ts";
 

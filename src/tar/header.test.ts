@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, test } from "vitest";
-import { base256, encodeHeader } from "../tar-builder.test-helper.ts";
 import { number, parseHeader } from "./header.ts";
+import { base256, encodeHeader } from "./tar-builder.test-helper.ts";
 
 describe("number", () => {
   test.for([

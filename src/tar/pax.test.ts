@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, test } from "vitest";
-import { paxRecord } from "../tar-builder.test-helper.ts";
 import { type PaxAttributes, parsePax } from "./pax.ts";
+import { paxRecord } from "./tar-builder.test-helper.ts";
 
 function parse(...records: ReadonlyArray<readonly [string, string | Buffer]>): PaxAttributes {
   const attributes: PaxAttributes = {};

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, test } from "vitest";
+import { MAX_META_BYTES, type TarEntry, TarReader } from "./reader.ts";
 import {
   base256,
   dir,
@@ -11,8 +12,7 @@ import {
   symlink,
   type TestEntry,
   tarOf,
-} from "../tar-builder.test-helper.ts";
-import { MAX_META_BYTES, type TarEntry, TarReader } from "./reader.ts";
+} from "./tar-builder.test-helper.ts";
 
 interface Read {
   readonly entry: TarEntry;
