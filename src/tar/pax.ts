@@ -99,9 +99,14 @@ function applyRecord(key: string, value: Buffer, into: PaxAttributes): void {
       return;
     default:
       if (key.startsWith("GNU.sparse.")) applySparse(key.slice("GNU.sparse.".length), value, into);
-      else if (key.startsWith(SCHILY)) setXattr(key.slice(SCHILY.length), Buffer.from(value), into);
+      else if (key.startsWith(SCHILY)) setXattr(schilyName(key), Buffer.from(value), into);
       else if (key.startsWith(LIBARCHIVE)) applyLibarchive(key, value, into);
   }
+}
+
+/** GNU tar encodes in the attribute's name what would end the key, and the sign that says so. */
+function schilyName(key: string): string {
+  return key.slice(SCHILY.length).replaceAll("%3D", "=").replaceAll("%25", "%");
 }
 
 /** libarchive writes the name percent-encoded and the value in base64; SCHILY's record, if there, is exact. */
