@@ -1,12 +1,13 @@
 import { createHash, randomUUID } from "node:crypto";
-import { readdir, rename, rm } from "node:fs/promises";
+import { rename, rm } from "node:fs/promises";
 import path from "node:path";
 import type { Digest } from "../core/brands.ts";
 import { digestHex } from "../core/brands.ts";
-import { tryFileLock, withFileLock } from "../host/file-lock.ts";
+import { withFileLock } from "../host/file-lock.ts";
 import { exists, makePrivateDirectory, syncDirectory } from "../host/files.ts";
 import type { LocalImage } from "../image/images.ts";
 import type { ProgressEvent } from "./api.ts";
+import { baseDirectoryOf } from "./base-files.ts";
 import type { Context } from "./context.ts";
 
 /** Changes whenever the writer's output for the same layers does: older base images are then built anew. */
@@ -101,35 +102,4 @@ function uuidOf(key: string): string {
 
 function shortDigest(digest: Digest): string {
   return `sha256:${digestHex(digest).slice(0, 12)}`;
-}
-
-function baseDirectoryOf(context: Context): string {
-  return path.join(context.directories.data, "base");
-}
-
-/** Removes what builders that were killed have left; a file whose builder still holds its lock stays. */
-export async function sweepUnfinishedBases(context: Context): Promise<void> {
-  for (const file of await baseFiles(context)) {
-    const name = /^(.*)\.ext4\.[^.]*\.tmp$/.exec(path.basename(file))?.[1];
-    if (name === undefined) continue;
-    const lock = path.join(context.directories.runtime, `base-${name}.lock`);
-    await tryFileLock(lock, () => rm(file, { force: true }));
-  }
-}
-
-/** Removes the finished bases for which `isUsed`, given path and key, is false. */
-export async function removeBases(
-  context: Context,
-  isUsed: (file: string, key: string) => boolean,
-): Promise<void> {
-  for (const file of await baseFiles(context)) {
-    const key = /^([0-9a-f]{64})(-\d+)?\.ext4$/.exec(path.basename(file))?.[1];
-    if (key !== undefined && !isUsed(file, key)) await rm(file, { force: true });
-  }
-}
-
-async function baseFiles(context: Context): Promise<string[]> {
-  const directory = baseDirectoryOf(context);
-  if (!(await exists(directory))) return [];
-  return (await readdir(directory)).map((name) => path.join(directory, name));
 }

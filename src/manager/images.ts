@@ -2,7 +2,8 @@ import { FirectlError } from "../core/errors.ts";
 import type { LocalImage } from "../image/images.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { ImageSummary, ProgressEvent } from "./api.ts";
-import { baseKeyOf, removeBases } from "./base-image.ts";
+import { removeBases } from "./base-files.ts";
+import { baseKeyOf } from "./base-image.ts";
 import type { Context } from "./context.ts";
 import { reportPull } from "./pull-progress.ts";
 
@@ -52,7 +53,7 @@ export async function removeImage(
   if (records.some(({ state }) => state === "creating")) return;
   const keys = new Set((await images.list()).map(baseKeyOf));
   const files = new Set(records.flatMap(({ machine }) => machine?.drives.map((drive) => drive.path) ?? []));
-  await removeBases(context, (file, key) => keys.has(key) || files.has(file));
+  await removeBases(context, ({ path, key }) => keys.has(key ?? "") || files.has(path));
 }
 
 function summaryOf(image: LocalImage, records: readonly VmRecord[]): ImageSummary {

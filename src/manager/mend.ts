@@ -1,7 +1,7 @@
 import { removeStaleProbe } from "../firecracker/probe.ts";
 import { makePrivateDirectory } from "../host/files.ts";
 import type { VmRecord } from "../state/vm-record.ts";
-import { sweepUnfinishedBases } from "./base-image.ts";
+import { sweepUnfinishedBases } from "./base-files.ts";
 import type { Context } from "./context.ts";
 import { destroyVm } from "./destroy-vm.ts";
 import { endVm, finishVm } from "./finish-vm.ts";
