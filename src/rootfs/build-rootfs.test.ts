@@ -188,7 +188,7 @@ describe.skipIf(!tools)("layers (e2fsck, debugfs)", () => {
         ...each,
         open: () => {
           opened.push(each.name);
-          return each.open();
+          return each.open(new AbortController().signal);
         },
       }),
     );

@@ -1,8 +1,7 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync } from "node:fs";
-import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
+import { FirectlError } from "../core/errors.ts";
 import { ioError } from "../host/files.ts";
-import { layerError } from "../tar/layer-error.ts";
-import { type TarEntry, TarReader, type TarSink } from "../tar/reader.ts";
+import type { TarEntry, TarSink } from "../tar/reader.ts";
 import { BlockFile } from "./ext4/block-file.ts";
 import { BLOCK_SIZE, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK, MAX_LINKS } from "./ext4/format.ts";
 import { DiskTooSmallError } from "./ext4/groups.ts";
@@ -11,20 +10,13 @@ import { type Layout, numberTree, planLayout } from "./ext4/layout.ts";
 import { type Inode, isDirectory } from "./ext4/tree.ts";
 import { parseUuid, uuidWords } from "./ext4/uuid.ts";
 import { writeFilesystem } from "./ext4/writer.ts";
+import { LayerFeed, type LayerInput } from "./layer-feed.ts";
 import { FileData } from "./layers/file-data.ts";
 import { Flattener } from "./layers/flatten.ts";
+
 import { DEFAULT_LIMITS, type RootfsLimits } from "./limits.ts";
 
-/** A layer of an image. */
-export interface LayerInput {
-  /** How errors name it, for example its digest. */
-  readonly name: string;
-  /**
-   * Opens its uncompressed tar; chunks of 64 KiB to 1 MiB cost least. Called again in the rare case that a hard
-   * link needs a file which was passed over. Whoever gives it sees to it that `signal` ends the iteration.
-   */
-  readonly open: () => AsyncIterable<Uint8Array>;
-}
+export type { LayerInput } from "./layer-feed.ts";
 
 export interface BuildRootfsOptions {
   /** Bottom first, as in a manifest. */
@@ -88,9 +80,10 @@ async function buildInto(fd: number, uuid: Buffer, options: BuildRootfsOptions):
   file.seek(1 + reservedBlocks);
   const data = new FileData(file);
   const flattener = new Flattener(data, limits);
-  const feed = new LayerFeed(options, limits);
   // The topmost layer first: what it hides of the lower ones need not be written.
-  for (const layer of options.layers.toReversed()) {
+  const topmostFirst = options.layers.toReversed();
+  await using feed = new LayerFeed(topmostFirst, { ...options, limits });
+  for (const layer of topmostFirst) {
     const sink = flattener.layer(layer.name);
     await feed.read(layer, sink);
     const needed = sink.finish();
@@ -158,54 +151,6 @@ function finishFile(fd: number, layout: Layout, options: BuildRootfsOptions): nu
     throw ioError(`cannot write ${options.path}`, error);
   }
   return sizeBytes;
-}
-
-/** Reads layers into sinks, watching limit, progress and signal. */
-class LayerFeed {
-  readonly #options: BuildRootfsOptions;
-  readonly #limits: RootfsLimits;
-  #bytesRead = 0;
-
-  constructor(options: BuildRootfsOptions, limits: RootfsLimits) {
-    this.#options = options;
-    this.#limits = limits;
-  }
-
-  async read(layer: LayerInput, sink: TarSink): Promise<void> {
-    const { signal, onProgress } = this.#options;
-    const reader = new TarReader(layer.name, sink);
-    for await (const chunk of readNamed(layer, signal)) {
-      this.#bytesRead += chunk.length;
-      if (this.#bytesRead > this.#limits.maxBytes) {
-        throw layerError(layer.name, undefined, `the image has more than ${this.#limits.maxBytes} bytes`);
-      }
-      reader.push(asBuffer(chunk));
-      onProgress?.(this.#bytesRead);
-    }
-    reader.finish();
-  }
-}
-
-/** A layer's bytes; what goes wrong with getting them names the layer, and an abort is what the signal says. */
-async function* readNamed(layer: LayerInput, signal: AbortSignal | undefined): AsyncIterable<Uint8Array> {
-  signal?.throwIfAborted();
-  try {
-    for await (const chunk of layer.open()) {
-      yield chunk;
-      signal?.throwIfAborted();
-    }
-  } catch (error) {
-    signal?.throwIfAborted();
-    if (error instanceof FirectlError) throw error;
-    const act = `layer ${layer.name} cannot be read`;
-    // zlib's codes have another form than errno's names.
-    if (/^E[A-Z0-9]+$/.test(errnoOf(error) ?? "")) throw ioError(act, error);
-    throw new FirectlError("LAYER_INVALID", `${act}: ${messageOf(error)}`, { cause: error });
-  }
-}
-
-function asBuffer(chunk: Uint8Array): Buffer {
-  return Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
 }
 
 /** Takes only the data of the entries, by their place in the layer, that hard links need. */

@@ -1,0 +1,125 @@
+import { availableParallelism } from "node:os";
+import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
+import { MIB } from "../core/units.ts";
+import { ioError } from "../host/files.ts";
+import { layerError } from "../tar/layer-error.ts";
+import { TarReader, type TarSink } from "../tar/reader.ts";
+import type { RootfsLimits } from "./limits.ts";
+import { ReadAhead, SlabPool } from "./read-ahead.ts";
+
+/** How much of the layers to come may be kept in memory, uncompressed. */
+const READ_AHEAD_BYTES: number = 64 * MIB;
+/** Layers read at a time: the one whose turn it is, and what other processors can decompress meanwhile. */
+const PARALLEL_LAYERS: number = Math.min(Math.max(availableParallelism(), 2), 4);
+
+/** A layer of an image. */
+export interface LayerInput {
+  /** How errors name it, for example its digest. */
+  readonly name: string;
+  /**
+   * Opens its uncompressed tar; chunks of 64 KiB to 1 MiB cost least, each must stay as it is until the next one
+   * is asked for. `signal` ends the iteration. Called before the layer's turn, and again in the rare case that a
+   * hard link needs a file which was passed over.
+   */
+  readonly open: (signal: AbortSignal) => AsyncIterable<Uint8Array>;
+}
+
+export interface FeedOptions {
+  readonly limits: RootfsLimits;
+  /** See {@link BuildRootfsOptions}. */
+  readonly onProgress?: ((bytesRead: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Reads layers into sinks, watching limit, progress and signal. While one is read, those that follow are opened
+ * and read ahead, so that several are decompressed at once.
+ */
+export class LayerFeed implements AsyncDisposable {
+  readonly #layers: readonly LayerInput[];
+  readonly #options: FeedOptions;
+  readonly #pool: SlabPool = new SlabPool(READ_AHEAD_BYTES);
+  /** Those that are being read, or have been read ahead. */
+  readonly #readers: Map<LayerInput, ReadAhead> = new Map();
+  #opened = 0;
+  #active = 0;
+  #bytesRead = 0;
+  #disposed = false;
+
+  /** @param layers In the order of their turns. */
+  constructor(layers: readonly LayerInput[], options: FeedOptions) {
+    this.#layers = layers;
+    this.#options = options;
+  }
+
+  /** Reads `layer` to its end; again, if it has been read before. */
+  async read(layer: LayerInput, sink: TarSink): Promise<void> {
+    const { signal, onProgress, limits } = this.#options;
+    this.#openAhead();
+    const tar = new TarReader(layer.name, sink);
+    const reader = this.#readers.get(layer) ?? this.#open(layer);
+    const end = (): void => void reader[Symbol.asyncDispose]();
+    signal?.addEventListener("abort", end, { once: true });
+    try {
+      for await (const chunk of reader.chunks()) {
+        signal?.throwIfAborted();
+        this.#bytesRead += chunk.length;
+        if (this.#bytesRead > limits.maxBytes) {
+          throw layerError(layer.name, undefined, `the image has more than ${limits.maxBytes} bytes`);
+        }
+        tar.push(asBuffer(chunk));
+        onProgress?.(this.#bytesRead);
+      }
+      signal?.throwIfAborted();
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", end);
+      this.#readers.delete(layer);
+      await reader[Symbol.asyncDispose]();
+    }
+    tar.finish();
+  }
+
+  #openAhead(): void {
+    while (!this.#disposed && this.#active < PARALLEL_LAYERS) {
+      const layer = this.#layers[this.#opened++];
+      if (layer === undefined) return;
+      const reader = this.#open(layer);
+      this.#readers.set(layer, reader);
+      this.#active++;
+      void reader.settled().then(() => {
+        this.#active--;
+        this.#openAhead();
+      });
+    }
+  }
+
+  #open(layer: LayerInput): ReadAhead {
+    this.#options.signal?.throwIfAborted();
+    return new ReadAhead((signal) => named(layer, signal), this.#pool);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed = true;
+    await Promise.all([...this.#readers.values()].map((reader) => reader[Symbol.asyncDispose]()));
+  }
+}
+
+/** A layer's bytes; what goes wrong with getting them names the layer. */
+async function* named(layer: LayerInput, signal: AbortSignal): AsyncIterable<Uint8Array> {
+  try {
+    yield* layer.open(signal);
+  } catch (error) {
+    if (error instanceof FirectlError) throw error;
+    const act = `layer ${layer.name} cannot be read`;
+    // zlib's codes have another form than errno's names.
+    if (/^E[A-Z0-9]+$/.test(errnoOf(error) ?? "")) throw ioError(act, error);
+    throw new FirectlError("LAYER_INVALID", `${act}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+function asBuffer(chunk: Uint8Array): Buffer {
+  return Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+}
