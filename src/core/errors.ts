@@ -51,6 +51,7 @@ export const ERROR_CODES = {
   AGENT_UNREACHABLE: "vm",
   AGENT_FAILED: "vm",
   CONTROL_DRIVE_INVALID: "vm",
+  DISK_INVALID: "vm",
 
   TIMEOUT: "timeout",
   INTERRUPTED: "interrupted",

@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { create, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { crc32c } from "../core/crc32c.ts";
 import {
   BLOCK_BYTES,
   decodeRecord,
@@ -10,7 +11,6 @@ import {
   encodeDriveHead,
   MAX_PAYLOAD_BYTES,
 } from "./control-drive-format.ts";
-import { crc32c } from "./crc32c.ts";
 import {
   Phase,
   RootMode,

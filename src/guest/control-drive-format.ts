@@ -3,9 +3,9 @@
  * Everything the guest can write is hostile: lengths are bounded before use and checksums verified.
  */
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { crc32c } from "../core/crc32c.ts";
 import { FirectlError } from "../core/errors.ts";
 import { KIB, MIB } from "../core/units.ts";
-import { crc32c } from "./crc32c.ts";
 import {
   type VmSpec,
   VmSpecSchema,

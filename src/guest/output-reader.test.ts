@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { crc32c } from "../core/crc32c.ts";
 import { createControlDrive, readStatus, watchStatus } from "./control-drive.ts";
 import { BLOCK_BYTES, OUTPUT_OFFSET, RING_OFFSET, STATUS_OFFSET } from "./control-drive-format.ts";
-import { crc32c } from "./crc32c.ts";
 import { VmSpecSchema } from "./gen/firectl/agent/v1/control_pb.ts";
 import { type OutputEvent, OutputReader } from "./output-reader.ts";
 

@@ -1,5 +1,5 @@
 /**
- * CRC-32C (Castagnoli), as the control drive uses it. `zlib.crc32` is another polynomial.
+ * CRC-32C (Castagnoli), as the control drive and ext4 use it. `zlib.crc32` is another polynomial.
  * Slicing by eight: https://www.intel.com/content/dam/www/public/us/en/documents/white-papers/crc-iscsi-polynomial-crc32-instruction-paper.pdf
  */
 const REVERSED_POLYNOMIAL = 0x82f63b78;
