@@ -69,7 +69,7 @@ const TYPES: Readonly<Record<string, EntryType>> = {
  * headers' alone. Reads V7, ustar, PAX and GNU archives. Everything wrong is a LAYER_INVALID naming the layer.
  */
 export class TarReader {
-  readonly #layer: string;
+  readonly #fail: (entry: string | undefined, problem: string) => Error;
   readonly #sink: TarSink;
   #expect: Expect = "header";
   /** Bytes still to come of the data or padding. */
@@ -95,9 +95,33 @@ export class TarReader {
   #mapReader = new SparseMapReader();
   #entryPath: string | undefined;
 
-  constructor(layer: string, sink: TarSink) {
-    this.#layer = layer;
+  /** @param fail Makes the error for an archive that is no layer; one that names `layer` when absent. */
+  constructor(layer: string, sink: TarSink, fail?: (entry: string | undefined, problem: string) => Error) {
     this.#sink = sink;
+    this.#fail = fail ?? ((entry, problem) => layerError(layer, entry, problem));
+  }
+
+  /** How many of the bytes to come mean nothing: whoever reads a file may seek over them, and say so. */
+  get idle(): number {
+    switch (this.#expect) {
+      case "data":
+        return this.#wanted ? 0 : this.#left;
+      case "padding":
+        return this.#left;
+      case "rest":
+        return Number.MAX_SAFE_INTEGER;
+      default:
+        return 0;
+    }
+  }
+
+  /** Says that so many bytes have been passed over, at most {@link idle}. */
+  passOver(bytes: number): void {
+    if (this.#expect === "rest") return;
+    this.#left -= bytes;
+    if (this.#left > 0) return;
+    if (this.#expect === "data") this.#endData();
+    else this.#expect = "header";
   }
 
   /** Takes the next bytes of the archive. */
@@ -118,7 +142,7 @@ export class TarReader {
   }
 
   #named(error: unknown): unknown {
-    return error instanceof TarError ? layerError(this.#layer, this.#entryPath, error.message) : error;
+    return error instanceof TarError ? this.#fail(this.#entryPath, error.message) : error;
   }
 
   /** Consumes something of `chunk` from `at` on and returns where it stopped. */
