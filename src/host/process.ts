@@ -48,14 +48,17 @@ export interface StreamingProgram {
   readonly finished: Promise<void>;
 }
 
-/** Starts a program and hands out its stdout while it runs; aborting `signal` ends it. */
+/**
+ * Starts a program and hands out its stdout while it runs; aborting `signal` ends it.
+ * Its standard input is a pipe of ours or a file of the caller's, nothing unless asked for.
+ */
 export function streamProgram(
   file: string,
   args: readonly string[],
-  options: { signal?: AbortSignal | undefined; env?: NodeJS.ProcessEnv; pipeStdin?: boolean } = {},
+  options: { signal?: AbortSignal | undefined; env?: NodeJS.ProcessEnv; stdin?: "pipe" | number } = {},
 ): StreamingProgram {
   const child = spawn(file, args, {
-    stdio: [options.pipeStdin === true ? "pipe" : "ignore", "pipe", "pipe"],
+    stdio: [options.stdin ?? "ignore", "pipe", "pipe"],
     env: options.env ?? process.env,
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });

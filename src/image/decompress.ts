@@ -1,15 +1,22 @@
 import { createHash } from "node:crypto";
-import { pipeline, type Readable, type Transform } from "node:stream";
+import type { FileHandle } from "node:fs/promises";
+import { pipeline, Readable, type Transform } from "node:stream";
 import zlib from "node:zlib";
 import type { Digest } from "../core/brands.ts";
 import { FirectlError, messageOf } from "../core/errors.ts";
+import { decompressByProgram } from "./decompress-by-program.ts";
 import type { Compression } from "./media-types.ts";
 import { digestOf } from "./store/content-store.ts";
 
 /** Node's default of 16 KiB makes inflating 2.3 times slower: each piece is a job of the thread pool. */
 const CHUNK_BYTES = 512 * 1024;
+/** Read at a time from a blob. */
+const READ_BYTES = 256 * 1024;
 /** fzstd recurses once a frame: this bounds the frames, of 13 bytes and more, that one call can meet. */
 const ZSTD_PIECE_BYTES = 32 * 1024;
+
+/** A blob to unpack: a file with all of it, which is closed in the end, or its bytes as they come. */
+export type CompressedBytes = { readonly file: FileHandle } | { readonly chunks: AsyncIterable<Uint8Array> };
 
 export interface DecompressOptions {
   readonly compression: Compression;
@@ -19,6 +26,8 @@ export interface DecompressOptions {
   readonly diffId: Digest;
   /** More decompressed bytes than this are refused. */
   readonly maxBytes?: number | undefined;
+  /** A program that unpacks from stdin to stdout, with its arguments, to use instead of Node. */
+  readonly program?: readonly string[] | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -28,21 +37,26 @@ export interface DecompressOptions {
  * @throws FirectlError LAYER_INVALID for a stream that is damaged or too large, DIGEST_MISMATCH.
  */
 export async function* decompress(
-  source: Readable,
+  source: CompressedBytes,
   options: DecompressOptions,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const hash = createHash("sha256");
   const maxBytes = options.maxBytes ?? Number.POSITIVE_INFINITY;
   let total = 0;
-  for await (const chunk of inflated(source, options)) {
-    total += chunk.byteLength;
-    if (total > maxBytes) {
-      throw new FirectlError("LAYER_INVALID", `${options.what} unpacks to more than ${maxBytes} bytes`, {
-        hint: "it may be a decompression bomb; if it is not, raise the limit",
-      });
+  try {
+    options.signal?.throwIfAborted();
+    for await (const chunk of decoded(source, options)) {
+      total += chunk.byteLength;
+      if (total > maxBytes) throw bomb(options.what, maxBytes);
+      hash.update(chunk);
+      yield chunk;
+      options.signal?.throwIfAborted();
     }
-    hash.update(chunk);
-    yield chunk;
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    throw asLayerError(error, options.what);
+  } finally {
+    if ("file" in source) await source.file.close();
   }
   const actual = digestOf(hash.digest("hex"));
   if (actual !== options.diffId) {
@@ -53,28 +67,46 @@ export async function* decompress(
   }
 }
 
-async function* inflated(source: Readable, options: DecompressOptions): AsyncGenerator<Uint8Array> {
-  const decoder = nativeDecoder(options.compression);
-  // An error reaches the loop below through the last stream of the pipeline; the callback has nothing to add.
-  const output = decoder === undefined ? source : pipeline(source, decoder, () => {});
-  const abort = (): void => {
-    output.destroy();
-    source.destroy();
-  };
-  options.signal?.addEventListener("abort", abort, { once: true });
+function decoded(source: CompressedBytes, options: DecompressOptions): AsyncIterable<Uint8Array> {
+  const { compression, program, signal } = options;
+  if (program !== undefined) return decompressByProgram(source, { program, signal });
+  const compressed = streamOf(source);
+  const decoder = nativeDecoder(compression);
+  if (decoder !== undefined)
+    return ended(
+      pipeline(compressed, decoder, () => {}),
+      options,
+    );
+  const chunks: AsyncIterable<Uint8Array> = ended(compressed, options);
+  return compression === "zstd" ? zstdByLibrary(chunks) : chunks;
+}
+
+/** A stream's chunks; it is destroyed, and what feeds it with it, when the reader leaves or `signal` aborts. */
+async function* ended(
+  stream: Readable,
+  options: { signal?: AbortSignal | undefined },
+): AsyncGenerator<Uint8Array> {
+  const destroy = (): void => void stream.destroy();
+  options.signal?.addEventListener("abort", destroy, { once: true });
   try {
-    options.signal?.throwIfAborted();
-    const chunks: AsyncIterable<Uint8Array> = output;
-    if (options.compression === "zstd" && decoder === undefined) yield* zstdByLibrary(chunks);
-    else yield* chunks;
-    options.signal?.throwIfAborted();
-  } catch (error) {
-    options.signal?.throwIfAborted();
-    throw asLayerError(error, options.what);
+    const chunks: AsyncIterable<Uint8Array> = stream;
+    yield* chunks;
   } finally {
-    options.signal?.removeEventListener("abort", abort);
-    abort();
+    options.signal?.removeEventListener("abort", destroy);
+    destroy();
   }
+}
+
+function streamOf(source: CompressedBytes): Readable {
+  return "file" in source
+    ? source.file.createReadStream({ highWaterMark: READ_BYTES, autoClose: false, start: 0 })
+    : Readable.from(source.chunks);
+}
+
+function bomb(what: string, maxBytes: number): FirectlError {
+  return new FirectlError("LAYER_INVALID", `${what} unpacks to more than ${maxBytes} bytes`, {
+    hint: "it may be a decompression bomb; if it is not, raise the limit",
+  });
 }
 
 function nativeDecoder(compression: Compression): Transform | undefined {
@@ -119,7 +151,7 @@ async function* zstdByLibrary(chunks: AsyncIterable<Uint8Array>): AsyncGenerator
 }
 
 function asLayerError(error: unknown, what: string): FirectlError {
-  if (error instanceof FirectlError) return error;
+  if (error instanceof FirectlError && error.code !== "PROCESS_FAILED") return error;
   return new FirectlError("LAYER_INVALID", `${what} cannot be unpacked: ${messageOf(error)}`, {
     cause: error,
   });

@@ -1,13 +1,12 @@
 import { rm } from "node:fs/promises";
 import path from "node:path";
-import type { Readable } from "node:stream";
 import { FirectlError } from "../core/errors.ts";
+import type { OpenLayerOptions } from "./layer-bytes.ts";
 import type { LocalImage, LocalLayer } from "./local-image.ts";
-import { layerCompression } from "./media-types.ts";
 import { choosePlatform, hostPlatform, type Platform, parsePlatform, platformDistance } from "./platform.ts";
 import type { PullProgress } from "./progress.ts";
 import { type ImageLocation, normalisedReference, parseImageLocation } from "./reference.ts";
-import type { ImageSource, PullPolicy, SourceContext, SourcedImage } from "./sources/source.ts";
+import type { ImageSource, PullPolicy, SourceContext, SourcedImage, WhileLayersCome } from "./sources/source.ts";
 import { ContentStore } from "./store/content-store.ts";
 import type { Collected } from "./store/gc.ts";
 import type { IndexEntry } from "./store/index-file.ts";
@@ -15,7 +14,8 @@ import type { IndexEntry } from "./store/index-file.ts";
 export type { LocalImage, LocalLayer } from "./local-image.ts";
 export type { Platform } from "./platform.ts";
 export type { PullProgress } from "./progress.ts";
-export type { PullPolicy } from "./sources/source.ts";
+export type { OpenLayerOptions } from "./layer-bytes.ts";
+export type { PullPolicy, WhileLayersCome } from "./sources/source.ts";
 export type { Collected } from "./store/gc.ts";
 
 export interface ImagesOptions {
@@ -37,17 +37,12 @@ export interface ObtainOptions {
   readonly platform?: string | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((event: PullProgress) => void) | undefined;
-}
-
-export interface OpenLayerOptions {
-  readonly signal?: AbortSignal | undefined;
-  /** More uncompressed bytes than this are refused. */
-  readonly maxBytes?: number | undefined;
+  /** Called if the image has to be brought, once it is known what it is. */
+  readonly whileLayersCome?: WhileLayersCome | undefined;
 }
 
 /** A removal need not wait for a pull under way: what it cannot collect, the next one will. */
 const REMOVE_GC_TIMEOUT_MS = 50;
-const READ_BYTES = 512 * 1024;
 
 /** The images on this machine, and the ways of getting more. */
 export class Images {
@@ -142,29 +137,10 @@ export class Images {
     return this.#store.hold(signal, work);
   }
 
-  /**
-   * The uncompressed tar of a layer. Its digest is verified at the end: only an iteration that ends without
-   * an error has read what the image says.
-   * @throws FirectlError LAYER_INVALID, DIGEST_MISMATCH.
-   */
+  /** See {@link openLayer}. */
   async *openLayer(layer: LocalLayer, options: OpenLayerOptions = {}): AsyncGenerator<Uint8Array> {
-    const { decompress } = await import("./decompress.ts");
-    const compression = layerCompression(layer.mediaType);
-    if (compression === undefined) {
-      throw new FirectlError(
-        "LAYER_INVALID",
-        `layer ${layer.digest} is of the unknown type ${layer.mediaType}`,
-      );
-    }
-    const handle = await this.#store.openBlob(layer);
-    const source: Readable = handle.createReadStream({ highWaterMark: READ_BYTES });
-    yield* decompress(source, {
-      compression,
-      what: `layer ${layer.digest}`,
-      diffId: layer.diffId,
-      maxBytes: options.maxBytes,
-      signal: options.signal,
-    });
+    const { openLayer } = await import("./layer-bytes.ts");
+    yield* openLayer(layer, { ...options, store: this.#store, env: this.#options.env });
   }
 
   async #bring(
@@ -205,6 +181,7 @@ export class Images {
           pull: options.pull,
           signal,
           onProgress,
+          whileLayersCome: options.whileLayersCome,
         } satisfies SourceContext);
         if (brought !== known) await this.#record(brought);
         return brought.image;

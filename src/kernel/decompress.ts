@@ -35,7 +35,7 @@ export async function decompress(bytes: Buffer, what: string): Promise<Buffer> {
     }
   }
   const [tool = "", ...args] = format.argv;
-  const program = streamProgram(tool, args, { pipeStdin: true });
+  const program = streamProgram(tool, args, { stdin: "pipe" });
   // A tool that has seen enough closes its end first: its status says whether that was right.
   program.stdin?.on("error", () => {});
   program.stdin?.end(bytes);

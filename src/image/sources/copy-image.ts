@@ -1,6 +1,7 @@
 import type { Digest } from "../../core/brands.ts";
 import { FirectlError } from "../../core/errors.ts";
-import { describeImage, platformOfConfig } from "../local-image.ts";
+import { openLayer } from "../layer-bytes.ts";
+import { describeImage, type LocalImage, platformOfConfig } from "../local-image.ts";
 import {
   type Descriptor,
   type ImageManifest,
@@ -11,8 +12,9 @@ import {
 import { choosePlatform, normalise, type Platform, platformDistance, platformMissing } from "../platform.ts";
 import { everyMebibyte } from "../progress.ts";
 import { type BlobDescriptor, sha256 } from "../store/content-store.ts";
+import { GrowingBlob } from "../store/growing-blob.ts";
 import { ingestBlob, ingestBytes } from "../store/ingest.ts";
-import type { SourceContext, SourcedImage } from "./source.ts";
+import type { SourceContext, SourcedImage, WhileLayersCome } from "./source.ts";
 
 /** An index may hold indexes (BuildKit's never go deeper than one); more than this is hostile. */
 const MAX_INDEX_DEPTH = 4;
@@ -77,24 +79,61 @@ export async function copyImage(
     reference,
     layers: layers.map(({ digest, size }) => ({ digest, size })),
   });
-  await eachInParallel(uniqueByDigest(layers), { limit: PARALLEL_BLOBS, controller }, (layer) =>
-    copyLayer(origin, layer, { ...context, signal }),
+  const manifestBlob = { digest: sha256(chosen.bytes), size: chosen.bytes.byteLength };
+  const image = describeImage(
+    { reference, manifestDigest: manifestBlob.digest, manifestSize: manifestBlob.size, platform },
+    chosen.manifest,
+    config,
   );
-  const { digest, size } = await ingestBytes(store, chosen.bytes);
+  await copyLayers(origin, { image, layers, context, controller, signal });
+  await ingestBytes(store, chosen.bytes);
   return {
-    entry: { mediaType: chosen.mediaType, digest, size, reference, platform, origin: chosen.rootDigest },
-    image: describeImage(
-      { reference, manifestDigest: digest, manifestSize: size, platform },
-      chosen.manifest,
-      config,
-    ),
+    entry: { mediaType: chosen.mediaType, ...manifestBlob, reference, platform, origin: chosen.rootDigest },
+    image,
   };
+}
+
+/** Brings the layers in, side by side, and lets the work with them begin meanwhile. */
+async function copyLayers(
+  origin: BlobOrigin,
+  options: {
+    image: LocalImage;
+    layers: readonly Descriptor[];
+    context: SourceContext;
+    controller: AbortController;
+    signal: AbortSignal;
+  },
+): Promise<void> {
+  const { image, context, controller, signal } = options;
+  const { store, env } = context;
+  const growing = new Map(options.layers.map((layer) => [layer.digest, new GrowingBlob(store, layer)]));
+  const copies = {
+    // The topmost first: it is the first that the root filesystem needs.
+    items: uniqueByDigest(options.layers.toReversed()),
+    work: (layer: Descriptor) =>
+      copyLayer(origin, layer, { ...context, signal, growing: growing.get(layer.digest) }),
+  };
+  const uses = {
+    items: context.whileLayersCome === undefined ? [] : [context.whileLayersCome],
+    work: (use: WhileLayersCome) =>
+      use(
+        image,
+        (layer, how) => openLayer(layer, { ...how, store, env, growing: growing.get(layer.digest) }),
+        signal,
+      ),
+  };
+  // Whichever fails first ends the other, and is what failed.
+  await Promise.allSettled([
+    eachInParallel(copies.items, { limit: PARALLEL_BLOBS, controller }, copies.work),
+    eachInParallel(uses.items, { limit: 1, controller }, uses.work),
+  ]);
+  signal.throwIfAborted();
 }
 
 async function copyLayer(
   origin: BlobOrigin,
   layer: Descriptor,
-  context: SourceContext & { signal: AbortSignal },
+  context: SourceContext & { signal: AbortSignal; growing: GrowingBlob | undefined },
 ): Promise<void> {
   const { digest, size: total } = layer;
   const clone = origin.clone?.bind(origin);
@@ -102,6 +141,7 @@ async function copyLayer(
     read: (offset) => origin.blob(layer, { offset, signal: context.signal }),
     clone: clone === undefined ? undefined : (file) => clone(layer, file),
     onReceived: everyMebibyte((received) => context.onProgress({ type: "layer", digest, received, total })),
+    growing: context.growing,
     signal: context.signal,
   });
   context.onProgress({ type: cameIn ? "layer-done" : "layer-exists", digest, total });

@@ -1,4 +1,5 @@
-import type { LocalImage } from "../local-image.ts";
+import type { OpenLayerOptions } from "../layer-bytes.ts";
+import type { LocalImage, LocalLayer } from "../local-image.ts";
 import type { Platform } from "../platform.ts";
 import type { PullProgress } from "../progress.ts";
 import type { ContentStore } from "../store/content-store.ts";
@@ -22,7 +23,19 @@ export interface SourceContext {
   readonly pull: PullPolicy;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: (event: PullProgress) => void;
+  /** See {@link WhileLayersCome}; not called when there is nothing to bring. */
+  readonly whileLayersCome?: WhileLayersCome | undefined;
 }
+
+/**
+ * Work with an image whose layers are still on their way: `open` gives a layer's tar as its bytes come in. The
+ * image is brought when this has settled too, and not brought when it fails. `signal` aborts when a layer fails.
+ */
+export type WhileLayersCome = (
+  image: LocalImage,
+  open: (layer: LocalLayer, options?: OpenLayerOptions) => AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+) => Promise<void>;
 
 /** An image whose blobs are all in the store, ready to be named in its index. */
 export interface SourcedImage {

@@ -6,6 +6,7 @@ import type { Digest } from "../../core/brands.ts";
 import { FirectlError } from "../../core/errors.ts";
 import { ioError, syncDirectory } from "../../host/files.ts";
 import { type BlobDescriptor, type ContentStore, digestOf, sha256 } from "./content-store.ts";
+import type { GrowingBlob } from "./growing-blob.ts";
 
 /** Chunks are gathered to about this many bytes before they are written: each write is a thread-pool job. */
 const WRITE_BATCH_BYTES = 512 * 1024;
@@ -18,6 +19,8 @@ export interface IngestOptions {
   readonly clone?: ((file: string) => Promise<boolean>) | undefined;
   /** Called with the bytes that are here, a resumed part included. */
   readonly onReceived?: ((received: number) => void) | undefined;
+  /** Told of what can be read already. */
+  readonly growing?: GrowingBlob | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -32,7 +35,12 @@ export async function ingestBlob(
   blob: BlobDescriptor,
   options: IngestOptions,
 ): Promise<boolean> {
-  if (await store.hasBlob(blob)) return false;
+  const cameIn = !(await store.hasBlob(blob)) && (await fetchOnce(store, blob, options));
+  options.growing?.arrive();
+  return cameIn;
+}
+
+function fetchOnce(store: ContentStore, blob: BlobDescriptor, options: IngestOptions): Promise<boolean> {
   return store.exclusively(blob.digest, options.signal, async () => {
     if (await store.hasBlob(blob)) return false;
     const resumed = await receive(store, blob, options);
@@ -54,6 +62,9 @@ async function receive(
   if (options.clone !== undefined) await options.clone(partial);
   await using writer = await BlobWriter.open(partial, blob.size);
   const resumedAt = writer.size;
+  // What an earlier attempt left may turn out to be wrong: it is not to be read before it is verified.
+  const { growing } = options;
+  if (resumedAt === 0 && growing !== undefined) writer.onWritten = (size) => growing.grow(partial, size);
   try {
     options.onReceived?.(resumedAt);
     if (resumedAt < blob.size) {
@@ -138,6 +149,8 @@ class BlobWriter implements AsyncDisposable {
   #writing: Promise<void> = Promise.resolve();
   #written = 0;
   size = 0;
+  /** Called with how much of the file stands. */
+  onWritten: (size: number) => void = () => {};
 
   private constructor(file: string, handle: FileHandle) {
     this.#file = file;
@@ -187,9 +200,12 @@ class BlobWriter implements AsyncDisposable {
     this.#pending = [];
     this.#pendingBytes = 0;
     this.#written += bytes;
-    this.#writing = writeAll(this.#handle, batch, position).catch((error: unknown) => {
-      throw ioError(`cannot write ${this.#file}`, error);
-    });
+    this.#writing = writeAll(this.#handle, batch, position).then(
+      () => this.onWritten(position + bytes),
+      (error: unknown) => {
+        throw ioError(`cannot write ${this.#file}`, error);
+      },
+    );
     // Reported by the next flush or finish; until then it must not count as unhandled.
     this.#writing.catch(() => {});
   }
