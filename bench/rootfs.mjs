@@ -1,133 +1,134 @@
 /*
- * tar → ext4 beside its peers, on one flattened tar: `npm run build && node bench/rootfs.mjs [TAR] [ROUNDS]`.
- * Without TAR, one is made of /usr/bin and /usr/lib. Rounds alternate between the ways and medians are printed,
- * so that what else the machine does hits all alike. Node's own start is not counted for ours; NODE_EXTRA_CA_CERTS
- * does not matter then.
+ * One flattened tar → ext4, in process, beside the other ways of making a filesystem image of it:
+ *
+ *   npm run build && node bench/rootfs.mjs [--rounds N] TAR...
+ *
+ * TAR is best one of images.sh. Other programs are used where they are found: mkfs.ext4 with a loop mount (root),
+ * mke2fs, mkfs.erofs of 1.7 and newer, and hcsshim's tar2ext4
+ * (`go install github.com/Microsoft/hcsshim/cmd/tar2ext4@latest`); MKFS_EROFS and TAR2EXT4 name them where they
+ * are not on PATH. Ours and Node's copy are timed without the start of Node.
  */
-import { spawnSync } from "node:child_process";
-import { closeSync, mkdirSync, mkdtempSync, openSync, readSync, rmSync, statSync, writeSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync, statSync } from "node:fs";
 import path from "node:path";
+import { parseArgs } from "node:util";
 import { buildRootfs } from "../dist/rootfs/build-rootfs.js";
-import { createWritableDisk } from "../dist/rootfs/writable-disk.js";
+import { chunksOf, diskBytesOf, sizeText, writeAll } from "./lib/files.mjs";
+import { findProgram, possible, ROOT, run } from "./lib/programs.mjs";
+import { introduce, judge, printTable } from "./lib/report.mjs";
+import { alternate } from "./lib/rounds.mjs";
+import { withScratch } from "./lib/scratch.mjs";
 
 const UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f9";
-const CHUNK = 256 * 1024;
-const directory = mkdtempSync(path.join(tmpdir(), "firectl-bench-"));
-const out = path.join(directory, "out");
-const mountPoint = path.join(directory, "mnt");
-mkdirSync(mountPoint);
+const WRITABLE_BYTES = 64 * 2 ** 30;
+const FLOOR = "cat TAR > FILE";
+const FLOOR_ON_DISK = "the same, fsync";
+const CLASSIC = "mkfs.ext4, mount, tar x, umount";
+const OURS = ["firectl, read-only", "firectl, writable"];
+const OURS_ON_DISK = ["firectl, read-only, fsync", "firectl, writable, fsync"];
 
-function run(command, ...args) {
-  const result = spawnSync(command, args, { encoding: "utf8" });
-  if (result.status !== 0) throw new Error(`${command} ${args.join(" ")}: ${result.stderr}`);
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { rounds: { type: "string", default: "7" } },
+});
+if (positionals.length === 0) {
+  console.error("usage: rootfs.mjs [--rounds N] TAR...");
+  process.exit(2);
 }
+for (const tar of positionals) await withScratch((scratch) => measure(tar, scratch));
 
-function makeTar() {
-  const target = path.join(directory, "sample.tar");
-  // Files that change or vanish meanwhile are no failure here.
-  spawnSync("tar", ["-cf", target, "-C", "/", "usr/share", "usr/sbin", "etc"]);
-  return target;
-}
-
-async function* chunks(file) {
-  const fd = openSync(file, "r");
-  const buffer = Buffer.allocUnsafeSlow(CHUNK);
-  try {
-    for (;;) {
-      const length = readSync(fd, buffer, 0, CHUNK);
-      if (length === 0) return;
-      yield length === CHUNK ? buffer : buffer.subarray(0, length);
-    }
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function nodeCopy(tar) {
-  const from = openSync(tar, "r");
-  const to = openSync(out, "wx");
-  const buffer = Buffer.allocUnsafeSlow(CHUNK);
-  for (;;) {
-    const length = readSync(from, buffer, 0, CHUNK);
-    if (length === 0) break;
-    writeSync(to, buffer, 0, length);
-  }
-  closeSync(from);
-  closeSync(to);
-}
-
-function classic(tar) {
-  const size = Math.ceil(statSync(tar).size * 1.3) + 64 * 2 ** 20;
-  run("truncate", "-s", String(size), out);
-  run("mkfs.ext4", "-q", "-F", out);
-  run("mount", "-o", "loop", out, mountPoint);
-  try {
-    run("tar", "-xpf", tar, "-C", mountPoint);
-  } finally {
-    run("umount", mountPoint);
-  }
-}
-
-const build = (tar, options) =>
-  buildRootfs({
-    layers: [{ name: tar, open: () => chunks(tar) }],
-    path: out,
-    uuid: UUID,
-    sync: false,
-    ...options,
-  });
-
-const tar = process.argv[2] ?? makeTar();
-const tarBytes = statSync(tar).size;
-const rounds = Number(process.argv[3] ?? 7);
-const ways = {
-  "cat (the floor)": () => run("sh", "-c", 'cat "$1" > "$2"', "sh", tar, out),
-  "Node, plain copy": () => nodeCopy(tar),
-  "firectl, read-only": () => build(tar),
-  "firectl, writable": () => build(tar, { writable: { sizeBytes: 64 * 2 ** 30 } }),
-  "firectl, read-only, fsync": () => build(tar, { sync: true }),
-  ...(process.getuid?.() === 0 ? { "mkfs + mount + tar x": () => classic(tar) } : {}),
-  "writable disk of 10 GiB": () =>
-    createWritableDisk({
-      path: out,
-      sizeBytes: 10 * 2 ** 30,
-      uuid: UUID,
-      directories: [
-        { name: "upper", mode: 0o755 },
-        { name: "work", mode: 0o755 },
-      ],
-    }),
-};
-
-const times = new Map(Object.keys(ways).map((name) => [name, []]));
-const used = new Map();
-try {
-  for (let round = 0; round < rounds; round++) {
-    for (const [name, way] of Object.entries(ways)) {
-      rmSync(out, { force: true });
+async function measure(tar, scratch) {
+  introduce(`${path.basename(tar)} (${sizeText(tar)}) → a filesystem image; ${values.rounds} rounds`);
+  const out = scratch.at("out");
+  const ways = possible(waysFor(tar, { out, scratch })).map((way) => ({
+    ...way,
+    reset: () => rmSync(out, { force: true }),
+    run: async (round) => {
       const start = performance.now();
-      await way();
-      times.get(name).push(performance.now() - start);
-      used.set(name, statSync(out).blocks * 512);
-    }
-  }
-} finally {
-  rmSync(directory, { recursive: true, force: true });
+      await way.run(round);
+      return { ms: performance.now() - start, diskBytes: diskBytesOf(out) };
+    },
+  }));
+  const results = await alternate(ways, { rounds: Number(values.rounds), warmUp: 1 });
+  printTable(results, { title: path.basename(tar), beside: [FLOOR, CLASSIC] });
+  judge(results, [
+    ...OURS.flatMap((way) => [
+      { way, beside: FLOOR, atMost: 2.5 },
+      { way, beside: CLASSIC, atMost: 0.3 },
+    ]),
+    ...OURS_ON_DISK.map((way) => ({ way, beside: FLOOR_ON_DISK, atMost: 2.5 })),
+  ]);
+  console.log("");
 }
 
-const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
-const floor = median(times.get("cat (the floor)"));
-console.log(`${(tarBytes / 1e6).toFixed(1)} MB, ${rounds} rounds`);
-for (const [name, values] of times) {
-  const ms = median(values);
-  const columns = [
-    name.padEnd(28),
-    `${ms.toFixed(1)} ms`.padStart(12),
-    `best ${Math.min(...values).toFixed(1)}`.padStart(12),
-    `${(ms / floor).toFixed(2)} × cat`.padStart(14),
-    `${(used.get(name) / 1e6).toFixed(1)} MB on disk`.padStart(20),
+function waysFor(tar, { out, scratch }) {
+  const mountPoint = scratch.make("mount");
+  const erofs = process.env.MKFS_EROFS ?? "mkfs.erofs";
+  const tar2ext4 = process.env.TAR2EXT4 ?? "tar2ext4";
+  const ours = (options) => () =>
+    buildRootfs({
+      layers: [{ name: tar, open: () => chunksOf(tar) }],
+      path: out,
+      uuid: UUID,
+      sync: false,
+      ...options,
+    });
+  const writable = { sizeBytes: WRITABLE_BYTES };
+  return [
+    { name: FLOOR, run: () => run("sh", ["-c", 'cat "$1" > "$2"', "sh", tar, out]) },
+    { name: FLOOR_ON_DISK, run: () => run("sh", ["-c", 'cat "$1" > "$2" && sync "$2"', "sh", tar, out]) },
+    { name: "Node, plain copy", run: () => writeAll(out, chunksOf(tar)) },
+    { name: OURS[0], run: ours({}) },
+    { name: OURS_ON_DISK[0], run: ours({ sync: true }) },
+    { name: OURS[1], run: ours({ writable }) },
+    { name: OURS_ON_DISK[1], run: ours({ writable, sync: true }) },
+    {
+      name: "tar2ext4 (hcsshim, Go), read-only",
+      needs: [tar2ext4],
+      run: () => run(tar2ext4, ["-i", tar, "-o", out]),
+    },
+    {
+      name: erofsName(erofs),
+      needs: [{ what: "mkfs.erofs with --tar=f", isHere: canReadTar(erofs) }],
+      run: () => run(erofs, ["--quiet", "--tar=f", out, tar]),
+    },
+    {
+      name: CLASSIC,
+      needs: [ROOT, "mkfs.ext4"],
+      run: () => {
+        makeEmptyFile(out, tar);
+        run("mkfs.ext4", ["-q", "-F", out]);
+        run("mount", ["-o", "loop", out, mountPoint]);
+        try {
+          run("tar", ["-xpf", tar, "-C", mountPoint]);
+        } finally {
+          run("umount", [mountPoint]);
+        }
+      },
+    },
+    {
+      name: "tar x, then mke2fs -d DIR",
+      needs: [ROOT, "mke2fs"],
+      // Its directory stays until the end: see withScratch.
+      run: (round) => {
+        const root = scratch.make(`root${round}`);
+        run("tar", ["-xpf", tar, "-C", root]);
+        makeEmptyFile(out, tar);
+        run("mke2fs", ["-q", "-F", "-t", "ext4", "-d", root, out]);
+      },
+    },
   ];
-  console.log(columns.join(""));
 }
-console.log(`peak memory of this process: ${(process.resourceUsage().maxRSS / 1024).toFixed(0)} MB`);
+
+function makeEmptyFile(out, tar) {
+  const bytes = Math.ceil(statSync(tar).size * 1.3) + 64 * 2 ** 20;
+  run("truncate", ["-s", String(bytes), out]);
+}
+
+function canReadTar(erofs) {
+  return findProgram(erofs) !== undefined && run(erofs, ["--help"]).includes("--tar=");
+}
+
+function erofsName(erofs) {
+  const version = canReadTar(erofs) ? run(erofs, ["--version"]) : "";
+  return `mkfs.erofs ${/\d+\.[\w.]+/.exec(version)?.[0] ?? ""} --tar=f`;
+}

@@ -1,0 +1,34 @@
+import { spawnSync } from "node:child_process";
+
+/**
+ * Runs each way once a round: A B C A B C …, so that a machine whose speed drifts is unfair to all alike.
+ * Dirty pages are written out between two ways, so that none waits for another one's.
+ *
+ * A way is `{ name, run }`. `run(round)` may return figures: `{ ms, peakBytes, diskBytes }`; without `ms` the
+ * time it took counts. One that yields several results returns them as `{ several: [{ name, ms, … }] }`. Its `reset()`
+ * runs before it and `tidy(round)` after, neither counted.
+ *
+ * @returns a Map of name → samples, one a round.
+ */
+export async function alternate(ways, { rounds, warmUp = 0 }) {
+  const results = new Map();
+  for (let round = -warmUp; round < rounds; round++) {
+    for (const way of ways) {
+      await way.reset?.();
+      spawnSync("sync");
+      for (const { name, ...sample } of await samplesOf(way, round)) {
+        if (round < 0) continue;
+        results.set(name, [...(results.get(name) ?? []), sample]);
+      }
+      await way.tidy?.(round);
+    }
+  }
+  return results;
+}
+
+async function samplesOf(way, round) {
+  const start = performance.now();
+  const returned = await way.run(round);
+  const ms = performance.now() - start;
+  return returned?.several ?? [{ name: way.name, ms, ...returned }];
+}
