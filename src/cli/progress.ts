@@ -78,6 +78,8 @@ function lineOf(
       return layersLine(state.reference, [...state.layers.values()]);
     case "exporting":
       return `Exporting ${event.reference} from Docker: ${formatSize(event.receivedBytes)}`;
+    case "reading":
+      return `Reading ${event.reference}: ${formatSize(event.receivedBytes)}`;
     case "building":
       return `Building the root filesystem: ${ofTotal(event.readBytes, event.totalBytes)}`;
     case "booting":

@@ -46,6 +46,8 @@ export interface StreamingProgram {
   readonly stdin: Writable | undefined;
   /** Settles when the program has ended: rejects as {@link runProgram} does. */
   readonly finished: Promise<void>;
+  /** The end of what it has written to its stderr. */
+  messages(): string;
 }
 
 /**
@@ -83,7 +85,7 @@ export function streamProgram(
   });
   finished.catch(() => {});
   if (child.stdout === null) throw new Error("stdout was asked for as a pipe");
-  return { stdout: child.stdout, stdin: child.stdin ?? undefined, finished };
+  return { stdout: child.stdout, stdin: child.stdin ?? undefined, finished, messages: () => tail };
 }
 
 /**

@@ -14,6 +14,10 @@ export type PullProgress =
   | { readonly type: "layer-done"; readonly digest: Digest; readonly total: number }
   /** The layer was in the store already, or another process brought it meanwhile. */
   | { readonly type: "layer-exists"; readonly digest: Digest; readonly total: number }
+  /** An archive, a tar or a directory is read; the total may not be known beforehand. */
+  | { readonly type: "reading"; readonly reference: string; readonly received: number }
+  /** Something that the user should know. */
+  | { readonly type: "notice"; readonly message: string }
   /** A transfer broke and is tried again after `delayMs`. */
   | { readonly type: "retrying"; readonly reason: string; readonly delayMs: number }
   /** Docker pulls the image first, on its own. */

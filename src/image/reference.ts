@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import path from "node:path";
 import { type Digest, parseDigest } from "../core/brands.ts";
 import { FirectlError } from "../core/errors.ts";
 
@@ -19,10 +21,31 @@ export interface ImageReference {
   readonly digest: Digest | undefined;
 }
 
-/** Where an image is to be taken from. */
+/** Where an image is to be taken from; paths as they were written. */
 export type ImageLocation =
   | { readonly transport: "store" | "registry" | "docker"; readonly reference: ImageReference }
-  | { readonly transport: "oci"; readonly directory: string; readonly tag: string | undefined };
+  | LayoutLocation
+  | DockerArchiveLocation
+  /** A directory, a tar, or `-` for a tar on standard input. */
+  | { readonly transport: "rootfs"; readonly path: string };
+
+/** An OCI image layout, a directory or the archive of one. */
+export interface LayoutLocation {
+  readonly transport: "oci" | "oci-archive";
+  readonly path: string;
+  readonly tag: string | undefined;
+  readonly digest: Digest | undefined;
+}
+
+/** An archive as `docker save` writes it. */
+export interface DockerArchiveLocation {
+  readonly transport: "docker-archive";
+  readonly path: string;
+  /** Which image is meant: a name, or its position; undefined for the only one. */
+  readonly image: ImageReference | number | undefined;
+  /** {@link image} as it was written. */
+  readonly suffix: string | undefined;
+}
 
 const HOST_LABEL = "(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])";
 const DOMAIN = new RegExp(`^(?:${HOST_LABEL}(?:\\.${HOST_LABEL})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]{1,5})?$`);
@@ -33,21 +56,80 @@ const TAG = /^\w[\w.-]{0,127}$/;
 const MAX_NAME_LENGTH = 255;
 /** A name, a tag of 128, a digest of 71 and their separators fit in far less. */
 const MAX_REFERENCE_LENGTH = 1024;
+/** `sha256:` and 64 digits. */
+const DIGEST_LENGTH = 71;
 /** PATH_MAX of Linux. */
-const MAX_DIRECTORY_LENGTH = 4096;
+const MAX_PATH_LENGTH = 4096;
 
 /**
- * Reads where an image is to be taken from: `REF` (the local store, then its registry), `docker://REF` (its
- * registry), `docker:REF` (the Docker Engine), `oci:DIR[:TAG]` (an OCI image layout).
+ * Reads where an image is to be taken from:
+ *
+ *     REF                              the local store, then its registry
+ *     docker://REF                     its registry
+ *     docker:REF, docker-daemon:REF    the Docker Engine
+ *     docker-archive:FILE[:REF]        a file of docker save; :@N is its image number N, counted from 0
+ *     oci:DIR[:TAG][@DIGEST]           an OCI image layout
+ *     oci-archive:FILE[:TAG][@DIGEST]  the tar of one
+ *     rootfs:DIR, rootfs:TAR, rootfs:- a root filesystem without a configuration
+ *
+ * Paths end at the first colon, as skopeo's do, unless there is a file with a longer name.
  * @throws FirectlError INVALID_REFERENCE.
  */
 export function parseImageLocation(text: string): ImageLocation {
   if (text.startsWith("docker://")) {
     return { transport: "registry", reference: parseReference(text.slice("docker://".length)) };
   }
-  if (text.startsWith("docker:")) return parseDockerLocation(text);
-  if (text.startsWith("oci:")) return parseOciLocation(text.slice("oci:".length), text);
-  return { transport: "store", reference: parseReference(text) };
+  const colon = text.indexOf(":");
+  const transport = text.slice(0, Math.max(0, colon));
+  const rest = text.slice(colon + 1);
+  switch (transport) {
+    case "docker":
+    case "docker-daemon":
+      return { transport: "docker", reference: parseReference(rest) };
+    case "docker-archive":
+      return parseDockerArchive(rest, text);
+    case "oci":
+    case "oci-archive":
+      return parseLayout(transport, rest, text);
+    case "rootfs":
+      checkPath(rest, text);
+      if (rest === "") throw invalid(text, "no directory or file is named after rootfs:");
+      return { transport, path: rest };
+    default:
+      if (/^[a-z][a-z0-9-]*$/.test(transport) && /^\.{0,2}\//.test(rest)) {
+        throw invalid(text, `there is no transport ${show(`${transport}:`)}`);
+      }
+      if (/^\.{0,2}\//.test(text)) {
+        throw invalid(
+          text,
+          "a file or directory needs rootfs:, oci:, oci-archive: or docker-archive: before it",
+        );
+      }
+      return { transport: "store", reference: parseReference(text) };
+  }
+}
+
+/** The name under which the store keeps what comes from there; paths are made absolute. */
+export function locationName(location: ImageLocation): string {
+  switch (location.transport) {
+    case "store":
+    case "registry":
+      return normalisedReference(location.reference);
+    case "docker":
+      return `docker:${normalisedReference(location.reference)}`;
+    case "docker-archive": {
+      const { suffix } = location;
+      return `docker-archive:${path.resolve(location.path)}${suffix === undefined ? "" : `:${suffix}`}`;
+    }
+    case "oci":
+    case "oci-archive": {
+      const { tag, digest } = location;
+      const selector = `${tag === undefined ? "" : `:${tag}`}${digest === undefined ? "" : `@${digest}`}`;
+      return `${location.transport}:${path.resolve(location.path)}${selector}`;
+    }
+    case "rootfs":
+      return `rootfs:${location.path === "-" ? "-" : path.resolve(location.path)}`;
+  }
 }
 
 /**
@@ -92,20 +174,48 @@ export function familiarReference(reference: ImageReference): string {
   return full;
 }
 
-function parseDockerLocation(text: string): ImageLocation {
-  return { transport: "docker", reference: parseReference(text.slice("docker:".length)) };
+function parseDockerArchive(rest: string, text: string): DockerArchiveLocation {
+  const { file, suffix } = splitPath(rest, text);
+  if (file === "") throw invalid(text, "no file is named after docker-archive:");
+  if (suffix === "") throw invalid(text, "the image's name after the file is empty");
+  return { transport: "docker-archive", path: file, image: archivedImage(suffix, text), suffix };
 }
 
-function parseOciLocation(rest: string, text: string): ImageLocation {
+function archivedImage(suffix: string | undefined, text: string): ImageReference | number | undefined {
+  if (suffix === undefined) return undefined;
+  if (!suffix.startsWith("@")) return parseReference(suffix);
+  const position = /^@\d{1,6}$/.test(suffix) ? Number(suffix.slice(1)) : undefined;
+  if (position === undefined) throw invalid(text, `${show(suffix)} is not the number of an image`);
+  return position;
+}
+
+function parseLayout(transport: "oci" | "oci-archive", rest: string, text: string): LayoutLocation {
+  const digest = parseDigest(rest.slice(-DIGEST_LENGTH));
+  const hasDigest = digest !== undefined && rest.at(-DIGEST_LENGTH - 1) === "@";
+  const { file, suffix } = splitPath(hasDigest ? rest.slice(0, -DIGEST_LENGTH - 1) : rest, text);
+  const what = transport === "oci" ? "directory" : "file";
+  if (file === "") throw invalid(text, `no ${what} is named after ${transport}:`);
+  if (suffix === "") throw invalid(text, `the tag after the ${what} is empty`);
+  return { transport, path: file, tag: suffix, digest: hasDigest ? digest : undefined };
+}
+
+/** The longest path that is there, and what follows its colon; up to the first colon when none is. */
+function splitPath(rest: string, text: string): { file: string; suffix: string | undefined } {
+  checkPath(rest, text);
+  const first = rest.indexOf(":");
+  for (let end = rest.length; end > first; end = rest.lastIndexOf(":", end - 1)) {
+    if (existsSync(rest.slice(0, end))) return cutAt(rest, end);
+  }
+  return cutAt(rest, first === -1 ? rest.length : first);
+}
+
+function cutAt(rest: string, end: number): { file: string; suffix: string | undefined } {
+  return { file: rest.slice(0, end), suffix: end === rest.length ? undefined : rest.slice(end + 1) };
+}
+
+function checkPath(rest: string, text: string): void {
   if (rest.includes("\0")) throw invalid(text, "it has a NUL byte");
-  if (rest.length > MAX_DIRECTORY_LENGTH) throw invalid(text, `it is longer than ${MAX_DIRECTORY_LENGTH}`);
-  // Like skopeo: the directory ends at the first colon.
-  const colon = rest.indexOf(":");
-  const directory = colon === -1 ? rest : rest.slice(0, colon);
-  const tag = colon === -1 ? undefined : rest.slice(colon + 1);
-  if (directory === "") throw invalid(text, "no directory is named after oci:");
-  if (tag === "") throw invalid(text, "the tag after the directory is empty");
-  return { transport: "oci", directory, tag };
+  if (rest.length > MAX_PATH_LENGTH) throw invalid(text, `it is longer than ${MAX_PATH_LENGTH}`);
 }
 
 function splitDigest(text: string): { name: string; digest: Digest | undefined } {
@@ -151,6 +261,6 @@ function show(text: string): string {
 
 function invalid(text: string, why: string): FirectlError {
   return new FirectlError("INVALID_REFERENCE", `${show(text)} is not an image reference: ${why}`, {
-    hint: "write NAME[:TAG][@DIGEST], docker://NAME, docker:NAME or oci:DIR[:TAG]",
+    hint: "write NAME[:TAG][@DIGEST], docker://NAME, docker:NAME, docker-archive:FILE, oci:DIR[:TAG], oci-archive:FILE or rootfs:DIR-or-TAR",
   });
 }

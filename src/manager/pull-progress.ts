@@ -33,6 +33,10 @@ function translate(event: PullProgress): readonly ProgressEvent[] {
       return [{ kind: "resolving", reference: event.reference }];
     case "exporting":
       return [{ kind: "exporting", reference: event.reference, receivedBytes: event.received }];
+    case "reading":
+      return [{ kind: "reading", reference: event.reference, receivedBytes: event.received }];
+    case "notice":
+      return [{ kind: "notice", message: event.message }];
     default:
       return assertNever(event);
   }

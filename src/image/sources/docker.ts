@@ -6,9 +6,6 @@ import { FirectlError, messageOf } from "../../core/errors.ts";
 import { writeFileAtomic } from "../../host/files.ts";
 import { runProgram, streamProgram } from "../../host/process.ts";
 import { isAlive, ownIdentity } from "../../host/process-identity.ts";
-import { describeImage } from "../local-image.ts";
-import { parseImageConfig, parseManifest } from "../manifest.ts";
-import { OCI_CONFIG, OCI_LAYER, OCI_MANIFEST } from "../media-types.ts";
 import {
   formatPlatform,
   hostPlatform,
@@ -19,8 +16,9 @@ import {
 } from "../platform.ts";
 import { everyMebibyte } from "../progress.ts";
 import { type ImageReference, normalisedReference } from "../reference.ts";
+import { makeSingleLayerImage } from "../single-layer.ts";
 import type { BlobDescriptor } from "../store/content-store.ts";
-import { ingestBytes, ingestStream } from "../store/ingest.ts";
+import { ingestStream } from "../store/ingest.ts";
 import { withoutInjectedFiles } from "./docker-export.ts";
 import type { ImageSource, SourceContext, SourcedImage } from "./source.ts";
 
@@ -78,7 +76,14 @@ export class DockerSource implements ImageSource {
     const image = await context.once(origin, async () => {
       await sweepLeftovers(context);
       const layer = await exportImage(inspected, this.reference, context);
-      return synthesise(inspected, { layer, reference: this.reference, origin }, context);
+      return makeSingleLayerImage(context.store, {
+        layer,
+        reference: this.reference,
+        origin,
+        platform: platformOf(inspected),
+        config: imageConfigOf(inspected),
+        created: inspected.Created ?? undefined,
+      });
     });
     return renamed(image, this.reference);
   }
@@ -208,45 +213,6 @@ async function* exportedTar(
   }
 }
 
-/** Makes the manifest and configuration that a registry would have had. */
-async function synthesise(
-  inspected: Inspected,
-  made: { layer: BlobDescriptor; reference: string; origin: string },
-  context: SourceContext,
-): Promise<SourcedImage> {
-  const { layer, reference, origin } = made;
-  const platform = platformOf(inspected);
-  const given = inspected.Config ?? {};
-  const configBytes = encode({
-    ...(inspected.Created == null ? {} : { created: inspected.Created }),
-    ...platform,
-    config: Object.fromEntries(
-      CONFIG_FIELDS.flatMap((name) => (given[name] == null ? [] : [[name, given[name]]])),
-    ),
-    rootfs: { type: "layers", diff_ids: [layer.digest] },
-  });
-  const what = `Docker's description of ${reference}`;
-  const config = parseImageConfig(configBytes, { layerCount: 1, what });
-  const configBlob = await ingestBytes(context.store, configBytes);
-  const manifestBytes = encode({
-    schemaVersion: 2,
-    mediaType: OCI_MANIFEST,
-    config: { mediaType: OCI_CONFIG, ...configBlob },
-    layers: [{ mediaType: OCI_LAYER, ...layer }],
-  });
-  const parsed = parseManifest(manifestBytes, { what });
-  if (parsed.kind !== "manifest") throw new Error("a manifest was made");
-  const { digest, size } = await ingestBytes(context.store, manifestBytes);
-  return {
-    entry: { mediaType: OCI_MANIFEST, digest, size, reference, platform, origin },
-    image: describeImage(
-      { reference, manifestDigest: digest, manifestSize: size, platform },
-      parsed.manifest,
-      config,
-    ),
-  };
-}
-
 /** Removes containers whose firectl was killed. Those of another boot or pid namespace are not ours to judge. */
 async function sweepLeftovers(context: SourceContext): Promise<void> {
   const format = `{{.Names}} {{.Label "${OWNER_LABEL}"}}`;
@@ -296,6 +262,14 @@ function dockerError(error: unknown): unknown {
   });
 }
 
+/** What a registry's configuration of the image would say. */
+function imageConfigOf(inspected: Inspected): Readonly<Record<string, unknown>> {
+  const given = inspected.Config ?? {};
+  return Object.fromEntries(
+    CONFIG_FIELDS.flatMap((name) => (given[name] == null ? [] : [[name, given[name]]])),
+  );
+}
+
 function platformOf(inspected: Inspected): Platform {
   return normalise(inspected.Os, inspected.Architecture, inspected.Variant ?? undefined);
 }
@@ -312,8 +286,4 @@ function platformFlag(platform: Platform): readonly string[] {
 
 function renamed({ entry, image }: SourcedImage, reference: string): SourcedImage {
   return { entry: { ...entry, reference }, image: { ...image, reference } };
-}
-
-function encode(value: unknown): Uint8Array {
-  return Buffer.from(JSON.stringify(value), "utf8");
 }

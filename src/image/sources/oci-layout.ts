@@ -4,16 +4,14 @@ import path from "node:path";
 import { digestHex } from "../../core/brands.ts";
 import { errnoOf, FirectlError } from "../../core/errors.ts";
 import { ioError } from "../../host/files.ts";
-import { type Descriptor, MAX_MANIFEST_BYTES, parseManifest } from "../manifest.ts";
-import { choosePlatform, normalise, type Platform } from "../platform.ts";
+import { type Descriptor, MAX_MANIFEST_BYTES } from "../manifest.ts";
+import type { LayoutLocation } from "../reference.ts";
 import type { BlobDescriptor } from "../store/content-store.ts";
 import { type BlobOrigin, copyImage, type RawManifest, verifyBytes } from "./copy-image.ts";
+import { chooseEntry, parseLayoutIndex } from "./layout-index.ts";
 import type { ImageSource, SourceContext, SourcedImage } from "./source.ts";
 
-const REF_NAME = "org.opencontainers.image.ref.name";
 const READ_BYTES = 512 * 1024;
-/** An error lists no more tags than this. */
-const MAX_LISTED_TAGS = 20;
 
 /**
  * Images of a directory in the OCI image layout, as skopeo, umoci and buildah write it. Everything is copied
@@ -22,87 +20,35 @@ const MAX_LISTED_TAGS = 20;
  */
 export class OciLayoutSource implements ImageSource {
   readonly reference: string;
-  readonly #directory: string;
-  readonly #tag: string | undefined;
+  readonly #layout: LayoutLocation;
 
-  constructor(reference: string, layout: { directory: string; tag: string | undefined }) {
+  constructor(reference: string, layout: LayoutLocation) {
     this.reference = reference;
-    this.#directory = layout.directory;
-    this.#tag = layout.tag;
+    this.#layout = layout;
   }
 
   async bring(context: SourceContext): Promise<SourcedImage> {
     const { known } = context;
+    const { path: directory, tag, digest } = this.#layout;
     let entries: readonly Descriptor[];
     try {
-      entries = await readLayout(this.#directory);
+      entries = await readLayout(directory);
     } catch (error) {
       // The layout has gone, the copy has not.
       if (known !== undefined && error instanceof FirectlError && error.code === "FILE_NOT_FOUND")
         return known;
       throw error;
     }
-    const chosen = chooseEntry(entries, { ...this.#options(), platform: context.platform });
+    const where = `oci:${directory}`;
+    const chosen = chooseEntry(entries, { where, tag, digest, platform: context.platform });
     if (known?.entry.origin === chosen.digest) return known;
-    return copyImage(layoutOrigin(this.#directory, chosen), this.reference, context);
-  }
-
-  #options(): { directory: string; tag: string | undefined } {
-    return { directory: this.#directory, tag: this.#tag };
+    return copyImage(layoutOrigin(directory, chosen), this.reference, context);
   }
 }
 
 async function readLayout(directory: string): Promise<readonly Descriptor[]> {
   const file = path.join(directory, "index.json");
-  const bytes = await readSmallFile(file);
-  const parsed = parseManifest(bytes, { mediaType: "application/vnd.oci.image.index.v1+json", what: file });
-  return parsed.kind === "index" ? parsed.index.manifests : [];
-}
-
-function chooseEntry(
-  entries: readonly Descriptor[],
-  options: { directory: string; tag: string | undefined; platform: Platform },
-): Descriptor {
-  const { directory, tag } = options;
-  const candidates = tag === undefined ? entries : entries.filter((entry) => tagOf(entry) === tag);
-  const [first] = candidates;
-  if (first === undefined) {
-    const what = tag === undefined ? "holds no image" : `holds no image tagged ${JSON.stringify(tag)}`;
-    throw new FirectlError("IMAGE_NOT_FOUND", `${directory} ${what}${listTags(entries)}`);
-  }
-  const tags = new Set(candidates.map(tagOf));
-  const digests = new Set(candidates.map((entry) => entry.digest));
-  if (digests.size === 1) return first;
-  if (tags.size > 1) {
-    throw new FirectlError(
-      "AMBIGUOUS_NAME",
-      `${directory} holds ${digests.size} images${listTags(entries)}`,
-      {
-        hint: `name one: oci:${directory}:TAG`,
-      },
-    );
-  }
-  // One name for several platforms.
-  const platforms = candidates.map((entry) =>
-    normalise(
-      entry.platform?.os ?? "unknown",
-      entry.platform?.architecture ?? "unknown",
-      entry.platform?.variant,
-    ),
-  );
-  const index = choosePlatform(options.platform, platforms);
-  return index === undefined ? first : (candidates[index] ?? first);
-}
-
-function tagOf(entry: Descriptor): string | undefined {
-  return entry.annotations?.[REF_NAME];
-}
-
-function listTags(entries: readonly Descriptor[]): string {
-  const tags = [...new Set(entries.flatMap((entry) => tagOf(entry) ?? []))].sort();
-  if (tags.length === 0) return "";
-  const shown = tags.slice(0, MAX_LISTED_TAGS).map((tag) => JSON.stringify(tag.slice(0, 128)));
-  return `; its tags are ${shown.join(", ")}${tags.length > shown.length ? ", …" : ""}`;
+  return parseLayoutIndex(await readSmallFile(file), file);
 }
 
 function layoutOrigin(directory: string, root: Descriptor): BlobOrigin {
