@@ -51,3 +51,8 @@ const LAYERS: Readonly<Record<string, Compression>> = {
 export function layerCompression(mediaType: string): Compression | undefined {
   return Object.hasOwn(LAYERS, mediaType) ? LAYERS[mediaType] : undefined;
 }
+
+/** Whether a layer may be kept outside of registries, for its licence. */
+export function isForeignLayer(mediaType: string): boolean {
+  return /\.(?:nondistributable|foreign)\./.test(mediaType);
+}

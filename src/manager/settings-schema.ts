@@ -12,6 +12,8 @@ const settings = z
     qemu: absolutePath.optional(),
     vhostDeviceVsock: absolutePath.optional(),
     insecureRegistries: z.array(z.string()).optional(),
+    registryMirrors: z.record(z.string(), z.array(z.string())).optional(),
+    registryTokenServers: z.record(z.string(), z.array(z.string())).optional(),
     kernelUrl: z.url({ protocol: /^https?$/ }).optional(),
     kernelSha256: z
       .string()

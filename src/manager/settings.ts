@@ -11,8 +11,12 @@ export interface Settings {
   readonly firecracker?: string | undefined;
   readonly qemu?: string | undefined;
   readonly vhostDeviceVsock?: string | undefined;
-  /** Registries reached over plain HTTP or with any certificate, `host[:port]`. */
+  /** Registries reached over plain HTTP or with any certificate, `host[:port]` or a network of addresses. */
   readonly insecureRegistries?: readonly string[] | undefined;
+  /** URLs to ask first, in order, by the registry that they mirror. */
+  readonly registryMirrors?: Readonly<Record<string, readonly string[]>> | undefined;
+  /** Token servers of other sites that may see a registry's login, `host[:port]` by registry. */
+  readonly registryTokenServers?: Readonly<Record<string, readonly string[]>> | undefined;
   /** Guest kernel that a first run or `setup` downloads, before the distribution's is thought of. */
   readonly kernelUrl?: string | undefined;
   /** Its SHA-256, without which it is not downloaded. */

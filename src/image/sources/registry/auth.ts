@@ -3,7 +3,9 @@ import { FirectlError } from "../../../core/errors.ts";
 import { type Challenge, parseChallenges } from "./challenge.ts";
 import type { Credentials, FoundCredentials } from "./credentials.ts";
 import type { HttpClient, HttpResponse } from "./http.ts";
+import { hostnameOf } from "./network.ts";
 import { parseRetryAfter, TransientFailure } from "./retry.ts";
+import { isSameSite } from "./same-site.ts";
 
 const MAX_TOKEN_REPLY_BYTES = 1024 * 1024;
 /** https://distribution.github.io/distribution/spec/auth/token/: a token without a lifetime lives a minute. */
@@ -14,16 +16,21 @@ const RENEWAL_MARGIN_S = 10;
 const tokenSchema = z.object({
   token: z.string().optional(),
   access_token: z.string().optional(),
-  expires_in: z.number().positive().optional(),
+  expires_in: z.number().nullish(),
+  refresh_token: z.string().nullish(),
 });
 
 export interface RegistryAuthOptions {
   readonly http: HttpClient;
   /** The registry, as it is called in messages. */
   readonly registry: string;
-  /** `repository:library/debian:pull`. */
-  readonly scope: string;
+  /** `repository:library/debian:pull`; undefined to log in only. */
+  readonly scope: string | undefined;
   readonly isInsecure: (host: string) => boolean;
+  /** Further hosts (with their port, if they have one) that may see this registry's login. */
+  readonly tokenServers: readonly string[];
+  /** Ask for an identity token, to be kept in the password's place. */
+  readonly wantsIdentityToken?: boolean;
   readonly findCredentials: () => Promise<FoundCredentials>;
 }
 
@@ -44,9 +51,23 @@ export class RegistryAuth {
   #credentials: Promise<FoundCredentials> | undefined;
   #token: Promise<Token> | undefined;
   #renewing: Promise<Token> | undefined;
+  /** What the token server gave last in exchange for an identity token or password. */
+  #identityToken: string | undefined;
+  /** A token server that was not told the login, for being of another site. */
+  #distrusted: string | undefined;
 
   constructor(options: RegistryAuthOptions) {
     this.#options = options;
+  }
+
+  /** The identity token that the token server has given. */
+  get identityToken(): string | undefined {
+    return this.#identityToken;
+  }
+
+  /** Uses a login for want of a challenge. */
+  assumeBasic(): void {
+    if (this.#scheme.kind === "none") this.#scheme = { kind: "basic" };
   }
 
   /**
@@ -89,15 +110,22 @@ export class RegistryAuth {
   /** The error for a registry that refuses even so. */
   async refused(what: string): Promise<FirectlError> {
     const { credentials, problem } = await this.#found();
+    const { registry } = this.#options;
     const who = credentials === undefined ? "without a login" : "with the stored login";
     const because = problem === undefined ? "" : ` (${problem})`;
-    return new FirectlError(
-      "AUTHENTICATION_FAILED",
-      `${this.#options.registry} refuses ${what} ${who}${because}`,
-      {
-        hint: `check the name, or log in with docker login ${this.#options.registry}`,
-      },
-    );
+    const distrusted = credentials === undefined ? undefined : this.#distrusted;
+    if (distrusted !== undefined) {
+      return new FirectlError(
+        "AUTHENTICATION_FAILED",
+        `${registry} refuses ${what}; its token server ${distrusted} is of another site and was not told the login`,
+        {
+          hint: `if it may be, name it in config.json: "registryTokenServers": {"${registry}": ["${distrusted}"]}`,
+        },
+      );
+    }
+    return new FirectlError("AUTHENTICATION_FAILED", `${registry} refuses ${what} ${who}${because}`, {
+      hint: `check the name, or log in with firectl login ${registry}`,
+    });
   }
 
   #found(): Promise<FoundCredentials> {
@@ -115,7 +143,7 @@ export class RegistryAuth {
     const realmText = challenge.parameters.get("realm") ?? "";
     const realm = URL.canParse(realmText) ? new URL(realmText) : undefined;
     const isAllowed =
-      realm?.protocol === "https:" || (realm?.protocol === "http:" && this.#options.isInsecure(realm.host));
+      realm?.protocol === "https:" || (realm?.protocol === "http:" && this.#mayBePlain(realm));
     if (realm === undefined || !isAllowed) {
       throw new FirectlError(
         "AUTHENTICATION_FAILED",
@@ -123,6 +151,21 @@ export class RegistryAuth {
       );
     }
     return { kind: "bearer", realm, service: challenge.parameters.get("service") };
+  }
+
+  /** Plain HTTP is for a token server only where the registry itself is marked insecure. */
+  #mayBePlain(realm: URL): boolean {
+    const { isInsecure, registry } = this.#options;
+    return isInsecure(registry) && (realm.hostname === hostnameOf(registry) || isInsecure(realm.host));
+  }
+
+  /** Whether a token server may see the login. */
+  #isTrusted(realm: URL): boolean {
+    const { registry, tokenServers } = this.#options;
+    const names = [realm.host, realm.hostname];
+    return (
+      isSameSite(realm.hostname, hostnameOf(registry)) || names.some((name) => tokenServers.includes(name))
+    );
   }
 
   async #bearerToken(scheme: Scheme & { kind: "bearer" }, signal: AbortSignal | undefined): Promise<string> {
@@ -141,13 +184,14 @@ export class RegistryAuth {
 
   async #fetchToken(scheme: Scheme & { kind: "bearer" }, signal: AbortSignal | undefined): Promise<Token> {
     const { http } = this.#options;
-    const credentials = isSameSite(scheme.realm.hostname, hostnameOf(this.#options.registry))
-      ? (await this.#found()).credentials
-      : undefined;
+    const found = (await this.#found()).credentials;
+    const isTrusted = this.#isTrusted(scheme.realm);
+    const credentials = isTrusted ? found : undefined;
+    this.#distrusted = isTrusted ? undefined : scheme.realm.host;
     const response =
       credentials?.kind === "identity-token"
-        ? await this.#postRefreshToken(scheme, credentials.token, signal)
-        : await http.send(this.#tokenUrl(scheme), {
+        ? await this.#postRefreshToken(scheme, this.#identityToken ?? credentials.token, signal)
+        : await http.send(this.#tokenUrl(scheme, credentials?.username), {
             method: "GET",
             authorization: credentials === undefined ? undefined : basic(credentials),
             signal,
@@ -158,13 +202,21 @@ export class RegistryAuth {
       signal,
     });
     await this.#checkTokenStatus(response, scheme.realm);
-    return readToken(body, scheme.realm.host);
+    const { token, identityToken } = readToken(body, scheme.realm.host);
+    this.#identityToken = identityToken ?? this.#identityToken;
+    return token;
   }
 
-  #tokenUrl(scheme: Scheme & { kind: "bearer" }): URL {
+  #tokenUrl(scheme: Scheme & { kind: "bearer" }, account: string | undefined): URL {
+    const { scope, wantsIdentityToken = false } = this.#options;
     const url = new URL(scheme.realm);
     if (scheme.service !== undefined) url.searchParams.set("service", scheme.service);
-    url.searchParams.set("scope", this.#options.scope);
+    if (scope !== undefined) url.searchParams.set("scope", scope);
+    if (account !== undefined) url.searchParams.set("account", account);
+    if (wantsIdentityToken) {
+      url.searchParams.set("client_id", "firectl");
+      url.searchParams.set("offline_token", "true");
+    }
     return url;
   }
 
@@ -178,7 +230,7 @@ export class RegistryAuth {
       grant_type: "refresh_token",
       client_id: "firectl",
       service: scheme.service ?? "",
-      scope: this.#options.scope,
+      ...(this.#options.scope === undefined ? {} : { scope: this.#options.scope }),
       refresh_token: token,
     });
     return this.#options.http.send(scheme.realm, {
@@ -199,7 +251,7 @@ export class RegistryAuth {
   }
 }
 
-function readToken(body: Buffer, host: string): Token {
+function readToken(body: Buffer, host: string): { token: Token; identityToken: string | undefined } {
   let reply: z.infer<typeof tokenSchema>;
   try {
     reply = tokenSchema.parse(JSON.parse(body.toString("utf8")));
@@ -211,35 +263,13 @@ function readToken(body: Buffer, host: string): Token {
   if (value === undefined || value === "" || !/^[\x21-\x7e]+$/.test(value)) {
     throw new FirectlError("AUTHENTICATION_FAILED", `token server ${host} answers without a usable token`);
   }
-  const lifetimeS = reply.expires_in ?? DEFAULT_LIFETIME_S;
+  const lifetimeS = reply.expires_in != null && reply.expires_in > 0 ? reply.expires_in : DEFAULT_LIFETIME_S;
   const usableS = Math.max(lifetimeS - RENEWAL_MARGIN_S, lifetimeS / 2);
-  return { value, renewAtMs: Date.now() + usableS * 1000 };
+  const token = { value, renewAtMs: Date.now() + usableS * 1000 };
+  return { token, identityToken: reply.refresh_token || undefined };
 }
 
 function basic(credentials: Credentials & { kind: "password" }): string {
   const pair = `${credentials.username}:${credentials.password}`;
   return `Basic ${Buffer.from(pair, "utf8").toString("base64")}`;
-}
-
-function hostnameOf(registry: string): string {
-  return new URL(`https://${registry}`).hostname;
-}
-
-/**
- * Whether a token server is the registry's own: the same host, or a neighbour under the same parent
- * (auth.docker.io for registry-1.docker.io, gitlab.com for registry.gitlab.com). Another one gets no
- * credentials, whatever the registry says; CVE-2020-15157 is about what comes of that.
- */
-export function isSameSite(realm: string, registry: string): boolean {
-  if (realm === registry) return true;
-  const isAddress = /^[\d.]+$|:/.test(realm) || /^[\d.]+$|:/.test(registry);
-  if (isAddress) return false;
-  const shared = commonSuffixLabels(realm.split("."), registry.split("."));
-  return shared >= 2;
-}
-
-function commonSuffixLabels(a: readonly string[], b: readonly string[]): number {
-  let count = 0;
-  while (count < a.length && count < b.length && a.at(-1 - count) === b.at(-1 - count)) count++;
-  return count;
 }

@@ -2,41 +2,30 @@ import type { Digest } from "../../../core/brands.ts";
 import { parseDigest } from "../../../core/brands.ts";
 import { FirectlError } from "../../../core/errors.ts";
 import { MAX_MANIFEST_BYTES } from "../../manifest.ts";
-import { ACCEPTED_MANIFESTS } from "../../media-types.ts";
+import { ACCEPTED_MANIFESTS, isForeignLayer } from "../../media-types.ts";
 import { type BlobDescriptor, sha256 } from "../../store/content-store.ts";
 import type { RawManifest } from "../copy-image.ts";
-import { RegistryAuth } from "./auth.ts";
-import { findCredentials } from "./credentials.ts";
-import { HttpClient, type HttpRequest, type HttpResponse } from "./http.ts";
-import {
-  parseRetryAfter,
-  pauseBeforeRetry,
-  type RetryOptions,
-  TransientFailure,
-  withRetries,
-} from "./retry.ts";
+import { type EndpointOptions, RegistryEndpoint } from "./endpoint.ts";
+import type { HttpRequest, HttpResponse } from "./http.ts";
+import { pauseBeforeRetry, type RetryOptions, TransientFailure, withRetries } from "./retry.ts";
 
-/** Docker Hub's API is not at the name that its images carry. */
-const DOCKER_HUB_API = "registry-1.docker.io";
-/** A server that speaks plain HTTP may stay silent when it is greeted in TLS. */
-const PROBE_TIMEOUT_MS = 10_000;
-const IDLE_TIMEOUT_MS = 30_000;
 const ATTEMPTS = 6;
 const FIRST_DELAY_MS = 500;
 /** So much received since the last failure makes a connection count as working. */
 const PROGRESS_BYTES = 64 * 1024;
-const MAX_ERROR_BODY_BYTES = 64 * 1024;
 
-export interface RegistryClientOptions {
-  /** `docker.io`, `localhost:5000`. */
-  readonly domain: string;
+export interface RegistryClientOptions extends Omit<EndpointOptions, "scope"> {
   /** `library/debian`. */
   readonly path: string;
-  readonly env: NodeJS.ProcessEnv;
-  readonly isInsecure: (host: string) => boolean;
   readonly onRetry: (reason: string, delayMs: number) => void;
+  /** How often a request is sent before it counts as failed. */
+  readonly attempts?: number | undefined;
   readonly firstDelayMs?: number | undefined;
-  readonly idleTimeoutMs?: number | undefined;
+}
+
+/** A blob as a manifest describes it; without a media type it is an ordinary one. */
+export interface WantedBlob extends BlobDescriptor {
+  readonly mediaType?: string | undefined;
 }
 
 /**
@@ -45,27 +34,15 @@ export interface RegistryClientOptions {
  */
 export class RegistryClient implements Disposable {
   readonly #options: RegistryClientOptions;
-  readonly #http: HttpClient;
-  readonly #auth: RegistryAuth;
-  #base: Promise<URL> | undefined;
+  readonly #endpoint: RegistryEndpoint;
 
   constructor(options: RegistryClientOptions) {
     this.#options = options;
-    this.#http = new HttpClient({
-      isInsecure: options.isInsecure,
-      idleTimeoutMs: options.idleTimeoutMs ?? IDLE_TIMEOUT_MS,
-    });
-    this.#auth = new RegistryAuth({
-      http: this.#http,
-      registry: options.domain,
-      scope: `repository:${options.path}:pull`,
-      isInsecure: options.isInsecure,
-      findCredentials: () => findCredentials(options, { env: options.env }),
-    });
+    this.#endpoint = new RegistryEndpoint({ ...options, scope: `repository:${options.path}:pull` });
   }
 
   [Symbol.dispose](): void {
-    this.#http[Symbol.dispose]();
+    this.#endpoint[Symbol.dispose]();
   }
 
   /**
@@ -96,7 +73,11 @@ export class RegistryClient implements Disposable {
         signal,
       });
       const what = `the manifest of ${this.#name}:${tagOrDigest}`;
-      const bytes = await this.#http.readAll(response, { maxBytes: MAX_MANIFEST_BYTES, what, signal });
+      const bytes = await this.#endpoint.http.readAll(response, {
+        maxBytes: MAX_MANIFEST_BYTES,
+        what,
+        signal,
+      });
       const expected = parseDigest(tagOrDigest) ?? announcedDigest(response);
       const actual = sha256(bytes);
       if (expected !== undefined && expected !== actual) {
@@ -112,7 +93,7 @@ export class RegistryClient implements Disposable {
    * @throws FirectlError DIGEST_MISMATCH when it is known to be of another size, REGISTRY_*.
    */
   async *getBlob(
-    blob: BlobDescriptor,
+    blob: WantedBlob,
     options: { offset: number; signal: AbortSignal | undefined },
   ): AsyncGenerator<Uint8Array> {
     let position = options.offset;
@@ -140,7 +121,7 @@ export class RegistryClient implements Disposable {
 
   #retry(signal: AbortSignal | undefined): RetryOptions {
     return {
-      attempts: ATTEMPTS,
+      attempts: this.#options.attempts ?? ATTEMPTS,
       firstDelayMs: this.#options.firstDelayMs ?? FIRST_DELAY_MS,
       onRetry: this.#options.onRetry,
       signal,
@@ -148,107 +129,43 @@ export class RegistryClient implements Disposable {
   }
 
   async *#blobFrom(
-    blob: BlobDescriptor,
+    blob: WantedBlob,
     position: number,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Uint8Array> {
-    const response = await this.#send(`blobs/${blob.digest}`, {
+    const request = {
       method: "GET",
       headers: position === 0 ? {} : { range: `bytes=${position}-${blob.size - 1}` },
       signal,
+    } as const;
+    const response = await this.#send(`blobs/${blob.digest}`, request).catch((error: unknown) => {
+      throw isForeignLayer(blob.mediaType ?? "") && isNotFound(error)
+        ? foreignLayer(blob, this.#name)
+        : error;
     });
     let skip = checkedSkip(response, blob, position);
-    for await (const chunk of this.#http.chunks(response, signal)) {
+    for await (const chunk of this.#endpoint.http.chunks(response, signal)) {
       const rest = chunk.subarray(Math.min(skip, chunk.byteLength));
       skip -= chunk.byteLength - rest.byteLength;
       if (rest.byteLength > 0) yield rest;
     }
   }
 
-  /** Sends a request for this repository, answering the registry's challenge; its status is checked. */
-  async #send(resource: string, request: HttpRequest): Promise<HttpResponse> {
-    this.#base ??= this.#findBase(request.signal);
-    const base = await this.#base.catch((error: unknown) => {
-      this.#base = undefined;
-      throw error;
-    });
-    const url = new URL(`${this.#options.path}/${resource}`, base);
-    for (let isRetry = false; ; isRetry = true) {
-      const authorization = await this.#auth.authorization(request.signal);
-      const response = await this.#http.send(url, { ...request, authorization });
-      if (response.status >= 200 && response.status < 300) return response;
-      // A challenge counts only from the registry itself, not from where it redirected to.
-      const isOwn = response.url.origin === url.origin;
-      if (response.status !== 401 || !isOwn || isRetry) {
-        throw await this.#failure(response, `${this.#name}/${resource}`);
-      }
-      response.body.resume();
-      await this.#auth.challenged(response, authorization);
-    }
+  #send(resource: string, request: HttpRequest): Promise<HttpResponse> {
+    return this.#endpoint.send(`${this.#options.path}/${resource}`, `${this.#name}/${resource}`, request);
   }
+}
 
-  /** Where the registry's API is: over HTTPS, or plain HTTP where that is allowed and all there is. */
-  async #findBase(signal: AbortSignal | undefined): Promise<URL> {
-    const host = this.#options.domain === "docker.io" ? DOCKER_HUB_API : this.#options.domain;
-    const secure = new URL(`https://${host}/v2/`);
-    if (!this.#options.isInsecure(host)) return this.#probed(secure, { signal });
-    try {
-      return await this.#probed(secure, { headTimeoutMs: PROBE_TIMEOUT_MS, signal });
-    } catch (error) {
-      signal?.throwIfAborted();
-      // A server that did answer speaks HTTPS, whatever it said.
-      const failure = error instanceof TransientFailure ? error.failure : error;
-      if (!(failure instanceof FirectlError && failure.code === "REGISTRY_UNREACHABLE")) throw error;
-      // Whatever is wrong with the host itself shows again here.
-      return this.#probed(new URL(`http://${host}/v2/`), { signal });
-    }
-  }
+function isNotFound(error: unknown): boolean {
+  return error instanceof FirectlError && error.code === "IMAGE_NOT_FOUND";
+}
 
-  /** Asks for the API's root, without credentials, to learn how it wants to be asked. */
-  async #probed(
-    base: URL,
-    options: { headTimeoutMs?: number; signal: AbortSignal | undefined },
-  ): Promise<URL> {
-    const response = await this.#http.send(base, { method: "GET", ...options });
-    response.body.resume();
-    if (response.status === 401 && response.url.origin === base.origin) {
-      await this.#auth.challenged(response, undefined);
-    } else if (response.status === 429 || response.status >= 500) {
-      throw await this.#failure(response, base.href);
-    }
-    return base;
-  }
-
-  async #failure(response: HttpResponse, what: string): Promise<Error> {
-    const { status } = response;
-    const said = await this.#errorText(response);
-    if (status === 401 || status === 403) return this.#auth.refused(`${what}${said}`);
-    if (status === 404) {
-      return new FirectlError("IMAGE_NOT_FOUND", `there is no ${what}${said}`, {
-        hint: "check the name and the tag",
-      });
-    }
-    const host = response.url.host;
-    const failure = new FirectlError("REGISTRY_REFUSED", `${host} answers ${status} to ${what}${said}`, {
-      ...(status === 429 ? { hint: "it limits its users' rate: log in, or try again later" } : {}),
-    });
-    if (status !== 408 && status !== 429 && status < 500) return failure;
-    return new TransientFailure(failure, parseRetryAfter(response.headers["retry-after"], Date.now()));
-  }
-
-  /** What a registry says about a failure, made fit for a terminal. */
-  async #errorText(response: HttpResponse): Promise<string> {
-    let text: string;
-    try {
-      const options = { maxBytes: MAX_ERROR_BODY_BYTES, what: "an error" };
-      text = (await this.#http.readAll(response, options)).toString("utf8");
-    } catch {
-      return "";
-    }
-    const message = /"message"\s*:\s*"((?:[^"\\]|\\.){1,200})"/.exec(text)?.[1];
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not reach a terminal.
-    return message === undefined ? "" : `: ${message.replace(/[\x00-\x1f\x7f-\x9f]/g, " ")}`;
-  }
+function foreignLayer(blob: WantedBlob, repository: string): FirectlError {
+  return new FirectlError(
+    "LAYER_INVALID",
+    `layer ${blob.digest} (${blob.mediaType}) is not in ${repository}: it is a foreign layer, kept elsewhere, where firectl does not go`,
+    { hint: "push the image anew with all its layers; dockerd's allow-nondistributable-artifacts does that" },
+  );
 }
 
 function announcedDigest(response: HttpResponse): Digest | undefined {

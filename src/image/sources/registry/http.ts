@@ -1,7 +1,8 @@
-import http, { type IncomingHttpHeaders, type IncomingMessage } from "node:http";
-import https from "node:https";
+import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { errnoOf, FirectlError, messageOf } from "../../../core/errors.ts";
+import { Connections, type Network } from "./connections.ts";
 import { isTransientErrno, TransientFailure } from "./retry.ts";
+import { proxyWantsLogin } from "./tunnel.ts";
 
 /** Hops of a redirected request; registries need one. */
 const MAX_REDIRECTS = 5;
@@ -27,27 +28,23 @@ export interface HttpResponse {
 }
 
 export interface HttpOptions {
-  /** Whether plain HTTP may be spoken to that host, and its certificate be wrong. */
-  readonly isInsecure: (host: string) => boolean;
+  readonly network: Network;
   /** Longest silence within a body. */
   readonly idleTimeoutMs: number;
 }
 
 /** HTTP as the registry protocol needs it: kept connections, deadlines, redirects that leak nothing. */
 export class HttpClient implements Disposable {
-  readonly #options: HttpOptions;
-  readonly #agents = {
-    plain: new http.Agent({ keepAlive: true }),
-    secure: new https.Agent({ keepAlive: true }),
-    unverified: new https.Agent({ keepAlive: true, rejectUnauthorized: false }),
-  };
+  readonly #idleTimeoutMs: number;
+  readonly #connections: Connections;
 
   constructor(options: HttpOptions) {
-    this.#options = options;
+    this.#idleTimeoutMs = options.idleTimeoutMs;
+    this.#connections = new Connections(options.network);
   }
 
   [Symbol.dispose](): void {
-    for (const agent of Object.values(this.#agents)) agent.destroy();
+    this.#connections[Symbol.dispose]();
   }
 
   /**
@@ -57,8 +54,8 @@ export class HttpClient implements Disposable {
    */
   async send(url: URL, request: HttpRequest): Promise<HttpResponse> {
     let target = url;
+    let isHome = true;
     for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
-      const isHome = target.origin === url.origin;
       const response = await this.#sendOnce(target, request, isHome ? request.authorization : undefined);
       const location = response.headers.location;
       // A POST carries a secret in its body, which must not go elsewhere either.
@@ -66,7 +63,9 @@ export class HttpClient implements Disposable {
       if (!isRedirect || location === undefined) return response;
       response.body.resume();
       target = redirectTarget(target, location);
-      if (target.protocol === "http:" && !(this.#isInsecure(url) && this.#isInsecure(target))) {
+      // Whoever leads away does not say where the credentials go when it leads back.
+      isHome = isHome && target.origin === url.origin;
+      if (target.protocol === "http:" && !this.#isPlainAllowed(url, target)) {
         throw new FirectlError("REGISTRY_REFUSED", `${url.host} redirects to plain HTTP at ${target.host}`, {
           hint: `if that is meant to be, name ${target.host} in FIRECTL_INSECURE_REGISTRIES`,
         });
@@ -75,23 +74,35 @@ export class HttpClient implements Disposable {
     throw new FirectlError("REGISTRY_REFUSED", `${url.host} redirects more than ${MAX_REDIRECTS} times`);
   }
 
-  #isInsecure(url: URL): boolean {
-    return this.#options.isInsecure(url.host);
+  #isPlainAllowed(from: URL, to: URL): boolean {
+    return this.#connections.isInsecure(from) && this.#connections.isInsecure(to);
   }
 
-  #sendOnce(url: URL, request: HttpRequest, authorization: string | undefined): Promise<HttpResponse> {
+  async #sendOnce(url: URL, request: HttpRequest, authorization: string | undefined): Promise<HttpResponse> {
+    try {
+      return await this.#exchange(url, request, authorization);
+    } catch (error) {
+      if (!isUnknownAuthority(error) || !(await this.#connections.trustAll(url))) throw failureOf(url, error);
+    }
+    try {
+      return await this.#exchange(url, request, authorization);
+    } catch (error) {
+      throw failureOf(url, error);
+    }
+  }
+
+  #exchange(url: URL, request: HttpRequest, authorization: string | undefined): Promise<HttpResponse> {
     request.signal?.throwIfAborted();
-    const isSecure = url.protocol === "https:";
-    const agents = this.#agents;
-    const secureAgent = this.#isInsecure(url) ? agents.unverified : agents.secure;
+    const route = this.#connections.route(url);
     return new Promise((resolve, reject) => {
-      const outgoing = (isSecure ? https : http).request(url, {
+      const outgoing: ClientRequest = route.request({
+        ...route.options,
         method: request.method,
-        agent: isSecure ? secureAgent : agents.plain,
         headers: {
           "user-agent": "firectl",
           // What is downloaded must be the bytes that the digest is of.
           "accept-encoding": "identity",
+          ...route.headers,
           ...request.headers,
           ...(authorization === undefined ? {} : { authorization }),
           ...(request.body === undefined ? {} : { "content-length": Buffer.byteLength(request.body) }),
@@ -103,12 +114,18 @@ export class HttpClient implements Disposable {
       }, request.headTimeoutMs ?? HEAD_TIMEOUT_MS);
       outgoing.once("response", (body) => {
         clearTimeout(timer);
-        resolve({ status: body.statusCode ?? 0, headers: body.headers, url, body });
+        const status = body.statusCode ?? 0;
+        if (status === 407 && route.proxy !== undefined && url.protocol === "http:") {
+          body.destroy();
+          reject(proxyWantsLogin(route.proxy));
+          return;
+        }
+        resolve({ status, headers: body.headers, url, body });
       });
       // It stays for the life of the request: a late error of the socket must not be unhandled.
       outgoing.on("error", (error) => {
         clearTimeout(timer);
-        reject(request.signal?.aborted === true ? request.signal.reason : connectionError(url, error));
+        reject(request.signal?.aborted === true ? request.signal.reason : error);
       });
       outgoing.end(request.body);
     });
@@ -117,7 +134,7 @@ export class HttpClient implements Disposable {
   /** The chunks of a body; a silence longer than the idle timeout, or a connection that breaks, is transient. */
   async *chunks(response: HttpResponse, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
     const { body, url } = response;
-    const idleTimeoutMs = this.#options.idleTimeoutMs;
+    const idleTimeoutMs = this.#idleTimeoutMs;
     const timer = setTimeout(() => {
       body.destroy(
         Object.assign(new Error(`nothing came for ${idleTimeoutMs / 1000} s`), { code: "ETIMEDOUT" }),
@@ -133,7 +150,7 @@ export class HttpClient implements Disposable {
       }
     } catch (error) {
       signal?.throwIfAborted();
-      throw error instanceof FirectlError ? error : connectionError(url, error);
+      throw failureOf(url, error);
     } finally {
       clearTimeout(timer);
       body.destroy();
@@ -175,14 +192,62 @@ function redirectTarget(from: URL, location: string): URL {
   return target;
 }
 
-function connectionError(url: URL, error: unknown): Error {
+/** Certificates that are right as far as can be told, but that nobody known vouches for. */
+const UNKNOWN_AUTHORITY = new Set([
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+]);
+
+function isUnknownAuthority(error: unknown): boolean {
+  return UNKNOWN_AUTHORITY.has(errnoOf(error) ?? "");
+}
+
+/** What the caller of a request is told of what Node or a tunnel threw; an abort's reason stays what it is. */
+function failureOf(url: URL, error: unknown): unknown {
+  if (error instanceof FirectlError || error instanceof TransientFailure) return error;
   const errno = errnoOf(error);
-  const isCertificate = errno !== undefined && /CERT|SELF_SIGNED|UNABLE_TO_/.test(errno);
-  const failure = new FirectlError("REGISTRY_UNREACHABLE", `cannot reach ${url.host}: ${messageOf(error)}`, {
-    hint: isCertificate
-      ? `make its certificate authority known with NODE_EXTRA_CA_CERTS, or name ${url.host} in FIRECTL_INSECURE_REGISTRIES`
-      : "check the name, the network and a proxy in between, then try again",
+  if (errno === undefined || errno === "ABORT_ERR") return error;
+  if (speaksPlainHttp(error)) return plainHttpRegistry(url, error);
+  const failure = new FirectlError("REGISTRY_UNREACHABLE", `cannot reach ${url.host}: ${reasonOf(error)}`, {
+    hint: hintFor(url, errno),
     cause: error,
   });
   return isTransientErrno(errno) ? new TransientFailure(failure) : failure;
+}
+
+/** OpenSSL's words for an answer in plain text to its greeting. */
+function speaksPlainHttp(error: unknown): boolean {
+  return /wrong version number|packet length too long|http request|unknown protocol/i.test(messageOf(error));
+}
+
+function plainHttpRegistry(url: URL, error: unknown): FirectlError {
+  return new FirectlError(
+    "REGISTRY_UNREACHABLE",
+    `${url.host} does not speak HTTPS; it may be a registry in plain HTTP`,
+    {
+      hint: `if it is and you trust the network to it, name ${url.host} in FIRECTL_INSECURE_REGISTRIES or in insecureRegistries of config.json`,
+      cause: error,
+    },
+  );
+}
+
+function hintFor(url: URL, errno: string): string {
+  const insecure = `name ${url.host} in FIRECTL_INSECURE_REGISTRIES or in insecureRegistries of config.json`;
+  if (/^ERR_(?:SSL|OSSL|TLS)_.*CERTIFICATE_REQUIRED|ALERT_(?:BAD_CERTIFICATE|HANDSHAKE)/.test(errno)) {
+    return `if it asks for a client certificate, put that into ~/.config/containers/certs.d/${url.host}/ as client.cert and client.key`;
+  }
+  if (UNKNOWN_AUTHORITY.has(errno)) {
+    return `put its authority's certificate into ~/.config/containers/certs.d/${url.host}/ca.crt, make it known with NODE_EXTRA_CA_CERTS, or ${insecure}`;
+  }
+  if (/CERT/.test(errno)) return `have its certificate mended, or ${insecure}`;
+  return "check the name, the network and a proxy in between, then try again";
+}
+
+/** Of several addresses that were tried in vain, the first one's failure; Node's own message is empty. */
+function reasonOf(error: unknown): string {
+  const first = error instanceof AggregateError ? error.errors[0] : error;
+  return messageOf(first);
 }

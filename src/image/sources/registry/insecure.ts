@@ -1,17 +1,32 @@
+import { isWithin, networkOf } from "./proxy.ts";
+
 /** Comma-separated hosts (with their port, if they have one) that need no verified HTTPS. */
 const VARIABLE = "FIRECTL_INSECURE_REGISTRIES";
 
 /**
- * Tells which registries may be spoken to over plain HTTP or with an unverified certificate: this machine's
- * own, as Docker has it, and those that the user names.
+ * Tells which registries may be spoken to over plain HTTP or with an unverified certificate: those that the
+ * user names, by host with port or as a network of addresses (`10.0.0.0/8`), and this machine's own, as
+ * Docker has it, unless a certs.d directory says who vouches for them.
  */
 export function insecureRegistries(
   named: readonly string[],
-  env: NodeJS.ProcessEnv,
+  options: { env: NodeJS.ProcessEnv; hasAuthority?: (host: string) => boolean },
 ): (host: string) => boolean {
-  const fromEnvironment = (env[VARIABLE] ?? "").split(",").map((host) => host.trim());
-  const hosts = new Set([...named, ...fromEnvironment].map((host) => host.toLowerCase()));
-  return (host) => isLoopback(host) || hosts.has(host.toLowerCase());
+  const fromEnvironment = (options.env[VARIABLE] ?? "").split(",");
+  const entries = [...named, ...fromEnvironment].map((entry) => entry.trim().toLowerCase());
+  const hosts = new Set(entries.filter((entry) => entry !== ""));
+  const networks = entries.flatMap((entry) => networkOf(entry) ?? []);
+  const hasAuthority = options.hasAuthority ?? (() => false);
+  return (host) => {
+    if (hosts.has(host.toLowerCase())) return true;
+    if (networks.some((network) => isWithin(network, addressOf(host)))) return true;
+    return isLoopback(host) && !hasAuthority(host);
+  };
+}
+
+/** A host without its port and brackets. */
+function addressOf(host: string): string {
+  return /^\[([^\]]*)\](?::\d+)?$/.exec(host)?.[1] ?? host.replace(/:\d+$/, "");
 }
 
 function isLoopback(host: string): boolean {

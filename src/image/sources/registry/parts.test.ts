@@ -3,11 +3,11 @@ import path from "node:path";
 import { describe, expect, it } from "vitest";
 import { FirectlError } from "../../../core/errors.ts";
 import { TemporaryDirectory } from "../../image.test-helper.ts";
-import { isSameSite } from "./auth.ts";
 import { parseChallenges } from "./challenge.ts";
 import { findCredentials } from "./credentials.ts";
 import { insecureRegistries } from "./insecure.ts";
 import { parseRetryAfter, TransientFailure, withRetries } from "./retry.ts";
+import { isSameSite } from "./same-site.ts";
 
 describe("parseChallenges", () => {
   it.each<[string, readonly [string, Record<string, string>][]]>([
@@ -122,6 +122,9 @@ describe("isSameSite", () => {
     ["9.0.0.1", "10.0.0.1", false],
     ["[::2]", "[::1]", false],
     ["com", "example.com", false],
+    ["auth.example.co.uk", "registry.example.co.uk", true],
+    ["evil.co.uk", "example.co.uk", false],
+    ["evil.azurecr.io", "mine.azurecr.io", false],
   ])("%s for %s: %s", (realm, registry, expected) => {
     expect(isSameSite(realm, registry)).toBe(expected);
   });
@@ -139,12 +142,19 @@ describe("insecureRegistries", () => {
     ["env.example", true],
     ["mine.example", false],
     ["mine.example:5001", false],
+    ["10.2.3.4:5000", true],
+    ["10.3.3.4:5000", false],
+    ["10.2.3.4.example", false],
+    ["[fd12::1]:5000", true],
+    ["[fe80::1]", false],
+    ["localhost:7000", false],
     ["127.0.0.1.evil.example", false],
     ["localhost.evil.example", false],
     ["", false],
   ])("%s: %s", (host, expected) => {
-    const isInsecure = insecureRegistries(["mine.example:5000"], {
-      FIRECTL_INSECURE_REGISTRIES: "other.example, env.example",
+    const isInsecure = insecureRegistries(["mine.example:5000", "10.2.0.0/16", "fd00::/8"], {
+      env: { FIRECTL_INSECURE_REGISTRIES: "other.example, env.example" },
+      hasAuthority: (name) => name === "localhost:7000",
     });
     expect(isInsecure(host)).toBe(expected);
   });

@@ -14,8 +14,14 @@ function clientFor(host: string, isInsecure: boolean): RegistryClient {
   return new RegistryClient({
     domain: host,
     path: "a",
-    env: { HOME: "/nonexistent" },
-    isInsecure: () => isInsecure,
+    network: {
+      isInsecure: () => isInsecure,
+      proxyFor: () => undefined,
+      certificatesFor: () => undefined,
+      allAuthorities: async () => [],
+    },
+    tokenServers: [],
+    findCredentials: async () => ({ credentials: undefined, problem: undefined }),
     onRetry: () => {},
     firstDelayMs: 1,
   });
