@@ -1,0 +1,38 @@
+import { deviceOf } from "../ext4-reader/device.ts";
+import { entriesOf } from "../ext4-reader/directory.ts";
+import { type DiskInode, TYPE_CHARACTER_DEVICE, TYPE_DIRECTORY, typeOf } from "../ext4-reader/inode.ts";
+import type { Volume } from "../ext4-reader/volume.ts";
+
+/** An inode of one of the layers. */
+export interface Place {
+  readonly volume: Volume;
+  readonly inode: DiskInode;
+}
+
+export function isDirectory({ inode }: Place): boolean {
+  return typeOf(inode) === TYPE_DIRECTORY;
+}
+
+/** Whether overlayfs takes it for the mark of a removed name: a character device 0:0. */
+export function isWhiteout({ inode }: Place): boolean {
+  if (typeOf(inode) !== TYPE_CHARACTER_DEVICE) return false;
+  const { major, minor } = deviceOf(inode);
+  return major === 0 && minor === 0;
+}
+
+/**
+ * A directory's names and their inodes.
+ * @param onBlock Told of each block read; what it throws ends the reading.
+ * @throws FirectlError DISK_INVALID, also when a name is there twice.
+ */
+export function namesIn({ volume, inode }: Place, onBlock: () => void): Map<string, number> {
+  const names = new Map<string, number>();
+  for (const entry of entriesOf(volume, inode, onBlock)) {
+    if (names.has(entry.name)) {
+      const name = JSON.stringify(Buffer.from(entry.name, "latin1").toString("utf8"));
+      throw volume.invalid(`inode ${inode.number}: the directory has the name ${name} twice`);
+    }
+    names.set(entry.name, entry.inode);
+  }
+  return names;
+}

@@ -1,0 +1,214 @@
+import type { Xattr } from "../../tar/pax.ts";
+import type { TarContent } from "../../tar/writer.ts";
+import { mapFile } from "../ext4-reader/contents.ts";
+import { readInode, TYPE_FILE, TYPE_SOCKET, typeOf } from "../ext4-reader/inode.ts";
+import { ROOT_INODE } from "../ext4-reader/superblock.ts";
+import type { Volume } from "../ext4-reader/volume.ts";
+import { xattrsOf } from "../ext4-reader/xattrs.ts";
+import { contentOf, linkTo } from "./content.ts";
+import { LowerLookup } from "./lower-lookup.ts";
+import { isMetacopy, isOpaque, redirectOf, visibleXattrs } from "./overlay-xattrs.ts";
+import { isDirectory, isWhiteout, namesIn, type Place } from "./place.ts";
+
+/** One filesystem, or the upper directory of one over another as overlayfs shows them. */
+export type RootView =
+  | { readonly kind: "plain"; readonly volume: Volume }
+  | { readonly kind: "overlay"; readonly lower: Volume; readonly upper: Volume; readonly upperPath: string };
+
+/** Longest path that is exported, in bytes: a directory can be nested deeper than any path can name. */
+const MAX_PATH_BYTES = 65_536;
+
+/** A directory of the view: in one layer or merged of both. */
+interface Directory {
+  readonly path: string;
+  readonly upper: Place | undefined;
+  readonly lower: Place | undefined;
+}
+
+/** A name in a directory and the inodes it has in the layers. */
+interface Name {
+  readonly name: string;
+  readonly upper: number | undefined;
+  readonly lower: number | undefined;
+}
+
+/**
+ * Everything below the root of a view, depth first, names in the order of their bytes: the same view gives the same
+ * entries. Sockets are left out, a tar has no room for them. What is in memory at a time is the directories on the
+ * way to an entry, and a number for each directory and each inode with several links.
+ * @throws FirectlError DISK_INVALID naming disk and inode: whatever the guest wrote, it ends.
+ */
+export function* walkView(view: RootView): Generator<TarContent, void> {
+  yield* new Walk(view).entries();
+}
+
+class Walk {
+  readonly #view: RootView;
+  readonly #lookup: LowerLookup | undefined;
+  /** Directories that have been shown, of each layer. */
+  readonly #shown = new Map<Volume, Set<number>>();
+  /** The path under which an inode with several links was shown first. */
+  readonly #links = new Map<Volume, Map<number, string>>();
+  /** Blocks that files and directories may still take: those of a sound filesystem belong to one of them. */
+  readonly #blocksLeft = new Map<Volume, number>();
+
+  constructor(view: RootView) {
+    this.#view = view;
+    this.#lookup = view.kind === "overlay" ? new LowerLookup(view.lower) : undefined;
+    for (const volume of view.kind === "plain" ? [view.volume] : [view.lower, view.upper]) {
+      this.#shown.set(volume, new Set());
+      this.#links.set(volume, new Map());
+      this.#blocksLeft.set(volume, volume.superblock.blocks);
+    }
+  }
+
+  *entries(): Generator<TarContent, void> {
+    const root = this.#root();
+    const path: Array<{ directory: Directory; names: Iterator<Name> }> = [
+      { directory: root, names: this.#namesOf(root).values() },
+    ];
+    for (let level = path.at(-1); level !== undefined; level = path.at(-1)) {
+      const { done, value } = level.names.next();
+      if (done === true) {
+        path.pop();
+        continue;
+      }
+      const next = yield* this.#entry(level.directory, value);
+      if (next !== undefined) path.push({ directory: next, names: this.#namesOf(next).values() });
+    }
+  }
+
+  #root(): Directory {
+    const view = this.#view;
+    if (view.kind === "plain") {
+      return { path: "", upper: rootOf(view.volume), lower: undefined };
+    }
+    const number = namesIn(rootOf(view.upper), () => {}).get(view.upperPath);
+    if (number === undefined) throw view.upper.invalid(`there is no directory ${view.upperPath}`);
+    return { path: "", upper: placeOf(view.upper, number), lower: rootOf(view.lower) };
+  }
+
+  /** The names of a directory; it counts as shown from here on. */
+  #namesOf({ upper, lower }: Directory): Name[] {
+    const merged = new Map<string, Name>();
+    const read = (place: Place | undefined) => {
+      if (place === undefined) return new Map<string, number>();
+      this.#showOnce(place);
+      return namesIn(place, () => this.#takeBlocks(place, 1));
+    };
+    for (const [name, number] of read(upper)) merged.set(name, { name, upper: number, lower: undefined });
+    for (const [name, number] of read(lower)) {
+      merged.set(name, { name, upper: merged.get(name)?.upper, lower: number });
+    }
+    return [...merged.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** What a name stands for; returns the directory that is to be gone through next, if it is one. */
+  *#entry(parent: Directory, name: Name): Generator<TarContent, Directory | undefined> {
+    const path = parent.path === "" ? name.name : `${parent.path}/${name.name}`;
+    const upper = name.upper === undefined ? undefined : placeOf(parent.upper?.volume, name.upper);
+    const lower = name.lower === undefined ? undefined : placeOf(parent.lower?.volume, name.lower);
+    const place = upper ?? lower;
+    if (place === undefined) throw new Error(`${path} is in no layer`);
+    const isOverlay = this.#view.kind === "overlay";
+    if (isOverlay && isWhiteout(place)) return undefined;
+    if (path.length > MAX_PATH_BYTES) {
+      throw place.volume.invalid(`inode ${place.inode.number}: a path of ${path.length} bytes leads to it`);
+    }
+    if (place.inode.links === 0) {
+      throw place.volume.invalid(`inode ${place.inode.number}: it was removed, yet a directory names it`);
+    }
+    if (typeOf(place.inode) === TYPE_SOCKET) return undefined;
+    const xattrs = xattrsOf(place.volume, place.inode);
+    const visible = isOverlay ? visibleXattrs(xattrs) : xattrs;
+    if (isDirectory(place)) {
+      yield contentOf(path, place, visible, undefined);
+      if (upper === undefined) return { path, upper: undefined, lower };
+      return { path, upper, lower: this.#lowerDirectory(parent, lower, xattrs) };
+    }
+    yield* this.#leaf(path, place, { visible, data: () => this.#dataOf(parent, place, lower, xattrs) });
+    return undefined;
+  }
+
+  *#leaf(
+    path: string,
+    place: Place,
+    { visible, data }: { visible: readonly Xattr[]; data: () => Place },
+  ): Generator<TarContent, void> {
+    const { volume, inode } = place;
+    if (inode.links > 1) {
+      const first = this.#links.get(volume)?.get(inode.number);
+      if (first !== undefined) {
+        yield linkTo(first, path, place);
+        return;
+      }
+      this.#links.get(volume)?.set(inode.number, path);
+    }
+    if (typeOf(inode) !== TYPE_FILE) {
+      yield contentOf(path, place, visible, undefined);
+      return;
+    }
+    const source = data();
+    const map = mapFile(source.volume, source.inode);
+    this.#takeBlocks(source, map.blocks);
+    yield contentOf(path, place, visible, { volume: source.volume, map });
+  }
+
+  /** What of the lower layer is merged into an upper directory. */
+  #lowerDirectory(
+    parent: Directory,
+    sameName: Place | undefined,
+    xattrs: readonly Xattr[],
+  ): Place | undefined {
+    if (this.#view.kind === "plain" || isOpaque(xattrs)) return undefined;
+    const found = this.#redirected(parent, sameName, xattrs);
+    return found !== undefined && isDirectory(found) ? found : undefined;
+  }
+
+  /** Where an upper file's data is: in itself, unless only its metadata was copied up. */
+  #dataOf(parent: Directory, place: Place, sameName: Place | undefined, xattrs: readonly Xattr[]): Place {
+    const view = this.#view;
+    if (view.kind === "plain" || place.volume !== view.upper || !isMetacopy(xattrs)) return place;
+    const found = this.#redirected(parent, sameName, xattrs);
+    if (found !== undefined && typeOf(found.inode) === TYPE_FILE) return found;
+    throw place.volume.invalid(`inode ${place.inode.number}: the image has no file with its data`);
+  }
+
+  #redirected(parent: Directory, sameName: Place | undefined, xattrs: readonly Xattr[]): Place | undefined {
+    const redirect = redirectOf(xattrs);
+    if (redirect === undefined) return sameName === undefined || isWhiteout(sameName) ? undefined : sameName;
+    if (redirect.startsWith("/")) return this.#lookup?.byPath(redirect);
+    return parent.lower === undefined ? undefined : this.#lookup?.child(parent.lower, redirect);
+  }
+
+  /** A directory has one place in a tree: twice would be a loop, or a way to make little into much. */
+  #showOnce({ volume, inode }: Place): void {
+    const shown = this.#shown.get(volume);
+    if (shown?.has(inode.number) === true) {
+      throw volume.invalid(`inode ${inode.number}: the directory has two places in the tree`);
+    }
+    shown?.add(inode.number);
+  }
+
+  #takeBlocks({ volume, inode }: Place, count: number): void {
+    const left = (this.#blocksLeft.get(volume) ?? 0) - count;
+    if (left < 0) {
+      const { blocks } = volume.superblock;
+      throw volume.invalid(
+        `inode ${inode.number}: with it, the files have more than the disk's ${blocks} blocks`,
+      );
+    }
+    this.#blocksLeft.set(volume, left);
+  }
+}
+
+function rootOf(volume: Volume): Place {
+  const root = placeOf(volume, ROOT_INODE);
+  if (!isDirectory(root)) throw volume.invalid(`inode ${ROOT_INODE}: the root is no directory`);
+  return root;
+}
+
+function placeOf(volume: Volume | undefined, number: number): Place {
+  if (volume === undefined) throw new Error(`inode ${number} is of a layer that its directory has not`);
+  return { volume, inode: readInode(volume, number) };
+}
