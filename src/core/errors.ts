@@ -40,6 +40,7 @@ export const ERROR_CODES = {
   REGISTRY_REFUSED: "image",
   AUTHENTICATION_FAILED: "image",
   MANIFEST_INVALID: "image",
+  ARCHIVE_INVALID: "image",
   DIGEST_MISMATCH: "image",
   LAYER_INVALID: "image",
   PLATFORM_MISSING: "image",
