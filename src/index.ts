@@ -4,6 +4,8 @@ export type { VmId } from "./core/brands.ts";
 export { type ErrorCode, type ErrorKind, exitStatusOf, FirectlError } from "./core/errors.ts";
 export type {
   AddKernelOptions,
+  DiskUsageItem,
+  DiskUsageKind,
   ExecOptions,
   ExitReport,
   ImageSummary,
@@ -13,7 +15,11 @@ export type {
   LogsOptions,
   OutputChunk,
   ProgressEvent,
+  PruneOptions,
+  PruneReport,
   PullPolicy,
+  RemovedImage,
+  RemoveImageOptions,
   RunConfigurationOptions,
   RunOptions,
   SetupReport,

@@ -179,10 +179,38 @@ describe("inspect", () => {
     if (vm === "gone") throw new FirectlError("VM_NOT_FOUND", 'there is no VM "gone"');
     return { id: vm, state: "exited", exitCode: 3 };
   };
+  const inspectImage = async (name: string) => {
+    if (name === "gone") throw new FirectlError("IMAGE_NOT_FOUND", "image gone is not in the local store");
+    return { Id: "sha256:00", RepoTags: [name] };
+  };
   test("an array of records, and the missing one is reported", async () => {
-    const result = await firectl(["inspect", "a", "gone"], { operations: { inspect } });
-    expect(result).toMatchObject({ status: 3, stderr: 'firectl: there is no VM "gone"\n' });
+    const result = await firectl(["inspect", "a", "gone"], { operations: { inspect, inspectImage } });
+    expect(result).toMatchObject({
+      status: 3,
+      stderr:
+        'firectl: there is no VM and no image "gone"\nhint: firectl list -a and firectl images show all\n',
+    });
     expect(JSON.parse(result.stdout)).toEqual([{ id: "a", state: "exited", exitCode: 3 }]);
+  });
+  test("an image where there is no VM of that name, or where one is asked for", async () => {
+    const tags = (...argv: string[]) =>
+      firectl(["inspect", "-f", "{{.RepoTags}}", ...argv], {
+        operations: {
+          inspectImage,
+          inspect: async (vm) => {
+            if (vm === "nginx") throw new FirectlError("VM_NOT_FOUND", "there is none");
+            return { id: vm };
+          },
+        },
+      });
+    expect(await tags("nginx")).toMatchObject({ status: 0, stdout: "[nginx]\n" });
+    expect(await tags("--type", "image", "a")).toMatchObject({ status: 0, stdout: "[a]\n" });
+    expect(await tags("--type", "vm", "nginx")).toMatchObject({
+      status: 3,
+      stderr: "firectl: there is none\n",
+    });
+    expect(await tags("--type", "image", "gone")).toMatchObject({ status: 3 });
+    expect(await tags("--type", "pod", "a")).toMatchObject({ status: 2 });
   });
   test("--format", async () => {
     const format = (text: string) => firectl(["inspect", "-f", text, "a", "b"], { operations: { inspect } });
@@ -359,24 +387,6 @@ describe("kernels, images, setup", () => {
     expect((await firectl(["kernel", "ls"], { operations: { listKernels } })).stdout).toBe(
       "NAME    VERSION   DEFAULT   ADDED               SIZE\ncloud   6.1.0     *         About an hour ago   8MB\n",
     );
-  });
-
-  test("images", async () => {
-    const listImages = async () => [
-      {
-        reference: "docker.io/library/nginx:latest",
-        digest: `sha256:${"ab".repeat(32)}`,
-        platform: "linux/amd64",
-        createdAt: undefined,
-        sizeBytes: 187_000_000,
-        usedBy: ["x"],
-      },
-    ];
-    expect((await firectl(["images"], { operations: { listImages } })).stdout).toMatchInlineSnapshot(`
-      "IMAGE                            DIGEST         PLATFORM      CREATED   SIZE    VMS
-      docker.io/library/nginx:latest   abababababab   linux/amd64             187MB   1
-      "
-    `);
   });
 
   test("setup says what is missing, and its status whether run can work", async () => {

@@ -22,12 +22,15 @@ test("firectl alone, help, --help and -h print the same", async () => {
     Look:
       list      List the running VMs
       logs      Print what a VM's workload has written
-      inspect   Print everything that is on record about VMs, as JSON
+      inspect   Print everything that is known about VMs or images, as JSON
 
     Images and kernels:
-      pull      Fetch an image into the store
+      pull      Fetch images into the store
       images    List the images in the store
+      tag       Give an image a further name
       rmi       Remove images from the store
+      prune     Remove what nobody can use any more
+      df        Show what takes space on this machine's disk
       kernel    Manage guest kernels
 
     This machine:

@@ -32,7 +32,10 @@ export const COMMANDS: readonly CommandEntry[] = [
   { names: ["inspect"], topic: LOOKING, load: async () => (await import("./commands/inspect.ts")).inspect },
   { names: ["pull"], topic: STORING, load: async () => (await import("./commands/pull.ts")).pull },
   { names: ["images"], topic: STORING, load: async () => (await import("./commands/images.ts")).images },
+  { names: ["tag"], topic: STORING, load: async () => (await import("./commands/tag.ts")).tag },
   { names: ["rmi"], topic: STORING, load: async () => (await import("./commands/rmi.ts")).rmi },
+  { names: ["prune"], topic: STORING, load: async () => (await import("./commands/prune.ts")).prune },
+  { names: ["df"], topic: STORING, load: async () => (await import("./commands/df.ts")).df },
   {
     names: ["kernel list", "kernel ls"],
     topic: STORING,

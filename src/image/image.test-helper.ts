@@ -5,6 +5,7 @@ import path from "node:path";
 import { gzipSync } from "node:zlib";
 import type { Digest } from "../core/brands.ts";
 import { findExecutable } from "../host/files.ts";
+import type { Images } from "./images.ts";
 import { sha256 } from "./store/content-store.ts";
 
 /** A directory that goes away with its scope. */
@@ -195,4 +196,11 @@ export async function collect(chunks: AsyncIterable<Uint8Array>): Promise<Buffer
 
 export async function* chunksOf(bytes: Uint8Array, size: number): AsyncGenerator<Uint8Array> {
   for (let start = 0; start < bytes.byteLength; start += size) yield bytes.subarray(start, start + size);
+}
+
+/** Removes all that a reference names, and the blobs that nothing else uses. */
+export async function removeAll(images: Images, reference: string): Promise<void> {
+  const { items } = await images.select(reference);
+  await images.forget({ names: new Set(), digests: new Set(items.map(({ entry }) => entry.digest)) });
+  await images.collectGarbage({ timeoutMs: 50 });
 }

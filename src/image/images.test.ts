@@ -168,7 +168,7 @@ describe("find", () => {
     expect(await images.find("debian")).toBeUndefined();
     expect(await images.list()).toEqual([]);
     await images.mend();
-    await expect(images.remove("debian")).rejects.toMatchObject({ code: "IMAGE_NOT_FOUND" });
+    await expect(images.select("debian")).rejects.toMatchObject({ code: "IMAGE_NOT_FOUND" });
     expect(await readdir(directory.path)).toEqual([]);
   });
 });
@@ -181,7 +181,9 @@ describe("hold", () => {
     const images = new Images({ root: directory.join("store"), env: {} });
     const local = await images.obtain(`oci:${layout}`, { pull: "missing" });
     await images.hold(undefined, async () => {
-      await images.remove(`oci:${layout}`);
+      const { items } = await images.select(`oci:${layout}`);
+      await images.forget({ names: new Set(), digests: new Set(items.map(({ entry }) => entry.digest)) });
+      await expect(images.collectGarbage({ timeoutMs: 50 })).rejects.toMatchObject({ code: "LOCK_TIMEOUT" });
       expect(await images.find(`oci:${layout}`)).toBeUndefined();
       for (const layer of local.layers)
         expect((await collect(images.openLayer(layer))).length).toBeGreaterThan(0);

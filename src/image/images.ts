@@ -1,34 +1,54 @@
 import { rm } from "node:fs/promises";
-import path from "node:path";
+import { type Digest, parseDigest } from "../core/brands.ts";
 import { FirectlError } from "../core/errors.ts";
+import { exists } from "../host/files.ts";
+import type { LoadedImage } from "./archive/load-archive.ts";
+import type { ArchiveInput } from "./archive/open-archive.ts";
+import type { ArchiveFormat } from "./archive/save-archive.ts";
+import { describeEntries, type StoredImage } from "./catalog.ts";
 import type { OpenLayerOptions } from "./layer-bytes.ts";
 import type { LocalImage, LocalLayer } from "./local-image.ts";
 import { choosePlatform, hostPlatform, type Platform, parsePlatform, platformDistance } from "./platform.ts";
 import type { PullProgress } from "./progress.ts";
-import { type ImageLocation, normalisedReference, parseImageLocation } from "./reference.ts";
-import type { ImageSource, PullPolicy, SourceContext, SourcedImage, WhileLayersCome } from "./sources/source.ts";
+import { type ImageLocation, locationName, normalisedReference, parseImageLocation } from "./reference.ts";
+import { digestPrefixIn, type Selection, selectImages } from "./select-image.ts";
+import type { RegistrySettings } from "./sources/registry/source.ts";
+import type {
+  ImageSource,
+  PullPolicy,
+  SourceContext,
+  SourcedImage,
+  WhileLayersCome,
+} from "./sources/source.ts";
 import { ContentStore } from "./store/content-store.ts";
-import type { Collected } from "./store/gc.ts";
+import type { Collected, CollectOptions } from "./store/gc.ts";
 import type { IndexEntry } from "./store/index-file.ts";
+import type { StoreUsage } from "./store/usage.ts";
 
+export type { LoadedImage } from "./archive/load-archive.ts";
+export type { ArchiveInput } from "./archive/open-archive.ts";
+export type { ArchiveFormat } from "./archive/save-archive.ts";
+export type { StoredImage } from "./catalog.ts";
+export type { OpenLayerOptions } from "./layer-bytes.ts";
 export type { LocalImage, LocalLayer } from "./local-image.ts";
 export type { Platform } from "./platform.ts";
 export type { PullProgress } from "./progress.ts";
-export type { OpenLayerOptions } from "./layer-bytes.ts";
+export type { Selection } from "./select-image.ts";
 export type { PullPolicy, WhileLayersCome } from "./sources/source.ts";
 export type { Collected } from "./store/gc.ts";
+export type { StoreUsage } from "./store/usage.ts";
 
-export interface ImagesOptions {
+export interface ImagesOptions extends RegistrySettings {
   /** Directory of the store. */
   readonly root: string;
   /** Where credentials, proxies and Docker's settings are read from. */
   readonly env: NodeJS.ProcessEnv;
-  /** Hosts (with port) that may be spoken to over plain HTTP, beside FIRECTL_INSECURE_REGISTRIES. */
-  readonly insecureRegistries?: readonly string[];
   /** Pause before a broken transfer is tried again the first time. */
   readonly firstRetryDelayMs?: number;
   /** Longest silence within a transfer. */
   readonly idleTimeoutMs?: number;
+  /** Where the machine's configuration of registries is, `/etc`. */
+  readonly etcDirectory?: string;
 }
 
 export interface ObtainOptions {
@@ -41,8 +61,15 @@ export interface ObtainOptions {
   readonly whileLayersCome?: WhileLayersCome | undefined;
 }
 
-/** A removal need not wait for a pull under way: what it cannot collect, the next one will. */
-const REMOVE_GC_TIMEOUT_MS = 50;
+export type BringOptions = Pick<ObtainOptions, "platform" | "signal" | "onProgress"> & {
+  readonly nameless?: boolean;
+};
+
+export interface SaveOptions {
+  readonly format: ArchiveFormat;
+  readonly platform?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
 
 /** The images on this machine, and the ways of getting more. */
 export class Images {
@@ -60,50 +87,119 @@ export class Images {
    * @throws FirectlError INVALID_REFERENCE, IMAGE_NOT_FOUND, PLATFORM_MISSING, those of kind image, NO_SPACE.
    */
   async obtain(reference: string, options: ObtainOptions): Promise<LocalImage> {
-    const location = parseImageLocation(reference);
     const platform = wantedPlatform(options.platform);
+    const isPinned = parseFullDigest(reference) !== undefined;
+    const location = isPinned ? undefined : parseImageLocation(reference);
     // A registry may be far away, and a tag that is here is good until asked otherwise. Docker and a layout
     // are on this machine: what they have now is what is meant.
-    const isRemote = location.transport === "store" || location.transport === "registry";
-    if (isRemote && options.pull !== "always") {
-      const found = await this.#find(nameOf(location), platform);
+    if (location === undefined || (isRemote(location) && options.pull !== "always")) {
+      const found = await this.#findAny(reference, platform);
       if (found !== undefined) return found.image;
-      if (options.pull === "never") throw notHere(reference);
+      if (location === undefined || options.pull === "never") throw notHere(reference);
     }
     return this.#bring(location, { ...options, platform });
   }
 
   /**
-   * The image in the store, without asking anyone. Reads two small files.
-   * @throws FirectlError INVALID_REFERENCE, STATE_CORRUPT.
+   * Brings in what `source` has, whatever is here under its name.
+   * @param options.nameless Records it without a name.
    */
-  async find(reference: string, options: { platform?: string } = {}): Promise<LocalImage | undefined> {
-    const found = await this.#find(nameOf(parseImageLocation(reference)), wantedPlatform(options.platform));
-    return found?.image;
-  }
-
-  /** All images, in the order in which they came. */
-  async list(): Promise<readonly LocalImage[]> {
-    const images: LocalImage[] = [];
-    for (const entry of await this.#store.index()) {
-      const image = entry.reference === undefined ? undefined : await this.#describe(entry);
-      if (image !== undefined) images.push(image);
-    }
-    return images;
+  async bring(source: ImageSource, options: BringOptions = {}): Promise<LocalImage> {
+    const { platform, nameless = false, ...rest } = options;
+    return this.#bringFrom(source, {
+      ...rest,
+      pull: "always",
+      platform: wantedPlatform(platform),
+      isRemote: false,
+      nameless,
+    });
   }
 
   /**
-   * Forgets an image, for all platforms, and deletes the blobs that no other one uses.
-   * @throws FirectlError IMAGE_NOT_FOUND.
+   * Brings in all images of an archive, as docker, podman and skopeo save them.
+   * @throws FirectlError FILE_NOT_FOUND, ARCHIVE_INVALID, DIGEST_MISMATCH, PLATFORM_MISSING, NO_SPACE.
    */
-  async remove(reference: string): Promise<void> {
-    const name = nameOf(parseImageLocation(reference));
-    const isThere = (await this.#store.index()).some((entry) => entry.reference === name);
-    if (!isThere) throw notHere(reference);
+  async load(input: ArchiveInput, options: BringOptions = {}): Promise<readonly LoadedImage[]> {
+    const { loadArchive } = await import("./archive/load-archive.ts");
+    const { signal, onProgress = () => {} } = options;
+    const platform = wantedPlatform(options.platform);
+    const context = { store: this.#store, env: this.#options.env, platform, signal, onProgress };
+    return this.hold(signal, () =>
+      loadArchive(input, context, (source, { nameless }) => this.bring(source, { ...options, nameless })),
+    );
+  }
+
+  /**
+   * One archive of several images, which holds each blob once. Read it within {@link hold}.
+   * @throws FirectlError IMAGE_NOT_FOUND, AMBIGUOUS_NAME, LAYER_INVALID for a damaged store.
+   */
+  async *save(references: readonly string[], options: SaveOptions): AsyncGenerator<Uint8Array> {
+    const { saveArchive } = await import("./archive/save-archive.ts");
+    const platform = wantedPlatform(options.platform);
+    const images: StoredImage[] = [];
+    for (const reference of references) {
+      const found = await this.#findAny(reference, platform);
+      if (found === undefined) throw notHere(reference);
+      // A digest asks for the image alone, not for its names.
+      const isNamed = digestPrefixIn(reference) === undefined || found.name === fullNameOf(reference);
+      images.push(isNamed ? found : { ...found, name: undefined });
+    }
+    yield* saveArchive(this.#store, images, options);
+  }
+
+  /**
+   * The image in the store, without asking anyone: by name, digest, or a beginning of a digest that no other
+   * image has. Reads two small files for a name.
+   * @throws FirectlError INVALID_REFERENCE, AMBIGUOUS_NAME, STATE_CORRUPT.
+   */
+  async find(reference: string, options: { platform?: string } = {}): Promise<LocalImage | undefined> {
+    return (await this.#findAny(reference, wantedPlatform(options.platform)))?.image;
+  }
+
+  /** All images, those without a name too, in the order in which they came. */
+  async list(): Promise<readonly StoredImage[]> {
+    return describeEntries(this.#store, await this.#store.index());
+  }
+
+  /**
+   * What `reference` names, for all platforms: a name, a digest, a beginning of one.
+   * @throws FirectlError IMAGE_NOT_FOUND, INVALID_REFERENCE, AMBIGUOUS_NAME.
+   */
+  async select(reference: string): Promise<Selection<StoredImage>> {
+    const selection = selectImages(await this.list(), reference, fullNameOf(reference));
+    if (selection === undefined) throw notHere(reference);
+    return selection;
+  }
+
+  /**
+   * Gives an image a further name. An image that had the name before keeps everything else.
+   * @throws FirectlError IMAGE_NOT_FOUND, INVALID_REFERENCE, INVALID_ARGUMENT when `target` is no plain name.
+   */
+  async tag(source: string, target: string): Promise<string> {
+    const name = targetName(target);
+    const { items } = await this.select(source);
     await this.#store.prepare();
-    await this.#store.updateIndex({ replaces: (entry) => entry.reference === name });
-    await this.collectGarbage({ timeoutMs: REMOVE_GC_TIMEOUT_MS }).catch((error: unknown) => {
-      if (!(error instanceof FirectlError && error.code === "LOCK_TIMEOUT")) throw error;
+    // Held: what is being named is not collected meanwhile.
+    await this.#store.hold(undefined, () =>
+      this.#store.updateIndex((entries) => {
+        const digests = new Set(items.map(({ entry }) => entry.digest));
+        const named = entries.filter(({ digest }) => digests.has(digest));
+        if (named.length === 0) throw notHere(source);
+        const added = uniqueByDigest(named).map((entry) => ({ ...entry, reference: name }));
+        return withAdded(entries, { added, isReplaced: ({ reference }) => reference === name });
+      }),
+    );
+    return name;
+  }
+
+  /**
+   * Takes `names` away, and forgets the images of `digests` (of the index's entries). An image without any
+   * name that is not forgotten stays, nameless. Blobs stay until the next collection.
+   */
+  async forget(what: { names: ReadonlySet<string>; digests: ReadonlySet<Digest> }): Promise<void> {
+    await this.#store.updateIndex((entries) => {
+      const kept = entries.filter(({ digest }) => !what.digests.has(digest));
+      return withoutNames(kept, ({ reference }) => reference !== undefined && what.names.has(reference));
     });
   }
 
@@ -111,10 +207,69 @@ export class Images {
    * Deletes blobs that no image uses and what interrupted pulls left.
    * @throws FirectlError LOCK_TIMEOUT when images are being pulled or read for longer than `timeoutMs`.
    */
-  async collectGarbage(options: { timeoutMs: number }): Promise<Collected> {
-    await this.#store.prepare();
+  async collectGarbage(options: CollectOptions & { timeoutMs: number }): Promise<Collected> {
+    return this.alone(options.timeoutMs, () => this.collectGarbageAlone(options));
+  }
+
+  /** As {@link collectGarbage}, for a caller that runs within {@link alone}. */
+  async collectGarbageAlone(options: CollectOptions): Promise<Collected> {
     const { collectGarbage } = await import("./store/gc.ts");
     return collectGarbage(this.#store, options);
+  }
+
+  /**
+   * Runs `work` while nobody pulls images or reads them.
+   * @throws FirectlError LOCK_TIMEOUT when somebody does for longer than `timeoutMs`.
+   */
+  async alone<T>(timeoutMs: number, work: () => Promise<T>): Promise<T> {
+    if (!(await exists(this.#options.root))) return work();
+    await this.#store.prepare();
+    return this.#store.alone(timeoutMs, work);
+  }
+
+  /** Digests of the entries that name nothing any more: their manifest is gone. */
+  async brokenEntries(): Promise<ReadonlySet<Digest>> {
+    const entries = await this.#store.index();
+    const whole = await Promise.all(entries.map((entry) => this.#store.hasBlob(entry)));
+    return new Set(entries.filter((_entry, index) => whole[index] === false).map(({ digest }) => digest));
+  }
+
+  /** Whether `reference` names this image, or did so before the name went to another. */
+  mayMean(stored: StoredImage, reference: string): boolean {
+    try {
+      const fullName = fullNameOf(reference);
+      if (fullName !== undefined && stored.formerName === fullName) return true;
+      return selectImages([stored], reference, fullName) !== undefined;
+    } catch (error) {
+      if (error instanceof FirectlError) return false;
+      throw error;
+    }
+  }
+
+  /** What each blob takes on the disk, by the 64 digits of its digest. */
+  async blobSizes(): Promise<ReadonlyMap<string, number>> {
+    const { blobSizes } = await import("./store/usage.ts");
+    return blobSizes(this.#store);
+  }
+
+  /** Whether a living process brings the blob whose beginning is in `partial`. */
+  isComing(partial: string): Promise<boolean> {
+    return this.#store.isComing(partial);
+  }
+
+  /** What the store takes on the disk. */
+  async usage(): Promise<StoreUsage> {
+    const { usageOf } = await import("./store/usage.ts");
+    return usageOf(this.#store);
+  }
+
+  /**
+   * The configuration of an image as it was written, for `inspect`.
+   * @throws FirectlError LAYER_INVALID, DIGEST_MISMATCH, MANIFEST_INVALID.
+   */
+  async rawConfig(image: LocalImage): Promise<unknown> {
+    const { readRawConfig } = await import("./load-image.ts");
+    return readRawConfig(this.#store, image);
   }
 
   /**
@@ -147,8 +302,14 @@ export class Images {
     location: ImageLocation,
     options: Omit<ObtainOptions, "platform"> & { platform: Platform },
   ): Promise<LocalImage> {
+    return this.#bringFrom(await this.#source(location), { ...options, isRemote: isRemote(location) });
+  }
+
+  async #bringFrom(
+    source: ImageSource,
+    options: Omit<ObtainOptions, "platform"> & { platform: Platform; isRemote: boolean; nameless?: boolean },
+  ): Promise<LocalImage> {
     const store = this.#store;
-    const source = await this.#source(location);
     const { reference } = source;
     const { signal, onProgress = () => {} } = options;
     onProgress({ type: "resolving", reference });
@@ -158,8 +319,7 @@ export class Images {
         const { platform } = options;
         const found = await this.#find(reference, platform);
         // Another process may have brought it while this one waited.
-        const isRemote = location.transport === "store" || location.transport === "registry";
-        if (found !== undefined && isRemote && options.pull !== "always") return found.image;
+        if (found !== undefined && options.isRemote && options.pull !== "always") return found.image;
         // One for a compatible platform would hide that there is an exact one now.
         const isExact = found !== undefined && platformDistance(platform, found.image.platform) === 0;
         const known = await this.#ifWhole(isExact ? found : undefined);
@@ -183,7 +343,11 @@ export class Images {
           onProgress,
           whileLayersCome: options.whileLayersCome,
         } satisfies SourceContext);
-        if (brought !== known) await this.#record(brought);
+        if (brought === known) return brought.image;
+        const { entry } = brought;
+        await this.#record(
+          options.nameless === true ? { ...brought, entry: { ...entry, reference: undefined } } : brought,
+        );
         return brought.image;
       }),
     );
@@ -194,11 +358,7 @@ export class Images {
       case "store":
       case "registry": {
         const { RegistrySource } = await import("./sources/registry/source.ts");
-        return new RegistrySource(location.reference, {
-          insecureRegistries: this.#options.insecureRegistries ?? [],
-          firstRetryDelayMs: this.#options.firstRetryDelayMs,
-          idleTimeoutMs: this.#options.idleTimeoutMs,
-        });
+        return new RegistrySource(location.reference, this.#options);
       }
       case "docker": {
         const { DockerSource } = await import("./sources/docker.ts");
@@ -206,45 +366,55 @@ export class Images {
       }
       case "oci": {
         const { OciLayoutSource } = await import("./sources/oci-layout.ts");
-        return new OciLayoutSource(nameOf(location), location);
+        return new OciLayoutSource(locationName(location), location);
+      }
+      case "oci-archive":
+      case "docker-archive": {
+        const { ArchiveSource } = await import("./sources/archive.ts");
+        return new ArchiveSource(locationName(location), location);
+      }
+      case "rootfs": {
+        const { RootfsSource } = await import("./sources/rootfs.ts");
+        return new RootfsSource(locationName(location), location);
       }
     }
   }
 
+  /** Names the image in the index. One that had the name for that platform stays, nameless, as in Docker. */
   async #record({ entry, image }: SourcedImage): Promise<void> {
+    const { storeOciForm } = await import("./store/oci-form.ts");
+    const ociForm = await storeOciForm(this.#store, entry);
     await this.#store.writeDescription(entry.digest, JSON.stringify(image));
-    await this.#store.updateIndex({
-      replaces: (other) => other.reference === entry.reference && isSamePlatform(other, entry),
-      added: entry,
+    await this.#store.updateIndex((entries) => {
+      const isNameless = entry.reference === undefined;
+      if (isNameless && entries.some(({ digest }) => digest === entry.digest)) return entries;
+      return withAdded(entries, {
+        added: [{ ...entry, ociForm }],
+        isReplaced: (other) =>
+          !isNameless && other.reference === entry.reference && isSamePlatform(other, entry),
+      });
     });
   }
 
-  #find(reference: string, platform: Platform): Promise<SourcedImage | undefined> {
+  #find(reference: string, platform: Platform): Promise<StoredImage | undefined> {
     return this.#findWhere((entry) => entry.reference === reference, platform);
+  }
+
+  async #findAny(reference: string, platform: Platform): Promise<StoredImage | undefined> {
+    const fullName = fullNameOf(reference);
+    const named = fullName === undefined ? undefined : await this.#find(fullName, platform);
+    const mayBeDigest = digestPrefixIn(reference) !== undefined || reference.includes("@");
+    if (named !== undefined || !mayBeDigest) return named;
+    const selection = selectImages(await this.list(), reference, fullName);
+    return selection === undefined ? undefined : bestOf(selection.items, platform);
   }
 
   async #findWhere(
     matches: (entry: IndexEntry) => boolean,
     platform: Platform,
-  ): Promise<SourcedImage | undefined> {
-    const found: SourcedImage[] = [];
-    for (const entry of (await this.#store.index()).filter(matches)) {
-      const image = await this.#describe(entry);
-      if (image !== undefined) found.push({ entry, image });
-    }
-    const offered = found.map(({ image }) => image.platform);
-    const chosen = choosePlatform(platform, offered);
-    return chosen === undefined ? undefined : found[chosen];
-  }
-
-  /** What was derived when the image came in; derived now for one that another tool put into the store. */
-  async #describe(entry: IndexEntry): Promise<LocalImage | undefined> {
-    const reference = entry.reference ?? "";
-    const text = await this.#store.readDescription(entry.digest);
-    const written = text === undefined ? undefined : parseDescription(text);
-    if (written !== undefined) return { ...written, reference };
-    const { loadImage } = await import("./load-image.ts");
-    return loadImage(this.#store, { ...entry, reference });
+  ): Promise<StoredImage | undefined> {
+    const entries = (await this.#store.index()).filter(matches);
+    return bestOf(await describeEntries(this.#store, entries), platform);
   }
 
   /** `found`, unless blobs of it are missing from the store. */
@@ -259,29 +429,72 @@ export class Images {
   }
 }
 
-function parseDescription(text: string): LocalImage | undefined {
-  try {
-    // Written by #record from a validated image, atomically, into a directory that is the user's alone.
-    return JSON.parse(text) as LocalImage;
-  } catch {
-    return undefined;
-  }
-}
-
-function nameOf(location: ImageLocation): string {
-  switch (location.transport) {
-    case "store":
-    case "registry":
-      return normalisedReference(location.reference);
-    case "docker":
-      return `docker:${normalisedReference(location.reference)}`;
-    case "oci":
-      return `oci:${path.resolve(location.directory)}${location.tag === undefined ? "" : `:${location.tag}`}`;
-  }
-}
-
 function wantedPlatform(text: string | undefined): Platform {
   return text === undefined ? hostPlatform() : parsePlatform(text);
+}
+
+function isRemote({ transport }: ImageLocation): boolean {
+  return transport === "store" || transport === "registry";
+}
+
+/** The name in full, or undefined for what can only be a digest. */
+function fullNameOf(reference: string): string | undefined {
+  return parseFullDigest(reference) === undefined ? locationName(parseImageLocation(reference)) : undefined;
+}
+
+/** 64 digits are no name, with or without what they are digits of. */
+function parseFullDigest(text: string): Digest | undefined {
+  return parseDigest(text) ?? parseDigest(`sha256:${text}`);
+}
+
+function targetName(target: string): string {
+  const location = parseImageLocation(target);
+  if (location.transport !== "store" || location.reference.digest !== undefined) {
+    throw new FirectlError("INVALID_ARGUMENT", `"${target}" cannot be given to an image as its name`, {
+      hint: "write NAME[:TAG]",
+    });
+  }
+  return normalisedReference(location.reference);
+}
+
+function bestOf(items: readonly StoredImage[], platform: Platform): StoredImage | undefined {
+  const chosen = choosePlatform(
+    platform,
+    items.map(({ image }) => image.platform),
+  );
+  return chosen === undefined ? undefined : items[chosen];
+}
+
+function uniqueByDigest(entries: readonly IndexEntry[]): readonly IndexEntry[] {
+  return [...new Map(entries.map((entry) => [entry.digest, entry])).values()];
+}
+
+function withAdded(
+  entries: readonly IndexEntry[],
+  change: { added: readonly IndexEntry[]; isReplaced: (entry: IndexEntry) => boolean },
+): readonly IndexEntry[] {
+  const { added } = change;
+  const digests = new Set(added.map(({ digest }) => digest));
+  // What stood there without a name has one again.
+  const others = entries.filter((entry) => entry.reference !== undefined || !digests.has(entry.digest));
+  return [...withoutNames(others, change.isReplaced, digests), ...added];
+}
+
+/** The entries for which `loses` is true lose their name; those of images named elsewhere go. */
+function withoutNames(
+  entries: readonly IndexEntry[],
+  loses: (entry: IndexEntry) => boolean,
+  named: ReadonlySet<Digest> = new Set(),
+): readonly IndexEntry[] {
+  const keep = new Set(named);
+  for (const entry of entries) if (entry.reference !== undefined && !loses(entry)) keep.add(entry.digest);
+  return entries.flatMap((entry) => {
+    if (!loses(entry)) return [entry];
+    if (keep.has(entry.digest)) return [];
+    // Of several names that one image loses at once, the first is remembered.
+    keep.add(entry.digest);
+    return [{ ...entry, reference: undefined, formerReference: entry.reference }];
+  });
 }
 
 function isSamePlatform(a: IndexEntry, b: IndexEntry): boolean {

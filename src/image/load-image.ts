@@ -36,3 +36,17 @@ export async function loadImage(
     throw error;
   }
 }
+
+/**
+ * The configuration as it was written, checked.
+ * @throws FirectlError LAYER_INVALID, DIGEST_MISMATCH, MANIFEST_INVALID.
+ */
+export async function readRawConfig(store: ContentStore, image: LocalImage): Promise<unknown> {
+  const size = await store.blobSize(image.configDigest);
+  const bytes = await store.readBlob({ digest: image.configDigest, size });
+  parseImageConfig(bytes, {
+    layerCount: image.layers.length,
+    what: `the configuration of ${image.reference}`,
+  });
+  return JSON.parse(Buffer.from(bytes).toString("utf8"));
+}

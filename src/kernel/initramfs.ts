@@ -25,11 +25,7 @@ const LAYOUT_VERSION = 1;
  */
 export async function buildInitramfs(options: InitramfsOptions): Promise<string> {
   const order = loadOrder(options.kernel.modules, BOOT_MODULES);
-  const hashes = order.map((name) => options.kernel.modules.find((module) => module.name === name)?.sha256);
-  const key = createHash("sha256")
-    .update([LAYOUT_VERSION, await agentHash(options), ...order, ...hashes].join("\n"))
-    .digest("hex");
-  const target = path.join(options.cacheDir, `${key}.cpio`);
+  const target = await initramfsPath(options);
   if (await exists(target)) return target;
   const entries: CpioEntry[] = [
     { kind: "directory", name: "dev", mode: 0o755 },
@@ -47,8 +43,24 @@ export async function buildInitramfs(options: InitramfsOptions): Promise<string>
   return target;
 }
 
-/** The agent's SHA-256, kept beside the archives for as long as the file's size and time stay the same. */
-async function agentHash({ agentPath, cacheDir }: InitramfsOptions): Promise<string> {
+/**
+ * Where {@link buildInitramfs} puts the archive.
+ * @throws FirectlError FILE_NOT_FOUND when the agent is missing.
+ */
+export async function initramfsPath(options: InitramfsOptions): Promise<string> {
+  const order = loadOrder(options.kernel.modules, BOOT_MODULES);
+  const hashes = order.map((name) => options.kernel.modules.find((module) => module.name === name)?.sha256);
+  const key = createHash("sha256")
+    .update([LAYOUT_VERSION, await agentHash(options), ...order, ...hashes].join("\n"))
+    .digest("hex");
+  return path.join(options.cacheDir, `${key}.cpio`);
+}
+
+/** Where the agent's SHA-256 is kept. @throws FirectlError FILE_NOT_FOUND when the agent is missing. */
+export async function agentMemoPath({
+  agentPath,
+  cacheDir,
+}: Pick<InitramfsOptions, "agentPath" | "cacheDir">): Promise<string> {
   const found = await stat(agentPath, { bigint: true }).catch((error: unknown) => {
     if (errnoOf(error) !== "ENOENT") throw ioError(`cannot look at ${agentPath}`, error);
     throw new FirectlError("FILE_NOT_FOUND", `the guest agent is missing: ${agentPath}`, {
@@ -56,7 +68,13 @@ async function agentHash({ agentPath, cacheDir }: InitramfsOptions): Promise<str
     });
   });
   const state = `${agentPath}\0${found.ino}\0${found.size}\0${found.mtimeNs}`;
-  const memo = path.join(cacheDir, `agent-${createHash("sha256").update(state).digest("hex").slice(0, 32)}`);
+  return path.join(cacheDir, `agent-${createHash("sha256").update(state).digest("hex").slice(0, 32)}`);
+}
+
+/** The agent's SHA-256, kept beside the archives for as long as the file's size and time stay the same. */
+async function agentHash(options: InitramfsOptions): Promise<string> {
+  const { agentPath, cacheDir } = options;
+  const memo = await agentMemoPath(options);
   const known = await readTextIfPresent(memo);
   if (known !== undefined && /^[0-9a-f]{64}$/.test(known)) return known;
   const hash = createHash("sha256")

@@ -16,7 +16,10 @@ export type VmmChoice = "auto" | VmmName;
 
 /** What `run` does, in `docker run`'s words. Sizes in bytes, times in milliseconds. */
 export interface RunOptions {
-  /** `REF`, `docker:REF`, `oci:DIR[:TAG]`. */
+  /**
+   * `REF`, `docker://REF`, `docker:REF`, `docker-archive:FILE[:REF]`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`,
+   * `rootfs:DIR-or-TAR`.
+   */
   readonly image: string;
   /** Replaces the image's Cmd when not empty. */
   readonly command?: readonly string[];
@@ -85,6 +88,8 @@ export type ProgressEvent =
       readonly done: boolean;
     }
   | { readonly kind: "exporting"; readonly reference: string; readonly receivedBytes: number }
+  /** An archive, a tar or a directory is read into the store. */
+  | { readonly kind: "reading"; readonly reference: string; readonly receivedBytes: number }
   | { readonly kind: "building"; readonly readBytes: number; readonly totalBytes: number | undefined }
   | { readonly kind: "booting"; readonly vmm: VmmName }
   /** One clear line for the user, for instance why QEMU was chosen. Shown even without a terminal. */
@@ -220,14 +225,69 @@ export interface AddKernelOptions {
 }
 
 export interface ImageSummary {
+  /** The name in full (`docker.io/library/nginx:1.27`); the digest, for an image without a name. */
   readonly reference: string;
+  /** As users write it (`nginx`); undefined when the image never had a name. */
+  readonly repository: string | undefined;
+  /** Undefined for an image whose name has gone to another, or has no tag. */
+  readonly tag: string | undefined;
+  /** No name leads to it any more. */
+  readonly dangling: boolean;
+  /** Of the manifest for `platform`. */
   readonly digest: string;
   readonly platform: string;
   /** RFC 3339, as the image says. */
   readonly createdAt: string | undefined;
+  readonly labels: Readonly<Record<string, string>>;
+  /** What is fetched for it: manifest, configuration and layers as they are stored. */
   readonly sizeBytes: number;
+  /** What its blobs and filesystems take on this disk; what images share counts for each of them. */
+  readonly diskBytes: number;
   /** Ids of the VMs made from it. */
   readonly usedBy: readonly string[];
+}
+
+export interface RemoveImageOptions {
+  /** Take all names away even when there are several, or when VMs use the image, which then stays nameless. */
+  readonly force?: boolean;
+}
+
+export interface RemovedImage {
+  /** Names that are gone, as users write them. */
+  readonly untagged: readonly string[];
+  /** Digests of the images that are gone. */
+  readonly deleted: readonly string[];
+}
+
+export interface PruneOptions {
+  /** All images that no VM uses, not only those without a name. */
+  readonly all?: boolean;
+  /** Only images made, and files written, before this moment; milliseconds since the Unix epoch. */
+  readonly untilMs?: number;
+}
+
+/** What kind of thing takes space. */
+export type DiskUsageKind = "image" | "blob" | "filesystem" | "vm" | "kernel" | "cache" | "download";
+
+/** One thing that takes space below firectl's data directory. */
+export interface DiskUsageItem {
+  readonly kind: DiskUsageKind;
+  /** An image's name or digest, a VM's name, a path. */
+  readonly name: string;
+  /** Real blocks. What images share counts once, with one that is in use if there is one. */
+  readonly bytes: number;
+  /** False when it can be removed, and its bytes be had back. */
+  readonly inUse: boolean;
+}
+
+export interface PruneReport {
+  readonly images: readonly RemovedImage[];
+  /** What else went: blobs, filesystems, caches, downloads. */
+  readonly items: readonly { readonly kind: DiskUsageKind; readonly name: string; readonly bytes: number }[];
+  /** Real blocks that were freed. */
+  readonly reclaimedBytes: number;
+  /** Why something unused had to stay this time. */
+  readonly postponed: readonly string[];
 }
 
 /** What `setup` found and did, one line each. */
@@ -273,7 +333,14 @@ export interface FirectlOperations {
     options?: { platform?: string; signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void },
   ): Promise<ImageSummary>;
   listImages(): Promise<readonly ImageSummary[]>;
-  removeImage(reference: string): Promise<void>;
+  /** An image as JSON, in Docker's fields and some of our own. By name, digest, or a beginning of one. */
+  inspectImage(reference: string): Promise<Readonly<Record<string, unknown>>>;
+  /** Gives an image a further name; returns that in full. */
+  tagImage(source: string, target: string): Promise<string>;
+  removeImage(reference: string, options?: RemoveImageOptions): Promise<RemovedImage>;
+  /** Removes what nobody can use any more. */
+  prune(options?: PruneOptions): Promise<PruneReport>;
+  diskUsage(): Promise<readonly DiskUsageItem[]>;
   setup(options?: {
     signal?: AbortSignal;
     onProgress?: (event: ProgressEvent) => void;

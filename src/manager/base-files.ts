@@ -1,24 +1,26 @@
-import { lstat, readdir, rm } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf } from "../core/errors.ts";
 import { tryFileLock } from "../host/file-lock.ts";
 import { ioError } from "../host/files.ts";
+import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
+import { type DiskFile, diskFile } from "./disk-file.ts";
 
 /** A file in the directory of the filesystems built from images. */
-export interface BaseFile {
-  readonly path: string;
+export interface BaseFile extends DiskFile {
   /** What it was built from, see `baseKeyOf`; undefined for a file that is no filesystem's. */
   readonly key: string | undefined;
   /** Still being built, or left by a builder that was killed. */
   readonly isUnfinished: boolean;
-  /** What it takes on the disk, in bytes; holes take nothing. */
-  readonly diskBytes: number;
 }
 
 const NAME = /^(([0-9a-f]{64})(?:-\d+)?)\.ext4(\.[^.]*\.tmp)?$/;
-/** `st_blocks` counts in these, whatever the filesystem's own blocks are: stat(2). */
-const STAT_BLOCK_BYTES = 512;
+
+/** The filesystems that VMs on record read, by path. */
+export function basesOf(records: readonly VmRecord[]): ReadonlySet<string> {
+  return new Set(records.flatMap(({ machine }) => machine?.drives.map((drive) => drive.path) ?? []));
+}
 
 /** Where the filesystems built from images lie. */
 export function baseDirectoryOf(context: Context): string {
@@ -37,21 +39,10 @@ export async function listBaseFiles(context: Context): Promise<readonly BaseFile
 }
 
 async function lookAt(file: string): Promise<BaseFile | undefined> {
-  try {
-    const stats = await lstat(file);
-    if (!stats.isFile()) return undefined;
-    const [, , key, suffix] = NAME.exec(path.basename(file)) ?? [];
-    return {
-      path: file,
-      key,
-      isUnfinished: suffix !== undefined,
-      diskBytes: stats.blocks * STAT_BLOCK_BYTES,
-    };
-  } catch (error) {
-    // Its builder has finished, or somebody has removed it.
-    if (errnoOf(error) === "ENOENT") return undefined;
-    throw ioError(`cannot look at ${file}`, error);
-  }
+  const found = await diskFile(file);
+  if (found === undefined) return undefined;
+  const [, , key, suffix] = NAME.exec(path.basename(file)) ?? [];
+  return { ...found, key, isUnfinished: suffix !== undefined };
 }
 
 /**

@@ -3,6 +3,7 @@ import { FirectlError } from "../core/errors.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type {
   AddKernelOptions,
+  DiskUsageItem,
   ExecOptions,
   ExitReport,
   FirectlOperations,
@@ -12,6 +13,10 @@ import type {
   LogEntry,
   LogsOptions,
   ProgressEvent,
+  PruneOptions,
+  PruneReport,
+  RemovedImage,
+  RemoveImageOptions,
   RunConfigurationOptions,
   RunOptions,
   SetupReport,
@@ -161,9 +166,31 @@ export class Firectl implements FirectlOperations {
     return listImages(this.#context, await reconcile(this.#context));
   }
 
-  async removeImage(reference: string): Promise<void> {
-    const { removeImage } = await import("./images.ts");
-    await removeImage(this.#context, await reconcile(this.#context), reference);
+  async inspectImage(reference: string): Promise<Readonly<Record<string, unknown>>> {
+    const { inspectImage } = await import("./inspect-image.ts");
+    return inspectImage(this.#context, await reconcile(this.#context), reference);
+  }
+
+  async tagImage(source: string, target: string): Promise<string> {
+    const { tagImage } = await import("./images.ts");
+    return tagImage(this.#context, source, target);
+  }
+
+  async removeImage(reference: string, options: RemoveImageOptions = {}): Promise<RemovedImage> {
+    await reconcile(this.#context);
+    const { removeImage } = await import("./remove-image.ts");
+    return removeImage(this.#context, reference, options);
+  }
+
+  async prune(options: PruneOptions = {}): Promise<PruneReport> {
+    await reconcile(this.#context);
+    const { prune } = await import("./prune.ts");
+    return prune(this.#context, options);
+  }
+
+  async diskUsage(): Promise<readonly DiskUsageItem[]> {
+    const { diskUsage } = await import("./disk-usage.ts");
+    return diskUsage(this.#context, await reconcile(this.#context));
   }
 
   async setup(

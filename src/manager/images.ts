@@ -1,10 +1,12 @@
-import { FirectlError } from "../core/errors.ts";
-import type { LocalImage } from "../image/images.ts";
+import { familiarName, nameParts } from "../image/image-names.ts";
+import type { Images, LocalImage, StoredImage } from "../image/images.ts";
+import { formatPlatform } from "../image/platform.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { ImageSummary, ProgressEvent } from "./api.ts";
-import { removeBases } from "./base-files.ts";
+import { type BaseFile, listBaseFiles } from "./base-files.ts";
 import { baseKeyOf } from "./base-image.ts";
 import type { Context } from "./context.ts";
+import { blobsOf, usersOf } from "./image-usage.ts";
 import { reportPull } from "./pull-progress.ts";
 
 /** Brings an image into the local store, newer than the one that is there. */
@@ -20,56 +22,83 @@ export async function pullImage(
     signal: options.signal,
     onProgress: reportPull(options.onProgress),
   });
-  return summaryOf(image, []);
+  return summaryOfPulled(context, image);
 }
 
-/** The images in the local store. */
+/** The images in the local store, those without a name too. */
 export async function listImages(
   context: Context,
   records: readonly VmRecord[],
 ): Promise<readonly ImageSummary[]> {
-  return (await (await context.images()).list()).map((image) => summaryOf(image, records));
-}
-
-/**
- * Removes an image from the local store, with the filesystems built from images that are gone.
- * @throws FirectlError WRONG_STATE while a VM uses it, IMAGE_NOT_FOUND.
- */
-export async function removeImage(
-  context: Context,
-  records: readonly VmRecord[],
-  reference: string,
-): Promise<void> {
   const images = await context.images();
-  const image = await images.find(reference);
-  const [user] = image === undefined ? [] : usersOf(image, records);
-  if (user !== undefined) {
-    throw new FirectlError("WRONG_STATE", `cannot remove ${reference}: VM ${user.name} was made from it`, {
-      hint: `firectl rm ${user.name}`,
-    });
-  }
-  await images.remove(reference);
-  // A VM under way has a base that its record does not name yet: then the bases wait for the next removal.
-  if (records.some(({ state }) => state === "creating")) return;
-  const keys = new Set((await images.list()).map(baseKeyOf));
-  const files = new Set(records.flatMap(({ machine }) => machine?.drives.map((drive) => drive.path) ?? []));
-  await removeBases(context, ({ path, key }) => keys.has(key ?? "") || files.has(path));
+  const [stored, blobs, bases] = await Promise.all([
+    images.list(),
+    images.blobSizes(),
+    listBaseFiles(context),
+  ]);
+  return stored.map((each) => summaryOf(each, { images, records, blobs, bases }));
 }
 
-function summaryOf(image: LocalImage, records: readonly VmRecord[]): ImageSummary {
-  const { os, architecture, variant } = image.platform;
+/** Gives an image a further name; returns that in full. */
+export async function tagImage(context: Context, source: string, target: string): Promise<string> {
+  return (await context.images()).tag(source, target);
+}
+
+async function summaryOfPulled(context: Context, image: LocalImage): Promise<ImageSummary> {
+  const summaries = await listImages(context, await context.vms.read());
+  const found = summaries.find(
+    ({ reference, digest }) => reference === image.reference && digest === image.manifestDigest,
+  );
+  if (found !== undefined) return found;
+  // Somebody has removed it, or named another image so, since.
+  return { ...describe(image), diskBytes: 0, usedBy: [], dangling: true };
+}
+
+interface Surroundings {
+  readonly images: Images;
+  readonly records: readonly VmRecord[];
+  /** Real blocks of each blob. */
+  readonly blobs: ReadonlyMap<string, number>;
+  readonly bases: readonly BaseFile[];
+}
+
+function summaryOf(stored: StoredImage, surroundings: Surroundings): ImageSummary {
+  const { name, formerName, image } = stored;
   return {
-    reference: image.reference,
-    digest: image.manifestDigest,
-    platform: [os, architecture, ...(variant === undefined ? [] : [variant])].join("/"),
-    createdAt: image.createdAt,
-    sizeBytes: image.sizeBytes,
-    usedBy: usersOf(image, records).map(({ id }) => id),
+    ...describe(image),
+    ...(name === undefined
+      ? {
+          repository: formerName === undefined ? undefined : nameParts(formerName).repository,
+          tag: undefined,
+        }
+      : nameParts(name)),
+    dangling: name === undefined,
+    diskBytes: diskBytesOf(stored, surroundings),
+    usedBy: usersOf(stored, surroundings).map(({ id }) => id),
   };
 }
 
-function usersOf(image: LocalImage, records: readonly VmRecord[]): readonly VmRecord[] {
-  return records.filter(
-    ({ imageName, imageDigest }) => imageName === image.reference && imageDigest === image.manifestDigest,
-  );
+function describe(image: LocalImage): Omit<ImageSummary, "diskBytes" | "usedBy" | "dangling"> {
+  return {
+    reference: image.reference,
+    ...nameParts(familiarName(image.reference)),
+    digest: image.manifestDigest,
+    platform: formatPlatform(image.platform),
+    createdAt: image.createdAt,
+    labels: image.config.labels,
+    sizeBytes: image.sizeBytes,
+  };
+}
+
+/** What the image's blobs and filesystems take on the disk. */
+export function diskBytesOf(
+  stored: StoredImage,
+  { blobs, bases }: Pick<Surroundings, "blobs" | "bases">,
+): number {
+  const key = baseKeyOf(stored.image);
+  const ofBlobs = [...blobsOf(stored)].map((hex) => blobs.get(hex) ?? 0);
+  const ofBases = bases
+    .filter((base) => base.key === key && !base.isUnfinished)
+    .map((base) => base.diskBytes);
+  return [...ofBlobs, ...ofBases].reduce((sum, bytes) => sum + bytes, 0);
 }

@@ -49,6 +49,11 @@ export class VmsFile {
     });
   }
 
+  /** Runs `work` on the records as they stand, while nobody can add or change one. */
+  async hold<T>(work: (records: readonly VmRecord[]) => Promise<T>): Promise<T> {
+    return this.#locked(async () => work(await this.#parseOrSetAside()));
+  }
+
   async #locked<T>(work: () => Promise<T>): Promise<T> {
     await makePrivateDirectory(path.dirname(this.path));
     return withFileLock(this.#lockPath, { timeoutMs: LOCK_TIMEOUT_MS }, work);

@@ -4,10 +4,14 @@ import { parsePlatform } from "../values.ts";
 
 export const pull: Command = defineCommand({
   name: "pull",
-  summary: "Fetch an image into the store",
-  arguments: "IMAGE",
+  summary: "Fetch images into the store",
+  description: [
+    "Fetches what the name stands for now; what is here already is not fetched again. Prints the digest",
+    "of each image. An image that had the name before stays without one until firectl prune.",
+  ].join("\n"),
+  arguments: "IMAGE [IMAGE...]",
   minArguments: 1,
-  maxArguments: 1,
+  maxArguments: Number.POSITIVE_INFINITY,
   flags: {
     platform: {
       kind: "value",
@@ -17,17 +21,34 @@ export const pull: Command = defineCommand({
     },
     quiet: { kind: "boolean", short: "q", summary: "Show no progress" },
   },
-  examples: ["firectl pull nginx", "firectl pull docker:my-app:latest", "firectl pull oci:./layout:v1"],
-  async handler({ flags, args: [reference = ""] }, context) {
+  examples: [
+    "firectl pull nginx",
+    "firectl pull debian:12 python:3.13",
+    "firectl pull docker:my-app:latest",
+    "firectl pull oci:./layout:v1",
+  ],
+  async handler({ flags, args }, context) {
     const operations = await context.firectl();
-    const progress = await context.progress({ quiet: flags.quiet });
-    const image = await operations.pullImage(reference, {
-      ...defined({ platform: flags.platform }),
-      signal: context.interrupts.signal(),
-      onProgress: progress.update,
-    });
-    progress.stop();
-    context.io.stdout.write(`${image.digest}\n`);
-    return 0;
+    const signal = context.interrupts.signal();
+    let status = 0;
+    for (const reference of new Set(args)) {
+      signal.throwIfAborted();
+      const progress = await context.progress({ quiet: flags.quiet });
+      try {
+        const image = await operations.pullImage(reference, {
+          ...defined({ platform: flags.platform }),
+          signal,
+          onProgress: progress.update,
+        });
+        progress.stop();
+        context.io.stdout.write(`${image.digest}\n`);
+      } catch (error) {
+        // An interrupt ends the command, not one image of it.
+        if (args.length === 1 || signal.aborted) throw error;
+        const failure = context.reportFailure(error);
+        if (status === 0) status = failure;
+      }
+    }
+    return status;
   },
 });

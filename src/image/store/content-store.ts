@@ -3,10 +3,10 @@ import { type FileHandle, mkdir, open, readdir, readFile, stat } from "node:fs/p
 import path from "node:path";
 import { type Digest, digestHex } from "../../core/brands.ts";
 import { errnoOf, FirectlError } from "../../core/errors.ts";
-import { withFileLock } from "../../host/file-lock.ts";
+import { tryFileLock, withFileLock } from "../../host/file-lock.ts";
 import { exists, ioError, makePrivateDirectory, writeFileAtomic } from "../../host/files.ts";
 import { isAlive, ownIdentity, type ProcessIdentity } from "../../host/process-identity.ts";
-import { type IndexEntry, readIndex, rewriteIndex } from "./index-file.ts";
+import { type IndexChange, type IndexEntry, readIndex, rewriteIndex } from "./index-file.ts";
 
 /** What names a blob: its digest, and its size in bytes. */
 export interface BlobDescriptor {
@@ -50,7 +50,7 @@ export class ContentStore {
       await writeFileAtomic(marker, '{"imageLayoutVersion":"1.0.0"}\n', { mode: 0o644 });
     }
     if (!(await exists(path.join(this.root, "index.json")))) {
-      await this.updateIndex({ replaces: () => false });
+      await this.updateIndex((entries) => entries);
     }
   }
 
@@ -81,6 +81,19 @@ export class ContentStore {
     } catch (error) {
       if (errnoOf(error) === "ENOENT") return false;
       throw ioError(`cannot look at blob ${blob.digest}`, error);
+    }
+  }
+
+  /**
+   * The size of a blob that is here, in bytes.
+   * @throws FirectlError LAYER_INVALID when it is not.
+   */
+  async blobSize(digest: Digest): Promise<number> {
+    try {
+      return (await stat(this.blobPath(digest))).size;
+    } catch (error) {
+      if (errnoOf(error) !== "ENOENT") throw ioError(`cannot look at blob ${digest}`, error);
+      throw damaged(`blob ${digest} is missing from the store at ${this.root}`);
     }
   }
 
@@ -135,8 +148,8 @@ export class ContentStore {
     return readIndex(this.root);
   }
 
-  /** Changes `index.json` under its lock; returns how many entries went. */
-  updateIndex(change: Parameters<typeof rewriteIndex>[1]): Promise<number> {
+  /** Changes `index.json` under its lock. */
+  updateIndex(change: IndexChange): Promise<void> {
     return withFileLock(this.#lockPath("index"), { timeoutMs: INDEX_LOCK_TIMEOUT_MS }, () =>
       rewriteIndex(this.root, change),
     );
@@ -172,8 +185,21 @@ export class ContentStore {
 
   /** One at a time fetches that blob or resolves that reference. The caller holds the store. */
   exclusively<T>(what: Digest | string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
-    const name = createHash("sha256").update(what).digest("hex");
-    return withFileLock(this.#lockPath(name), { timeoutMs: PULL_LOCK_TIMEOUT_MS, signal }, work);
+    const options = { timeoutMs: PULL_LOCK_TIMEOUT_MS, signal };
+    return withFileLock(this.#exclusiveLockPath(what), options, work);
+  }
+
+  /** Whether a living process works on that file of `ingest`. */
+  async isComing(file: string): Promise<boolean> {
+    const name = path.basename(file);
+    const hex = /^([0-9a-f]{64})\.partial$/.exec(name)?.[1];
+    if (hex === undefined) return asLeftover(path.dirname(file), name) === undefined;
+    const free = await tryFileLock(this.#exclusiveLockPath(digestOf(hex)), async () => true);
+    return free === undefined;
+  }
+
+  #exclusiveLockPath(what: Digest | string): string {
+    return this.#lockPath(createHash("sha256").update(what).digest("hex"));
   }
 
   #lockPath(name: string): string {

@@ -2,42 +2,70 @@ import { lstat, readdir, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { type Digest, digestHex, parseDigest } from "../../core/brands.ts";
 import { errnoOf } from "../../core/errors.ts";
+import { ioError } from "../../host/files.ts";
 import { MAX_MANIFEST_BYTES } from "../manifest.ts";
 import { isIndex, isManifest } from "../media-types.ts";
 import type { ContentStore } from "./content-store.ts";
+import type { IndexEntry } from "./index-file.ts";
 
 /** An interrupted download is kept this long, to be resumed. */
 const PARTIAL_LIFETIME_MS = 24 * 3_600_000;
 const ABANDONED_AFTER_MS = 3_600_000;
+/** `st_blocks` counts in these, whatever the filesystem's own blocks are: stat(2). */
+const STAT_BLOCK_BYTES = 512;
 /** Deeper than any index that is accepted on the way in. */
 const MAX_DEPTH = 8;
 
+export interface CollectOptions {
+  /** Interrupted downloads younger than this stay, to be resumed; a day when absent. */
+  readonly partialLifetimeMs?: number;
+}
+
+/** What went; bytes as they were on the disk. */
 export interface Collected {
   readonly blobs: number;
+  /** Of the blobs. */
   readonly bytes: number;
+  readonly partials: number;
+  readonly partialBytes: number;
 }
 
 /**
- * Deletes the blobs that no image uses, abandoned temporary files and locks. It waits until nobody pulls or
- * reads, and keeps them out meanwhile; so what it sees unused is unused.
- * @throws FirectlError LOCK_TIMEOUT when the store is in use for longer than `timeoutMs`.
+ * Deletes the blobs that no image uses, abandoned temporary files and locks. The caller has the store alone:
+ * nobody pulls or reads, so what is seen unused is unused.
  */
-export function collectGarbage(store: ContentStore, options: { timeoutMs: number }): Promise<Collected> {
-  return store.alone(options.timeoutMs, async () => {
-    const used = new Set<string>();
-    for (const entry of await store.index()) {
-      await mark(store, { digest: entry.digest, mediaType: entry.mediaType }, { used, depth: 0 });
-    }
-    await removeMatching(path.join(store.root, "images"), (name) => !used.has(name.replace(/\.json$/, "")));
-    await removeMatching(path.join(store.root, "locks"), (name) => /^[0-9a-f]{64}\.lock$/.test(name));
-    // Notes of containers stay until the containers are gone.
-    await removeMatching(path.join(store.root, "ingest"), (name, ageMs) => {
-      return name.endsWith(".partial") ? ageMs > PARTIAL_LIFETIME_MS : name.endsWith(".tmp");
-    });
-    // The index is also written without holding the store, which takes milliseconds.
-    await removeMatching(store.root, (name, ageMs) => name.endsWith(".tmp") && ageMs > ABANDONED_AFTER_MS);
-    return removeMatching(path.join(store.root, "blobs", "sha256"), (name) => !used.has(name));
+export async function collectGarbage(store: ContentStore, options: CollectOptions = {}): Promise<Collected> {
+  const { partialLifetimeMs = PARTIAL_LIFETIME_MS } = options;
+  const used = await blobsInUse(store, await store.index());
+  await removeMatching(path.join(store.root, "images"), (name) => !used.has(name.replace(/\.json$/, "")));
+  await removeMatching(path.join(store.root, "locks"), (name) => /^[0-9a-f]{64}\.lock$/.test(name));
+  // Notes of containers stay until the containers are gone.
+  const ingest = path.join(store.root, "ingest");
+  const partials = await removeMatching(ingest, (name, ageMs) => {
+    return name.endsWith(".partial") ? ageMs > partialLifetimeMs : name.endsWith(".tmp");
   });
+  // The index is also written without holding the store, which takes milliseconds.
+  await removeMatching(store.root, (name, ageMs) => name.endsWith(".tmp") && ageMs > ABANDONED_AFTER_MS);
+  const blobs = await removeMatching(path.join(store.root, "blobs", "sha256"), (name) => !used.has(name));
+  return {
+    blobs: blobs.count,
+    bytes: blobs.bytes,
+    partials: partials.count,
+    partialBytes: partials.bytes,
+  };
+}
+
+/** The 64 digits of each blob that the entries lead to. */
+export async function blobsInUse(
+  store: ContentStore,
+  entries: readonly IndexEntry[],
+): Promise<ReadonlySet<string>> {
+  const used = new Set<string>();
+  for (const { digest, mediaType, ociForm } of entries) {
+    await mark(store, { digest, mediaType }, { used, depth: 0 });
+    if (ociForm !== undefined) used.add(digestHex(ociForm.digest));
+  }
+  return used;
 }
 
 async function mark(
@@ -89,21 +117,24 @@ function field(value: unknown, name: string): unknown {
 async function removeMatching(
   directory: string,
   isGarbage: (name: string, ageMs: number) => boolean,
-): Promise<Collected> {
-  let [blobs, bytes] = [0, 0];
+): Promise<{ count: number; bytes: number }> {
+  let [count, bytes] = [0, 0];
   for (const name of await namesIn(directory)) {
     const file = path.join(directory, name);
-    const stats = await lstat(file);
+    const stats = await lstat(file).catch((error: unknown) => {
+      if (errnoOf(error) !== "ENOENT") throw ioError(`cannot look at ${file}`, error);
+    });
     // Nothing but files is ever put here: anything else is someone's own business.
-    if (!stats.isFile() || !isGarbage(name, Date.now() - stats.mtimeMs)) continue;
+    if (stats?.isFile() !== true || !isGarbage(name, Date.now() - stats.mtimeMs)) continue;
     await rm(file, { force: true });
-    blobs += 1;
-    bytes += stats.size;
+    count += 1;
+    bytes += stats.blocks * STAT_BLOCK_BYTES;
   }
-  return { blobs, bytes };
+  return { count, bytes };
 }
 
-async function namesIn(directory: string): Promise<readonly string[]> {
+/** What is in a directory; nothing when it is not there. */
+export async function namesIn(directory: string): Promise<readonly string[]> {
   try {
     return await readdir(directory);
   } catch (error) {

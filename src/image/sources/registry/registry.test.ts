@@ -15,6 +15,7 @@ import {
   makeManifest,
   noise,
   plainLayer,
+  removeAll,
   TemporaryDirectory,
   type TestImage,
   tar,
@@ -254,11 +255,11 @@ describe.skipIf(!(await hasTool("docker-registry")))("a real registry (needs doc
       total: two.layers[1]?.size,
     });
     const images = imagesIn(directory);
-    await images.remove(`${registry.host}/shared:1`);
+    await removeAll(images, `${registry.host}/shared:1`);
     expect(await readdir(directory.join("store/blobs/sha256"))).toHaveLength(4);
-    await images.remove(`${registry.host}/shared:2`);
+    await removeAll(images, `${registry.host}/shared:2`);
     expect(await readdir(directory.join("store/blobs/sha256"))).toEqual([]);
-    await expect(images.remove(`${registry.host}/shared:2`)).rejects.toMatchObject({
+    await expect(removeAll(images, `${registry.host}/shared:2`)).rejects.toMatchObject({
       code: "IMAGE_NOT_FOUND",
     });
   });
