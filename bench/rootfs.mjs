@@ -20,9 +20,9 @@ import { withScratch } from "./lib/scratch.mjs";
 
 const UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f9";
 const WRITABLE_BYTES = 64 * 2 ** 30;
-const FLOOR = "cat TAR > FILE";
-const FLOOR_ON_DISK = "the same, fsync";
-const CLASSIC = "mkfs.ext4, mount, tar x, umount";
+const FLOOR = "cat (TAR > FILE)";
+const FLOOR_ON_DISK = "cat, fsync";
+const CLASSIC = "classic (mkfs, mount, tar x, umount)";
 const OURS = ["firectl, read-only", "firectl, writable"];
 const OURS_ON_DISK = ["firectl, read-only, fsync", "firectl, writable, fsync"];
 

@@ -21,7 +21,7 @@ export function printTable(results, { title, beside = [] }) {
     { title: "peak MB", figure: "peakBytes" },
     { title: "on disk MB", figure: "diskBytes" },
   ].filter(({ figure }) => all.some((sample) => sample[figure] !== undefined));
-  const header = [title, "ms", "least–most", ...bases.map((name) => `× ${name}`)];
+  const header = [title, "ms", "least–most", ...bases.map((name) => `× ${shortName(name)}`)];
   const rows = [...results].map(([name, samples]) => [
     name,
     ...timeColumns(samples),
@@ -49,7 +49,7 @@ export function judge(results, targets) {
   console.log("");
   for (const target of targets) {
     const { way, beside, atMost } = target;
-    const limit = beside === undefined ? `${atMost} ${target.unit}` : `${atMost} × ${beside}`;
+    const limit = beside === undefined ? `${atMost} ${target.unit}` : `${atMost} × ${shortName(beside)}`;
     const missing = [way, beside].find((name) => name !== undefined && !results.has(name));
     if (missing !== undefined) {
       console.log(`not judged: ${way} ≤ ${limit} (no ${missing})`);
@@ -84,4 +84,9 @@ function megabytes(samples, figure) {
 /** Three significant digits, and no fraction of a large number. */
 export function figureText(value) {
   return value >= 100 ? Math.round(value).toLocaleString("en") : value.toPrecision(value >= 10 ? 3 : 2);
+}
+
+/** What stands before the brackets in which a name is explained. */
+function shortName(name) {
+  return name.split(" (")[0];
 }

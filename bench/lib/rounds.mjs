@@ -6,13 +6,15 @@ import { spawnSync } from "node:child_process";
  *
  * A way is `{ name, run }`. `run(round)` may return figures: `{ ms, peakBytes, diskBytes }`; without `ms` the
  * time it took counts. One that yields several results returns them as `{ several: [{ name, ms, … }] }`. Its `reset()`
- * runs before it and `tidy(round)` after, neither counted.
+ * runs before it and `tidy(round)` after, and `prepare(round)` before the whole round, none of them counted.
+ * Rounds that only warm up have numbers below 0.
  *
  * @returns a Map of name → samples, one a round.
  */
-export async function alternate(ways, { rounds, warmUp = 0 }) {
+export async function alternate(ways, { rounds, warmUp = 0, prepare }) {
   const results = new Map();
   for (let round = -warmUp; round < rounds; round++) {
+    await prepare?.(round);
     for (const way of ways) {
       await way.reset?.();
       spawnSync("sync");
