@@ -1,12 +1,13 @@
 //! The running guest as the service sees it: the workload, and what may be done to it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::AgentError;
+use crate::freeze::Freezer;
 use crate::process::{self, Namespaces, Place, Started, Stdio, World};
 use crate::proto::{Exit, Process};
 use crate::reaper::Reaper;
@@ -44,6 +45,7 @@ pub struct Guest {
     pub world: World,
     pub status: StatusBoard<Device>,
     pub reaper: Reaper,
+    pub freezer: Arc<Freezer>,
     running: Mutex<Option<Running>>,
     shutdown: mpsc::Sender<ShutdownOrder>,
 }
@@ -56,9 +58,10 @@ impl Guest {
         world: World,
         status: StatusBoard<Device>,
         reaper: Reaper,
+        freezer: Arc<Freezer>,
         shutdown: mpsc::Sender<ShutdownOrder>,
     ) -> Self {
-        Self { world, status, reaper, running: Mutex::new(None), shutdown }
+        Self { world, status, reaper, freezer, running: Mutex::new(None), shutdown }
     }
 
     /// Starts the workload. It counts as running from here on; its pid and end are returned.

@@ -21,6 +21,7 @@ use crate::console;
 use crate::control_drive::{self, BLOCK_BYTES, ControlDriveError, Region, SPEC_HEADER_BYTES, Superblock};
 use crate::error::{AgentError, Context, StartError};
 use crate::exec::read_outcome;
+use crate::freeze::Freezer;
 use crate::guest::{Guest, ShutdownOrder};
 use crate::modules;
 use crate::mounts;
@@ -28,7 +29,7 @@ use crate::network;
 use crate::output;
 use crate::output_ring::OutputRing;
 use crate::process::{self, Stdio, World};
-use crate::proto::{Exit, Phase, Process, VmSpec};
+use crate::proto::{Exit, Phase, Process, Root, VmSpec};
 use crate::reaper::Reaper;
 use crate::service::{self, Server};
 use crate::status::StatusBoard;
@@ -162,7 +163,8 @@ async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device
     let reaper = Reaper::start().context(|| "watch for children".into())?;
     let listener = service::bind();
     let (shutdown, orders) = mpsc::channel(4);
-    let guest = Arc::new(Guest::new(world, status, reaper, shutdown));
+    let freezer = Freezer::new(mounts::writable_disk(spec.root.as_ref().map(Root::mode)));
+    let guest = Arc::new(Guest::new(world, status, reaper, freezer, shutdown));
     report_panics(Arc::clone(&guest));
 
     let (exit, drained) = match start_workload(&guest, &spec, ring).await {
@@ -178,6 +180,7 @@ async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device
     exit.oom_killed = cgroup::oom_kills() > 0;
     // Complete before the end is told: first the output, then the disks, then the status.
     let _ = tokio::time::timeout(OUTPUT_DEADLINE, drained).await;
+    guest.freezer.end();
     mounts::seal_disks();
     guest.status.publish(|status| {
         status.set_phase(Phase::Exited);
@@ -252,6 +255,8 @@ fn carry_out(guest: &Guest, spec: &VmSpec, order: ShutdownOrder) -> Option<Insta
         0 => stop_signal.unwrap_or(libc::SIGTERM),
         signal => signal,
     };
+    // Processes that wait for a frozen disk cannot even be killed.
+    guest.freezer.thaw();
     // Fails only when the workload has just ended, which is what was wanted.
     let _ = guest.signal_workload(signal);
     if signal == libc::SIGKILL {

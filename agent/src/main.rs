@@ -11,6 +11,7 @@ mod device_filter;
 mod environment;
 mod error;
 mod exec;
+mod freeze;
 #[cfg(test)]
 mod golden;
 mod guest;

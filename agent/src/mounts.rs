@@ -118,6 +118,14 @@ pub fn mount_root(root: &Root) -> Result<(), AgentError> {
     Ok(())
 }
 
+/// Where the disk is mounted that the VM writes to.
+pub fn writable_disk(mode: Option<RootMode>) -> &'static str {
+    match mode {
+        Some(RootMode::Disk) => ROOT,
+        Some(RootMode::Overlay | RootMode::Unspecified) | None => UPPER,
+    }
+}
+
 /// Makes the disks consistent for good: nothing can be written afterwards. The workload must be gone.
 pub fn seal_disks() {
     for target in [UPPER, ROOT] {

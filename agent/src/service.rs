@@ -15,11 +15,13 @@ use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, Vso
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::exec;
+use crate::freeze::FreezeError;
 use crate::guest::{Guest, GuestError, ShutdownOrder};
 use crate::proto::agent_service_server::{AgentService, AgentServiceServer};
 use crate::proto::{
-    ExecRequest, ExecResponse, Phase, PingRequest, PingResponse, ShutdownRequest, ShutdownResponse,
-    SignalRequest, SignalResponse, WaitRequest, WaitResponse,
+    ExecRequest, ExecResponse, FreezeRequest, FreezeResponse, Phase, PingRequest, PingResponse,
+    ShutdownRequest, ShutdownResponse, SignalRequest, SignalResponse, ThawRequest, ThawResponse, WaitRequest,
+    WaitResponse,
 };
 
 const PORT: u32 = 1024;
@@ -164,6 +166,19 @@ impl AgentService for Service {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    async fn freeze(&self, request: Request<FreezeRequest>) -> Result<Response<FreezeResponse>, Status> {
+        let limit = Duration::from_millis(request.get_ref().limit_ms);
+        let freezer = Arc::clone(&self.guest.freezer);
+        // Everything that is not written yet is written first.
+        let frozen = tokio::task::spawn_blocking(move || freezer.freeze(limit));
+        frozen.await.map_err(io::Error::other)??;
+        Ok(Response::new(FreezeResponse {}))
+    }
+
+    async fn thaw(&self, _request: Request<ThawRequest>) -> Result<Response<ThawResponse>, Status> {
+        Ok(Response::new(ThawResponse { expired: !self.guest.freezer.thaw() }))
+    }
+
     async fn shutdown(
         &self,
         request: Request<ShutdownRequest>,
@@ -182,6 +197,15 @@ fn signal_number(number: u32) -> Result<i32, Status> {
         .ok()
         .filter(|number| (0..=64).contains(number))
         .ok_or_else(|| Status::invalid_argument(format!("{number} is not a signal")))
+}
+
+impl From<FreezeError> for Status {
+    fn from(error: FreezeError) -> Self {
+        match error {
+            FreezeError::Frozen | FreezeError::Ending => Self::failed_precondition(error.to_string()),
+            FreezeError::Agent(_) => Self::internal(error.to_string()),
+        }
+    }
 }
 
 impl From<GuestError> for Status {

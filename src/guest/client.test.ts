@@ -26,6 +26,11 @@ const agent = (router: ConnectRouter): ConnectRouter =>
       if (signal === 2) throw new ConnectError("evil \u001b[2J text", Code.Internal);
       return {};
     },
+    freeze: ({ limitMs }) => {
+      received.push(`freeze ${limitMs}`);
+      return {};
+    },
+    thaw: () => ({ expired: received.at(-1) !== "freeze 500" }),
     shutdown: ({ signal, graceMs }) => {
       received.push(`shutdown ${signal} ${graceMs}`);
       return {};
@@ -110,6 +115,14 @@ test("calls share one connection", async () => {
   await client.shutdown({ signal: 0, graceMs: 10_000 });
   expect(received).toEqual(["signal 15", "shutdown 0 10000"]);
   expect(dials).toBe(1);
+});
+
+test("a thaw tells whether writes were held back until then", async () => {
+  await client.freeze(500);
+  expect(await client.thaw()).toBe(true);
+  await client.freeze(1000);
+  expect(await client.thaw()).toBe(false);
+  expect(received).toEqual(["freeze 500", "freeze 1000"]);
 });
 
 test("a lost connection is made again", async () => {

@@ -84,6 +84,22 @@ export class GuestClient implements Disposable {
     );
   }
 
+  /**
+   * Writes everything to the VM's disk and holds back further writes to it, for at most `limitMs`.
+   * @throws FirectlError WRONG_STATE when it is frozen already or the guest is ending.
+   */
+  async freeze(limitMs: number, options: WaitingOptions = {}): Promise<void> {
+    await this.#call("freeze", { timeoutMs: limitMs + CALL_TIMEOUT_MS, ...options }, (client, call) =>
+      client.freeze({ limitMs: BigInt(limitMs) }, call),
+    );
+  }
+
+  /** Lets writes go on. Returns whether they were held back until now. */
+  async thaw(options: WaitingOptions = {}): Promise<boolean> {
+    const { expired } = await this.#call("thaw", options, (client, call) => client.thaw({}, call));
+    return !expired;
+  }
+
   /** Runs a process beside the workload to its end. @throws FirectlError WRONG_STATE when the workload has ended. */
   async exec(options: ExecOptions): Promise<ExecResult> {
     const ended = new AbortController();

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file firectl/agent/v1/agent.proto.
  */
 export const file_firectl_agent_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChxmaXJlY3RsL2FnZW50L3YxL2FnZW50LnByb3RvEhBmaXJlY3RsLmFnZW50LnYxIg0KC1BpbmdSZXF1ZXN0IlEKDFBpbmdSZXNwb25zZRIVCg1hZ2VudF92ZXJzaW9uGAEgASgJEioKBnN0YXR1cxgCIAEoCzIaLmZpcmVjdGwuYWdlbnQudjEuVm1TdGF0dXMiDQoLV2FpdFJlcXVlc3QiOgoMV2FpdFJlc3BvbnNlEioKBnN0YXR1cxgBIAEoCzIaLmZpcmVjdGwuYWdlbnQudjEuVm1TdGF0dXMiHwoNU2lnbmFsUmVxdWVzdBIOCgZzaWduYWwYASABKA0iEAoOU2lnbmFsUmVzcG9uc2UiigEKC0V4ZWNSZXF1ZXN0EioKBXN0YXJ0GAEgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzSAASDwoFc3RkaW4YAiABKAxIABIzCgtjbG9zZV9zdGRpbhgDIAEoCzIcLmZpcmVjdGwuYWdlbnQudjEuQ2xvc2VTdGRpbkgAQgkKB3JlcXVlc3QiDAoKQ2xvc2VTdGRpbiKgAQoMRXhlY1Jlc3BvbnNlEjAKB3N0YXJ0ZWQYASABKAsyHS5maXJlY3RsLmFnZW50LnYxLkV4ZWNTdGFydGVkSAASEAoGc3Rkb3V0GAIgASgMSAASEAoGc3RkZXJyGAMgASgMSAASLgoGZXhpdGVkGAQgASgLMhwuZmlyZWN0bC5hZ2VudC52MS5FeGVjRXhpdGVkSABCCgoIcmVzcG9uc2UiGgoLRXhlY1N0YXJ0ZWQSCwoDcGlkGAEgASgNIkEKCkV4ZWNFeGl0ZWQSJAoEZXhpdBgBIAEoCzIWLmZpcmVjdGwuYWdlbnQudjEuRXhpdBINCgVlcnJvchgCIAEoCSIzCg9TaHV0ZG93blJlcXVlc3QSDgoGc2lnbmFsGAEgASgNEhAKCGdyYWNlX21zGAIgASgEIhIKEFNodXRkb3duUmVzcG9uc2UyhwMKDEFnZW50U2VydmljZRJFCgRQaW5nEh0uZmlyZWN0bC5hZ2VudC52MS5QaW5nUmVxdWVzdBoeLmZpcmVjdGwuYWdlbnQudjEuUGluZ1Jlc3BvbnNlEkUKBFdhaXQSHS5maXJlY3RsLmFnZW50LnYxLldhaXRSZXF1ZXN0Gh4uZmlyZWN0bC5hZ2VudC52MS5XYWl0UmVzcG9uc2USSwoGU2lnbmFsEh8uZmlyZWN0bC5hZ2VudC52MS5TaWduYWxSZXF1ZXN0GiAuZmlyZWN0bC5hZ2VudC52MS5TaWduYWxSZXNwb25zZRJJCgRFeGVjEh0uZmlyZWN0bC5hZ2VudC52MS5FeGVjUmVxdWVzdBoeLmZpcmVjdGwuYWdlbnQudjEuRXhlY1Jlc3BvbnNlKAEwARJRCghTaHV0ZG93bhIhLmZpcmVjdGwuYWdlbnQudjEuU2h1dGRvd25SZXF1ZXN0GiIuZmlyZWN0bC5hZ2VudC52MS5TaHV0ZG93blJlc3BvbnNlYgZwcm90bzM", [file_firectl_agent_v1_control]);
+  fileDesc("ChxmaXJlY3RsL2FnZW50L3YxL2FnZW50LnByb3RvEhBmaXJlY3RsLmFnZW50LnYxIg0KC1BpbmdSZXF1ZXN0IlEKDFBpbmdSZXNwb25zZRIVCg1hZ2VudF92ZXJzaW9uGAEgASgJEioKBnN0YXR1cxgCIAEoCzIaLmZpcmVjdGwuYWdlbnQudjEuVm1TdGF0dXMiDQoLV2FpdFJlcXVlc3QiOgoMV2FpdFJlc3BvbnNlEioKBnN0YXR1cxgBIAEoCzIaLmZpcmVjdGwuYWdlbnQudjEuVm1TdGF0dXMiHwoNU2lnbmFsUmVxdWVzdBIOCgZzaWduYWwYASABKA0iEAoOU2lnbmFsUmVzcG9uc2UiigEKC0V4ZWNSZXF1ZXN0EioKBXN0YXJ0GAEgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzSAASDwoFc3RkaW4YAiABKAxIABIzCgtjbG9zZV9zdGRpbhgDIAEoCzIcLmZpcmVjdGwuYWdlbnQudjEuQ2xvc2VTdGRpbkgAQgkKB3JlcXVlc3QiDAoKQ2xvc2VTdGRpbiKgAQoMRXhlY1Jlc3BvbnNlEjAKB3N0YXJ0ZWQYASABKAsyHS5maXJlY3RsLmFnZW50LnYxLkV4ZWNTdGFydGVkSAASEAoGc3Rkb3V0GAIgASgMSAASEAoGc3RkZXJyGAMgASgMSAASLgoGZXhpdGVkGAQgASgLMhwuZmlyZWN0bC5hZ2VudC52MS5FeGVjRXhpdGVkSABCCgoIcmVzcG9uc2UiGgoLRXhlY1N0YXJ0ZWQSCwoDcGlkGAEgASgNIkEKCkV4ZWNFeGl0ZWQSJAoEZXhpdBgBIAEoCzIWLmZpcmVjdGwuYWdlbnQudjEuRXhpdBINCgVlcnJvchgCIAEoCSIzCg9TaHV0ZG93blJlcXVlc3QSDgoGc2lnbmFsGAEgASgNEhAKCGdyYWNlX21zGAIgASgEIhIKEFNodXRkb3duUmVzcG9uc2UiIQoNRnJlZXplUmVxdWVzdBIQCghsaW1pdF9tcxgBIAEoBCIQCg5GcmVlemVSZXNwb25zZSINCgtUaGF3UmVxdWVzdCIfCgxUaGF3UmVzcG9uc2USDwoHZXhwaXJlZBgBIAEoCDKbBAoMQWdlbnRTZXJ2aWNlEkUKBFBpbmcSHS5maXJlY3RsLmFnZW50LnYxLlBpbmdSZXF1ZXN0Gh4uZmlyZWN0bC5hZ2VudC52MS5QaW5nUmVzcG9uc2USRQoEV2FpdBIdLmZpcmVjdGwuYWdlbnQudjEuV2FpdFJlcXVlc3QaHi5maXJlY3RsLmFnZW50LnYxLldhaXRSZXNwb25zZRJLCgZTaWduYWwSHy5maXJlY3RsLmFnZW50LnYxLlNpZ25hbFJlcXVlc3QaIC5maXJlY3RsLmFnZW50LnYxLlNpZ25hbFJlc3BvbnNlEkkKBEV4ZWMSHS5maXJlY3RsLmFnZW50LnYxLkV4ZWNSZXF1ZXN0Gh4uZmlyZWN0bC5hZ2VudC52MS5FeGVjUmVzcG9uc2UoATABElEKCFNodXRkb3duEiEuZmlyZWN0bC5hZ2VudC52MS5TaHV0ZG93blJlcXVlc3QaIi5maXJlY3RsLmFnZW50LnYxLlNodXRkb3duUmVzcG9uc2USSwoGRnJlZXplEh8uZmlyZWN0bC5hZ2VudC52MS5GcmVlemVSZXF1ZXN0GiAuZmlyZWN0bC5hZ2VudC52MS5GcmVlemVSZXNwb25zZRJFCgRUaGF3Eh0uZmlyZWN0bC5hZ2VudC52MS5UaGF3UmVxdWVzdBoeLmZpcmVjdGwuYWdlbnQudjEuVGhhd1Jlc3BvbnNlYgZwcm90bzM", [file_firectl_agent_v1_control]);
 
 /**
  * @generated from message firectl.agent.v1.PingRequest
@@ -291,6 +291,70 @@ export const ShutdownResponseSchema: GenMessage<ShutdownResponse> = /*@__PURE__*
   messageDesc(file_firectl_agent_v1_agent, 12);
 
 /**
+ * @generated from message firectl.agent.v1.FreezeRequest
+ */
+export type FreezeRequest = Message<"firectl.agent.v1.FreezeRequest"> & {
+  /**
+   * At most ten minutes count.
+   *
+   * @generated from field: uint64 limit_ms = 1;
+   */
+  limitMs: bigint;
+};
+
+/**
+ * Describes the message firectl.agent.v1.FreezeRequest.
+ * Use `create(FreezeRequestSchema)` to create a new message.
+ */
+export const FreezeRequestSchema: GenMessage<FreezeRequest> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 13);
+
+/**
+ * @generated from message firectl.agent.v1.FreezeResponse
+ */
+export type FreezeResponse = Message<"firectl.agent.v1.FreezeResponse"> & {
+};
+
+/**
+ * Describes the message firectl.agent.v1.FreezeResponse.
+ * Use `create(FreezeResponseSchema)` to create a new message.
+ */
+export const FreezeResponseSchema: GenMessage<FreezeResponse> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 14);
+
+/**
+ * @generated from message firectl.agent.v1.ThawRequest
+ */
+export type ThawRequest = Message<"firectl.agent.v1.ThawRequest"> & {
+};
+
+/**
+ * Describes the message firectl.agent.v1.ThawRequest.
+ * Use `create(ThawRequestSchema)` to create a new message.
+ */
+export const ThawRequestSchema: GenMessage<ThawRequest> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 15);
+
+/**
+ * @generated from message firectl.agent.v1.ThawResponse
+ */
+export type ThawResponse = Message<"firectl.agent.v1.ThawResponse"> & {
+  /**
+   * Writes had gone on before: what was copied until now may be torn.
+   *
+   * @generated from field: bool expired = 1;
+   */
+  expired: boolean;
+};
+
+/**
+ * Describes the message firectl.agent.v1.ThawResponse.
+ * Use `create(ThawResponseSchema)` to create a new message.
+ */
+export const ThawResponseSchema: GenMessage<ThawResponse> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 16);
+
+/**
  * @generated from service firectl.agent.v1.AgentService
  */
 export const AgentService: GenService<{
@@ -346,6 +410,27 @@ export const AgentService: GenService<{
     methodKind: "unary";
     input: typeof ShutdownRequestSchema;
     output: typeof ShutdownResponseSchema;
+  },
+  /**
+   * Freeze writes everything to the VM's disk and holds back further writes to it until Thaw, but for at most
+   * `limit_ms`: whatever becomes of the host, the workload goes on. FAILED_PRECONDITION when it is frozen.
+   *
+   * @generated from rpc firectl.agent.v1.AgentService.Freeze
+   */
+  freeze: {
+    methodKind: "unary";
+    input: typeof FreezeRequestSchema;
+    output: typeof FreezeResponseSchema;
+  },
+  /**
+   * Thaw lets writes go on.
+   *
+   * @generated from rpc firectl.agent.v1.AgentService.Thaw
+   */
+  thaw: {
+    methodKind: "unary";
+    input: typeof ThawRequestSchema;
+    output: typeof ThawResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_firectl_agent_v1_agent, 0);
