@@ -1,3 +1,4 @@
+import { FirectlError } from "../core/errors.ts";
 import type { FirectlOperations, OutputChunk, StartedVm, VmSummary } from "../manager/api.ts";
 import type { CliIo, CliSignal, Sink } from "./io.ts";
 import { OutputClosed } from "./io.ts";
@@ -41,14 +42,24 @@ export interface TestIoOptions {
   readonly env?: NodeJS.ProcessEnv;
   readonly stdin?: readonly string[];
   readonly stderrIsTerminal?: boolean;
+  /** What is typed where the command asks; without it stdin is no terminal. */
+  readonly typed?: readonly string[];
 }
 
 export function testIo(options: TestIoOptions = {}): TestIo {
   const listeners = new Set<(signal: CliSignal) => void>();
   const exits: number[] = [];
+  const typed = [...(options.typed ?? [])];
+  const stderr = new MemorySink({ isTerminal: options.stderrIsTerminal ?? false });
   return {
     stdout: new MemorySink(),
-    stderr: new MemorySink({ isTerminal: options.stderrIsTerminal ?? false }),
+    stderr,
+    async prompt(question, { hidden }) {
+      const line = typed.shift();
+      if (line === undefined) throw new FirectlError("INVALID_ARGUMENT", "stdin is not a terminal");
+      stderr.write(`${question}${hidden ? "" : line}\n`);
+      return line;
+    },
     stdin: (async function* () {
       for (const text of options.stdin ?? []) yield Buffer.from(text);
     })(),

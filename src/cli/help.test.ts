@@ -17,6 +17,7 @@ test("firectl alone, help, --help and -h print the same", async () => {
       kill      Send a signal to the workload of VMs
       wait      Wait until VMs end and print their exit status
       exec      Run a command in a running VM
+      export    Write a VM's filesystem as a tar
       rm        Remove VMs that have ended
 
     Look:
@@ -32,6 +33,8 @@ test("firectl alone, help, --help and -h print the same", async () => {
       prune     Remove what nobody can use any more
       df        Show what takes space on this machine's disk
       kernel    Manage guest kernels
+      login     Log in to a registry
+      logout    Forget the login for a registry
 
     This machine:
       setup     Check this machine and install what VMs need

@@ -25,6 +25,11 @@ export interface CliIo {
   readonly stderr: Sink;
   readonly stdin: AsyncIterable<Uint8Array>;
   readonly env: NodeJS.ProcessEnv;
+  /**
+   * Asks for a line on the terminal; `hidden` keeps it from being shown.
+   * @throws FirectlError INVALID_ARGUMENT where stdin is no terminal, INTERRUPTED; the signal's reason.
+   */
+  prompt(question: string, options: { hidden: boolean; signal: AbortSignal }): Promise<string>;
   /** Calls `handler` for the signals that end a command; returns how to stop that. */
   onSignal(handler: (signal: CliSignal) => void): () => void;
   /** Ends the process at once. */
@@ -48,6 +53,19 @@ export function processIo(): CliIo {
       return process.stdin;
     },
     env: process.env,
+    async prompt(question, options) {
+      stdinOpened = true;
+      const terminal = process.stdin;
+      if (!terminal.isTTY) throw noTerminal(question);
+      stderr.write(question);
+      const { readLine } = await import("./prompt.ts");
+      try {
+        return await readLine(terminal, options);
+      } finally {
+        // What was typed did not move the cursor.
+        if (options.hidden) stderr.write("\n");
+      }
+    },
     onSignal(handler) {
       const listeners = SIGNALS.map((signal) => ({ signal, listener: () => handler(signal) }));
       for (const { signal, listener } of listeners) process.on(signal, listener);
@@ -63,6 +81,16 @@ export function processIo(): CliIo {
       await Promise.all([stdout.flush(), stderr.flush()]);
     },
   };
+}
+
+function noTerminal(question: string): FirectlError {
+  return new FirectlError(
+    "INVALID_ARGUMENT",
+    `cannot ask for "${question.trim()}": stdin is not a terminal`,
+    {
+      hint: "give the user with -u and the password with --password-stdin",
+    },
+  );
 }
 
 class ProcessSink implements Sink {

@@ -22,6 +22,11 @@ export const COMMANDS: readonly CommandEntry[] = [
   { names: ["kill"], topic: RUNNING, load: async () => (await import("./commands/kill.ts")).kill },
   { names: ["wait"], topic: RUNNING, load: async () => (await import("./commands/wait.ts")).wait },
   { names: ["exec"], topic: RUNNING, load: async () => (await import("./commands/exec.ts")).exec },
+  {
+    names: ["export"],
+    topic: RUNNING,
+    load: async () => (await import("./commands/export.ts")).exportCommand,
+  },
   { names: ["rm", "remove"], topic: RUNNING, load: async () => (await import("./commands/rm.ts")).rm },
   {
     names: ["list", "ls", "ps"],
@@ -56,6 +61,8 @@ export const COMMANDS: readonly CommandEntry[] = [
     topic: STORING,
     load: async () => (await import("./commands/kernel-rm.ts")).kernelRm,
   },
+  { names: ["login"], topic: STORING, load: async () => (await import("./commands/login.ts")).login },
+  { names: ["logout"], topic: STORING, load: async () => (await import("./commands/logout.ts")).logout },
   { names: ["setup"], topic: OTHER, load: async () => (await import("./commands/setup.ts")).setup },
   { names: ["version"], topic: OTHER, load: async () => (await import("./commands/version.ts")).version },
   {

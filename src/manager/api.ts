@@ -202,6 +202,10 @@ export interface ExecOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface ExportOptions {
+  readonly signal?: AbortSignal;
+}
+
 export interface KernelSummary {
   readonly name: string;
   readonly version: string;
@@ -290,6 +294,73 @@ export interface PruneReport {
   readonly postponed: readonly string[];
 }
 
+/** A login to be checked, and kept; without user and password, the one that is known is checked. */
+export interface LoginOptions {
+  /** `HOST[:PORT]`, Docker Hub when absent. */
+  readonly registry?: string;
+  readonly username?: string;
+  readonly password?: string;
+  readonly signal?: AbortSignal;
+}
+
+export interface LoginReport {
+  readonly registry: string;
+  /** The file or the credential helper's program; null for a login that was known. */
+  readonly storedIn: string | null;
+  /** Whether whoever reads that file has the password. */
+  readonly isPlain: boolean;
+}
+
+export interface LogoutReport {
+  readonly registry: string;
+  /** Files and programs of credential helpers, none when there was no login. */
+  readonly removedFrom: readonly string[];
+  /** Whether a file that firectl does not write has a login still. */
+  readonly isStillKnown: boolean;
+}
+
+/** What the operations that bring images into the store share. */
+export interface BringImageOptions {
+  /** `os/arch[/variant]`; this machine's when absent. */
+  readonly platform?: string;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (event: ProgressEvent) => void;
+}
+
+/** An archive of images: a file, or a stream that `label` names in messages. */
+export type LoadSource =
+  | { readonly file: string }
+  | { readonly input: AsyncIterable<Uint8Array>; readonly label?: string };
+
+/** An image that `load` or `import` has brought in. */
+export interface LoadedImage {
+  /** In full; none when neither the archive nor the caller gave one. */
+  readonly names: readonly string[];
+  /** Of the manifest; the image can be named by it. */
+  readonly digest: string;
+}
+
+export interface SaveImagesOptions {
+  /** A file, written whole or not at all, or a function that is given the archive piece by piece. */
+  readonly output: string | ((chunk: Uint8Array) => unknown);
+  /**
+   * `docker-archive` (the default): for docker, podman and skopeo, an OCI layout with Docker's manifest.json;
+   * `oci-archive`: the OCI layout alone.
+   */
+  readonly format?: "docker-archive" | "oci-archive";
+  readonly platform?: string;
+  readonly signal?: AbortSignal;
+}
+
+export interface ImportImageOptions extends BringImageOptions {
+  /** `REPOSITORY[:TAG]`. */
+  readonly name?: string;
+  /** Dockerfile instructions (`CMD ["sh"]`, `ENV A=b`) that make the image's configuration. */
+  readonly changes?: readonly string[];
+  /** What the image's history says. */
+  readonly message?: string;
+}
+
 /** What `setup` found and did, one line each. */
 export interface SetupReport {
   readonly steps: readonly {
@@ -324,6 +395,8 @@ export interface FirectlOperations {
   /** The record as JSON. */
   inspect(vm: string): Promise<Readonly<Record<string, unknown>>>;
   exec(vm: string, options: ExecOptions): Promise<ExitReport>;
+  /** The VM's filesystem as a tar, whether it runs or not. */
+  exportVm(vm: string, options?: ExportOptions): AsyncIterable<Uint8Array>;
   listKernels(): Promise<readonly KernelSummary[]>;
   addKernel(options: AddKernelOptions): Promise<KernelSummary>;
   setDefaultKernel(name: string): Promise<void>;
@@ -332,6 +405,12 @@ export interface FirectlOperations {
     reference: string,
     options?: { platform?: string; signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void },
   ): Promise<ImageSummary>;
+  /** Brings in the images of an archive, as docker, podman and skopeo save them. */
+  loadImages(source: LoadSource, options?: BringImageOptions): Promise<readonly LoadedImage[]>;
+  /** Writes images into one archive. */
+  saveImages(references: readonly string[], options: SaveImagesOptions): Promise<void>;
+  /** Makes an image of a root filesystem: the path of a tar or directory, or the bytes of a tar. */
+  importImage(source: string | AsyncIterable<Uint8Array>, options?: ImportImageOptions): Promise<LoadedImage>;
   listImages(): Promise<readonly ImageSummary[]>;
   /** An image as JSON, in Docker's fields and some of our own. By name, digest, or a beginning of one. */
   inspectImage(reference: string): Promise<Readonly<Record<string, unknown>>>;
@@ -341,6 +420,9 @@ export interface FirectlOperations {
   /** Removes what nobody can use any more. */
   prune(options?: PruneOptions): Promise<PruneReport>;
   diskUsage(): Promise<readonly DiskUsageItem[]>;
+  /** @throws FirectlError AUTHENTICATION_FAILED when the registry refuses, or no login is known. */
+  login(options?: LoginOptions): Promise<LoginReport>;
+  logout(registry?: string, options?: { signal?: AbortSignal }): Promise<LogoutReport>;
   setup(options?: {
     signal?: AbortSignal;
     onProgress?: (event: ProgressEvent) => void;

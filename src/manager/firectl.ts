@@ -3,14 +3,22 @@ import { FirectlError } from "../core/errors.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type {
   AddKernelOptions,
+  BringImageOptions,
   DiskUsageItem,
   ExecOptions,
   ExitReport,
+  ExportOptions,
   FirectlOperations,
   ImageSummary,
+  ImportImageOptions,
   KernelSummary,
   ListOptions,
+  LoadedImage,
+  LoadSource,
   LogEntry,
+  LoginOptions,
+  LoginReport,
+  LogoutReport,
   LogsOptions,
   ProgressEvent,
   PruneOptions,
@@ -19,6 +27,7 @@ import type {
   RemoveImageOptions,
   RunConfigurationOptions,
   RunOptions,
+  SaveImagesOptions,
   SetupReport,
   StartedVm,
   StopOptions,
@@ -134,6 +143,12 @@ export class Firectl implements FirectlOperations {
     return execInVm(record, options);
   }
 
+  async *exportVm(vm: string, options: ExportOptions = {}): AsyncIterable<Uint8Array> {
+    const record = await this.#find(vm);
+    const { exportVm } = await import("./export-vm.ts");
+    yield* exportVm(this.#context, record, options);
+  }
+
   async listKernels(): Promise<readonly KernelSummary[]> {
     const { listKernels } = await import("./kernels.ts");
     return listKernels(this.#context);
@@ -159,6 +174,24 @@ export class Firectl implements FirectlOperations {
   ): Promise<ImageSummary> {
     const { pullImage } = await import("./images.ts");
     return pullImage(this.#context, reference, options);
+  }
+
+  async loadImages(source: LoadSource, options: BringImageOptions = {}): Promise<readonly LoadedImage[]> {
+    const { loadImages } = await import("./load-image.ts");
+    return loadImages(this.#context, source, options);
+  }
+
+  async saveImages(references: readonly string[], options: SaveImagesOptions): Promise<void> {
+    const { saveImages } = await import("./save-image.ts");
+    await saveImages(this.#context, references, options);
+  }
+
+  async importImage(
+    source: string | AsyncIterable<Uint8Array>,
+    options: ImportImageOptions = {},
+  ): Promise<LoadedImage> {
+    const { importImage } = await import("./import-image.ts");
+    return importImage(this.#context, source, options);
   }
 
   async listImages(): Promise<readonly ImageSummary[]> {
@@ -191,6 +224,16 @@ export class Firectl implements FirectlOperations {
   async diskUsage(): Promise<readonly DiskUsageItem[]> {
     const { diskUsage } = await import("./disk-usage.ts");
     return diskUsage(this.#context, await reconcile(this.#context));
+  }
+
+  async login(options: LoginOptions = {}): Promise<LoginReport> {
+    const { logInToRegistry } = await import("./logins.ts");
+    return logInToRegistry(this.#context, options);
+  }
+
+  async logout(registry?: string, options: { signal?: AbortSignal } = {}): Promise<LogoutReport> {
+    const { logOutOfRegistry } = await import("./logins.ts");
+    return logOutOfRegistry(this.#context, registry, options);
   }
 
   async setup(

@@ -34,10 +34,9 @@ export async function openContext(options: OpenOptions = {}): Promise<Context> {
       return new Images({
         root: path.join(directories.data, "images"),
         env,
-        insecureRegistries: [
-          ...(settings.insecureRegistries ?? []),
-          ...(env["FIRECTL_INSECURE_REGISTRIES"] ?? "").split(",").filter((name) => name !== ""),
-        ],
+        insecureRegistries: settings.insecureRegistries,
+        registryMirrors: settings.registryMirrors,
+        registryTokenServers: settings.registryTokenServers,
       });
     }),
     kernels: once(async () => {

@@ -188,6 +188,9 @@ export class RegistryAuth {
     const isTrusted = this.#isTrusted(scheme.realm);
     const credentials = isTrusted ? found : undefined;
     this.#distrusted = isTrusted ? undefined : scheme.realm.host;
+    // An anonymous token would say nothing of the login that is to be checked.
+    if (!isTrusted && found !== undefined && this.#options.scope === undefined)
+      throw await this.refused("the login");
     const response =
       credentials?.kind === "identity-token"
         ? await this.#postRefreshToken(scheme, this.#identityToken ?? credentials.token, signal)

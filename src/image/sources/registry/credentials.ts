@@ -2,7 +2,7 @@ import path from "node:path";
 import * as z from "zod";
 import { FirectlError, messageOf } from "../../../core/errors.ts";
 import { readTextIfPresent } from "../../../host/files.ts";
-import { runProgram } from "../../../host/process.ts";
+import { askHelper } from "./credential-helper.ts";
 
 /** How a registry is told who asks. */
 export type Credentials =
@@ -16,9 +16,10 @@ export interface FoundCredentials {
   readonly problem: string | undefined;
 }
 
-const HELPER_TIMEOUT_MS = 30_000;
 /** Docker's name for Docker Hub in its credential files. */
 const DOCKER_HUB_KEY = "https://index.docker.io/v1/";
+/** Names that mean Docker Hub in these files. */
+const DOCKER_HUB_NAMES = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
 const authSchema = z.object({
   auth: z.string().optional(),
@@ -31,7 +32,6 @@ const fileSchema = z.object({
   credsStore: z.string().nullish(),
   credHelpers: z.record(z.string(), z.string()).nullish(),
 });
-const helperSchema = z.object({ Username: z.string(), Secret: z.string() });
 
 type CredentialFile = z.infer<typeof fileSchema>;
 
@@ -58,15 +58,51 @@ export async function findCredentials(
 }
 
 function credentialFiles(env: NodeJS.ProcessEnv): readonly string[] {
-  const home = env["HOME"] ?? "/";
+  const home = env["HOME"] || "/";
   const configHome = env["XDG_CONFIG_HOME"] || path.join(home, ".config");
+  // Without that variable, podman's place for it.
   const runtime = env["XDG_RUNTIME_DIR"];
+  const runtimeFile = runtime
+    ? path.join(runtime, "containers/auth.json")
+    : `/run/containers/${process.getuid?.() ?? 0}/auth.json`;
   return [
     ...(env["REGISTRY_AUTH_FILE"] ? [env["REGISTRY_AUTH_FILE"]] : []),
-    path.join(env["DOCKER_CONFIG"] || path.join(home, ".docker"), "config.json"),
-    ...(runtime ? [path.join(runtime, "containers/auth.json")] : []),
+    dockerConfigFile(env),
+    runtimeFile,
     path.join(configHome, "containers/auth.json"),
   ];
+}
+
+function dockerConfigFile(env: NodeJS.ProcessEnv): string {
+  return path.join(env["DOCKER_CONFIG"] || path.join(env["HOME"] || "/", ".docker"), "config.json");
+}
+
+/** The file that a login is written to: one that is found before all others. */
+export function loginFile(env: NodeJS.ProcessEnv): string {
+  return env["REGISTRY_AUTH_FILE"] || dockerConfigFile(env);
+}
+
+/** The name of a registry in credential files and towards helpers. */
+export function serverKey(domain: string): string {
+  return domain === "docker.io" ? DOCKER_HUB_KEY : domain;
+}
+
+/** Whether an entry of a credential file is for all of that registry. */
+export function isKeyOf(key: string, domain: string): boolean {
+  return namesOf(domain).includes(/^https?:/.test(key) ? hostOfKey(key) : key);
+}
+
+/** The credential helper that a file names for a registry; undefined where it keeps the login itself. */
+export function helperFor(
+  file: Pick<CredentialFile, "credHelpers" | "credsStore">,
+  repository: { domain: string; path: string },
+): string | undefined {
+  // An empty name takes a registry out of the store.
+  return (findKey(file.credHelpers ?? {}, repository) ?? file.credsStore) || undefined;
+}
+
+function namesOf(domain: string): readonly string[] {
+  return domain === "docker.io" ? DOCKER_HUB_NAMES : [domain];
 }
 
 async function readFrom(
@@ -77,17 +113,17 @@ async function readFrom(
   const text = await readTextIfPresent(file);
   if (text === undefined || text.trim() === "") return undefined;
   const parsed = parseFile(text, file);
-  const serverUrl = repository.domain === "docker.io" ? DOCKER_HUB_KEY : repository.domain;
-  const helper = findKey(parsed.credHelpers ?? {}, repository) ?? parsed.credsStore ?? undefined;
-  if (helper !== undefined && helper !== "") {
-    const credentials = await askHelper(helper, serverUrl, options);
+  const helper = helperFor(parsed, repository);
+  if (helper !== undefined) {
+    const credentials = await askHelper(helper, serverKey(repository.domain), options);
     if (credentials !== undefined) return credentials;
   }
   const auth = findKey(parsed.auths ?? {}, repository);
   return auth == null ? undefined : readAuth(auth, file);
 }
 
-function parseFile(text: string, file: string): CredentialFile {
+/** @throws FirectlError INVALID_CONFIGURATION. */
+export function parseFile(text: string, file: string): CredentialFile {
   try {
     return fileSchema.parse(JSON.parse(text));
   } catch (error) {
@@ -108,9 +144,9 @@ function findKey<T>(
     const key = [repository.domain, ...segments.slice(0, count)].join("/");
     if (Object.hasOwn(map, key)) return map[key];
   }
-  const names = repository.domain === "docker.io" ? ["docker.io", "index.docker.io"] : [repository.domain];
+  const names = namesOf(repository.domain);
   for (const name of names) if (Object.hasOwn(map, name)) return map[name];
-  const url = Object.keys(map).find((key) => /^https?:/.test(key) && names.includes(hostOfKey(key)));
+  const url = Object.keys(map).find((key) => /^https?:/.test(key) && isKeyOf(key, repository.domain));
   return url === undefined ? undefined : map[url];
 }
 
@@ -131,48 +167,4 @@ function readAuth(auth: z.infer<typeof authSchema>, file: string): Credentials |
     throw new FirectlError("INVALID_CONFIGURATION", `${file}: an auth entry is not user:password in base64`);
   }
   return { kind: "password", username: decoded.slice(0, colon), password: decoded.slice(colon + 1) };
-}
-
-/** https://github.com/docker/docker-credential-helpers#development */
-async function askHelper(
-  helper: string,
-  serverUrl: string,
-  options: { env: NodeJS.ProcessEnv; signal?: AbortSignal | undefined },
-): Promise<Credentials | undefined> {
-  if (!/^[A-Za-z0-9._-]+$/.test(helper)) {
-    throw new FirectlError(
-      "INVALID_CONFIGURATION",
-      "a credential helper's name has characters that none has",
-    );
-  }
-  let output: string;
-  try {
-    output = await runProgram(`docker-credential-${helper}`, ["get"], {
-      input: serverUrl,
-      env: options.env,
-      signal: options.signal,
-      timeoutMs: HELPER_TIMEOUT_MS,
-    });
-  } catch (error) {
-    if (saysNotFound(error)) return undefined;
-    throw error;
-  }
-  const reply = parseReply(output, helper);
-  if (reply.Username === "<token>") return { kind: "identity-token", token: reply.Secret };
-  return { kind: "password", username: reply.Username, password: reply.Secret };
-}
-
-function parseReply(output: string, helper: string): z.infer<typeof helperSchema> {
-  try {
-    return helperSchema.parse(JSON.parse(output));
-  } catch {
-    throw new FirectlError("PROCESS_FAILED", `docker-credential-${helper} did not answer with credentials`);
-  }
-}
-
-/** The protocol's way of saying that there are none is a failure with this on stdout. */
-function saysNotFound(error: unknown): boolean {
-  const cause = error instanceof Error ? error.cause : undefined;
-  const stdout = cause instanceof Error && "stdout" in cause ? String(cause.stdout) : "";
-  return /credentials not found/i.test(stdout);
 }
