@@ -66,9 +66,12 @@ function renderValue(part: Extract<TemplatePart, { kind: "value" }>, object: Tem
   const value = lookUp(part, object);
   if (part.json) return safeJson(value);
   if (value === undefined || value === null) return "";
-  if (Array.isArray(value)) return `[${value.map((item) => escapeControls(String(item))).join(" ")}]`;
-  if (typeof value === "object") return safeJson(value);
-  return escapeControls(String(value));
+  if (Array.isArray(value)) return `[${value.map(renderPlain).join(" ")}]`;
+  return renderPlain(value);
+}
+
+function renderPlain(value: unknown): string {
+  return typeof value === "object" && value !== null ? safeJson(value) : escapeControls(String(value));
 }
 
 function lookUp(part: Extract<TemplatePart, { kind: "value" }>, object: TemplateObject): unknown {

@@ -201,6 +201,6 @@ export async function* chunksOf(bytes: Uint8Array, size: number): AsyncGenerator
 /** Removes all that a reference names, and the blobs that nothing else uses. */
 export async function removeAll(images: Images, reference: string): Promise<void> {
   const { items } = await images.select(reference);
-  await images.forget({ names: new Set(), digests: new Set(items.map(({ entry }) => entry.digest)) });
+  await images.forget({ digests: new Set(items.map(({ entry }) => entry.digest)) });
   await images.collectGarbage({ timeoutMs: 50 });
 }

@@ -182,7 +182,7 @@ describe("hold", () => {
     const local = await images.obtain(`oci:${layout}`, { pull: "missing" });
     await images.hold(undefined, async () => {
       const { items } = await images.select(`oci:${layout}`);
-      await images.forget({ names: new Set(), digests: new Set(items.map(({ entry }) => entry.digest)) });
+      await images.forget({ digests: new Set(items.map(({ entry }) => entry.digest)) });
       await expect(images.collectGarbage({ timeoutMs: 50 })).rejects.toMatchObject({ code: "LOCK_TIMEOUT" });
       expect(await images.find(`oci:${layout}`)).toBeUndefined();
       for (const layer of local.layers)

@@ -10,7 +10,7 @@ import type { OpenLayerOptions } from "./layer-bytes.ts";
 import type { LocalImage, LocalLayer } from "./local-image.ts";
 import { choosePlatform, hostPlatform, type Platform, parsePlatform, platformDistance } from "./platform.ts";
 import type { PullProgress } from "./progress.ts";
-import { type ImageLocation, locationName, normalisedReference, parseImageLocation } from "./reference.ts";
+import { type ImageLocation, locationName, parseImageLocation, parsePlainName } from "./reference.ts";
 import { digestPrefixIn, type Selection, selectImages } from "./select-image.ts";
 import type { RegistrySettings } from "./sources/registry/source.ts";
 import type {
@@ -36,6 +36,7 @@ export type { PullProgress } from "./progress.ts";
 export type { Selection } from "./select-image.ts";
 export type { PullPolicy, WhileLayersCome } from "./sources/source.ts";
 export type { Collected } from "./store/gc.ts";
+export type { IndexEntry } from "./store/index-file.ts";
 export type { StoreUsage } from "./store/usage.ts";
 
 export interface ImagesOptions extends RegistrySettings {
@@ -176,7 +177,7 @@ export class Images {
    * @throws FirectlError IMAGE_NOT_FOUND, INVALID_REFERENCE, INVALID_ARGUMENT when `target` is no plain name.
    */
   async tag(source: string, target: string): Promise<string> {
-    const name = targetName(target);
+    const name = parsePlainName(target);
     const { items } = await this.select(source);
     await this.#store.prepare();
     // Held: what is being named is not collected meanwhile.
@@ -193,14 +194,20 @@ export class Images {
   }
 
   /**
-   * Takes `names` away, and forgets the images of `digests` (of the index's entries). An image without any
-   * name that is not forgotten stays, nameless. Blobs stay until the next collection.
+   * Takes the names away that `loses` selects, and forgets the images of `digests` (of the index's entries). An
+   * image without any name that is not forgotten stays, nameless. Blobs stay until the next collection.
    */
-  async forget(what: { names: ReadonlySet<string>; digests: ReadonlySet<Digest> }): Promise<void> {
-    await this.#store.updateIndex((entries) => {
-      const kept = entries.filter(({ digest }) => !what.digests.has(digest));
-      return withoutNames(kept, ({ reference }) => reference !== undefined && what.names.has(reference));
-    });
+  async forget(what: {
+    digests: ReadonlySet<Digest>;
+    loses?: (entry: IndexEntry) => boolean;
+  }): Promise<void> {
+    const { digests, loses = () => false } = what;
+    await this.#store.updateIndex((entries) =>
+      withoutNames(
+        entries.filter(({ digest }) => !digests.has(digest)),
+        loses,
+      ),
+    );
   }
 
   /**
@@ -447,16 +454,6 @@ function parseFullDigest(text: string): Digest | undefined {
   return parseDigest(text) ?? parseDigest(`sha256:${text}`);
 }
 
-function targetName(target: string): string {
-  const location = parseImageLocation(target);
-  if (location.transport !== "store" || location.reference.digest !== undefined) {
-    throw new FirectlError("INVALID_ARGUMENT", `"${target}" cannot be given to an image as its name`, {
-      hint: "write NAME[:TAG]",
-    });
-  }
-  return normalisedReference(location.reference);
-}
-
 function bestOf(items: readonly StoredImage[], platform: Platform): StoredImage | undefined {
   const chosen = choosePlatform(
     platform,
@@ -503,6 +500,6 @@ function isSamePlatform(a: IndexEntry, b: IndexEntry): boolean {
 
 function notHere(reference: string): FirectlError {
   return new FirectlError("IMAGE_NOT_FOUND", `image ${reference} is not in the local store`, {
-    hint: `firectl run --pull missing ${reference} fetches it`,
+    hint: `firectl images shows those that are; firectl pull ${reference} fetches it`,
   });
 }

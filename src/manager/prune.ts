@@ -82,7 +82,7 @@ async function pruneImages(context: Context, run: PruneRun & { images: Images })
   }
   const broken = await images.brokenEntries();
   if (gone.length + broken.size === 0) return;
-  await images.forget({ names: new Set(), digests: new Set([...doomed, ...broken]) });
+  await images.forget({ digests: new Set([...doomed, ...broken]) });
   for (const digest of doomed) report.addImage(removedImage(digest, gone));
 }
 

@@ -30,7 +30,10 @@ export async function removeImage(
   const plan = await context.vms.hold(async (records) => {
     const selection = await images.select(reference);
     const plan = planRemoval({ reference, selection, all: await images.list(), images, records, force });
-    await images.forget(plan);
+    await images.forget({
+      digests: plan.digests,
+      loses: ({ reference, digest }) => plan.affected.has(digest) && plan.names.has(reference ?? ""),
+    });
     return plan;
   });
   await collect(context, images);
@@ -38,6 +41,8 @@ export async function removeImage(
 }
 
 interface RemovalPlan {
+  /** Digests of the entries that it is about. */
+  readonly affected: ReadonlySet<Digest>;
   readonly names: ReadonlySet<string>;
   /** Of the entries that go. */
   readonly digests: ReadonlySet<Digest>;
@@ -71,6 +76,7 @@ function planRemoval(removal: Removal): RemovalPlan {
     used.add(stored.entry.digest);
   }
   return {
+    affected,
     names,
     digests: new Set(nameless.map(({ entry }) => entry.digest).filter((digest) => !used.has(digest))),
   };

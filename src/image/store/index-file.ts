@@ -111,36 +111,53 @@ async function readIndexFile(directory: string): Promise<IndexFile> {
   const entries = manifests.map((raw: unknown) => readEntry(raw));
   return {
     fields,
-    entries: oneOfEachName(entries.filter((entry) => entry !== undefined)),
+    entries: withoutEchoes(oneOfEachName(entries.filter((entry) => entry !== undefined))),
     others: manifests.filter((_raw, index) => entries[index] === undefined),
   };
 }
 
 /**
- * Another tool that gives our image's name to an image of its own only takes the ref.name away from ours. Of
- * several with one name and platform the one with the ref.name has it; the others have had it.
+ * Another tool that gives our image's name to an image of its own only takes the ref.name away from ours, which
+ * then has had the name. skopeo writes no platform: such an image has the name for all of them.
  */
 function oneOfEachName(entries: readonly IndexEntry[]): readonly IndexEntry[] {
   const owners = new Map<string, IndexEntry>();
+  const foreign = new Map<string, IndexEntry>();
   for (const entry of entries) {
     if (entry.reference === undefined) continue;
-    const key = nameAndPlatform(entry);
-    const owner = owners.get(key);
-    if (owner === undefined || isAddressed(entry) || !isAddressed(owner)) owners.set(key, entry);
+    if (annotationsOf(entry)?.[NAME] === undefined) foreign.set(entry.reference, entry);
+    else owners.set(nameAndPlatform(entry), entry);
   }
+  const hasName = (entry: IndexEntry): boolean => {
+    const other = foreign.get(entry.reference ?? "");
+    if (other === entry) return true;
+    if (other === undefined) return owners.get(nameAndPlatform(entry)) === entry;
+    return other.platform !== undefined && nameAndPlatform(other) !== nameAndPlatform(entry);
+  };
   return entries.map((entry) =>
-    entry.reference === undefined || owners.get(nameAndPlatform(entry)) === entry
+    entry.reference === undefined || hasName(entry)
       ? entry
       : { ...entry, reference: undefined, formerReference: entry.reference },
   );
+}
+
+/** An image that has a name needs no entry without one, and one without any needs one entry. */
+function withoutEchoes(entries: readonly IndexEntry[]): readonly IndexEntry[] {
+  const seen = new Set(entries.flatMap(({ reference, digest }) => (reference === undefined ? [] : [digest])));
+  return entries.filter(({ reference, digest }) => {
+    if (reference !== undefined) return true;
+    const isEcho = seen.has(digest);
+    seen.add(digest);
+    return !isEcho;
+  });
 }
 
 function nameAndPlatform({ reference, platform }: IndexEntry): string {
   return [reference, platform?.os, platform?.architecture, platform?.variant].join("\n");
 }
 
-function isAddressed({ raw }: IndexEntry): boolean {
-  return asText(asObject(raw?.["annotations"])?.[REF_NAME]) !== undefined;
+function annotationsOf({ raw }: IndexEntry): Fields | undefined {
+  return asObject(raw?.["annotations"]);
 }
 
 function readEntry(value: unknown): IndexEntry | undefined {
@@ -202,7 +219,7 @@ function writtenEntry(entry: IndexEntry, isNewest: boolean): unknown {
     [ORIGIN]: _origin,
     [ORIGINAL]: _original,
     ...others
-  } = asObject(raw["annotations"]) ?? {};
+  } = annotationsOf(entry) ?? {};
   return {
     ...raw,
     ...(ociForm === undefined ? { mediaType, digest, size } : { mediaType: OCI_MANIFEST, ...ociForm }),
