@@ -52,20 +52,18 @@ export function mapFile(volume: Volume, inode: DiskInode): FileMap {
   return { size: inode.size, runs, segments, blocks, inline: undefined };
 }
 
-/** The data of a file's segments, one after the other; each piece is valid until the next is asked for. */
+/** The data of a file's segments, one after the other. */
 export function* readFile(volume: Volume, map: FileMap): Generator<Buffer, void> {
   if (map.inline !== undefined) {
     if (map.inline.length > 0) yield map.inline;
     return;
   }
   const { blockSize } = volume.superblock;
-  const longest = map.runs.reduce((most, { count }) => Math.max(most, count), 0);
-  const buffer = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, longest * blockSize));
-  const perChunk = buffer.length / blockSize;
+  const perChunk = CHUNK_BYTES / blockSize;
   for (const { logical, physical, count } of map.runs) {
     for (let done = 0; done < count; done += perChunk) {
       const blocks = Math.min(perChunk, count - done);
-      const target = buffer.subarray(0, blocks * blockSize);
+      const target = Buffer.allocUnsafe(blocks * blockSize);
       volume.readBlocks(physical + done, target);
       yield target.subarray(0, Math.min(target.length, map.size - (logical + done) * blockSize));
     }

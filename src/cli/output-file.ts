@@ -1,0 +1,74 @@
+import { open, rename, rm, stat } from "node:fs/promises";
+import { errnoOf, FirectlError } from "../core/errors.ts";
+import { ioError } from "../host/files.ts";
+import type { CliIo } from "./io.ts";
+
+export interface OutputOptions {
+  /** Where to write instead of stdout. */
+  readonly file: string | undefined;
+  /** What is written, for messages: "an archive". */
+  readonly what: string;
+}
+
+/**
+ * Writes a long result to stdout, or to a file that is there in whole or not at all.
+ * @throws FirectlError INVALID_ARGUMENT when stdout is a terminal or the file a directory.
+ */
+export async function writeOutput(
+  io: CliIo,
+  chunks: AsyncIterable<Uint8Array>,
+  options: OutputOptions,
+): Promise<void> {
+  if (options.file === undefined) {
+    refuseTerminal(io, options.what);
+    for await (const chunk of chunks) await io.stdout.stream(chunk);
+  } else if (await isPlain(options.file)) {
+    await writeWhole(options.file, chunks);
+  } else {
+    await writeInto(options.file, chunks, "w");
+  }
+}
+
+function refuseTerminal(io: CliIo, what: string): void {
+  if (!io.stdout.isTerminal) return;
+  throw new FirectlError("INVALID_ARGUMENT", `${what} is nothing for a terminal`, {
+    hint: "name a file with -o, or redirect stdout",
+  });
+}
+
+/** Whether `file` is a regular file or will be one; a device or pipe can only be written into. */
+async function isPlain(file: string): Promise<boolean> {
+  try {
+    const info = await stat(file);
+    if (!info.isDirectory()) return info.isFile();
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return true;
+    throw ioError(`cannot write ${file}`, error);
+  }
+  throw new FirectlError("INVALID_ARGUMENT", `cannot write ${file}: it is a directory`);
+}
+
+async function writeWhole(file: string, chunks: AsyncIterable<Uint8Array>): Promise<void> {
+  const temporary = `${file}.${crypto.randomUUID()}.tmp`;
+  try {
+    await writeInto(temporary, chunks, "wx");
+    await rename(temporary, file).catch((error: unknown) => {
+      throw ioError(`cannot write ${file}`, error);
+    });
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
+
+async function writeInto(file: string, chunks: AsyncIterable<Uint8Array>, flags: "w" | "wx"): Promise<void> {
+  const failed = (error: unknown) => {
+    throw ioError(`cannot write ${file}`, error);
+  };
+  await using handle = await open(file, flags).catch(failed);
+  for await (const chunk of chunks) {
+    for (let done = 0; done < chunk.length; ) {
+      done += (await handle.write(chunk, done).catch(failed)).bytesWritten;
+    }
+  }
+}

@@ -1,0 +1,185 @@
+import { randomUUID } from "node:crypto";
+import { rm, stat } from "node:fs/promises";
+import path from "node:path";
+import { setImmediate } from "node:timers/promises";
+import { FirectlError } from "../core/errors.ts";
+import { MIB } from "../core/units.ts";
+import { ioError } from "../host/files.ts";
+import { cloneFile } from "../rootfs/clone-disk.ts";
+import { openFilesystem } from "../rootfs/ext4-reader/filesystem.ts";
+import type { Volume } from "../rootfs/ext4-reader/volume.ts";
+import { type RootView, walkView } from "../rootfs/overlay/walk.ts";
+import type { VmRecord } from "../state/vm-record.ts";
+import { type TarContent, writeTar } from "../tar/writer.ts";
+import type { ExportOptions } from "./api.ts";
+import type { Context } from "./context.ts";
+import { gatherChunks } from "./gather-chunks.ts";
+import { connectGuest } from "./guest-access.ts";
+import { isVmmAlive, requireState } from "./records.ts";
+import { vmPathsOf } from "./vm-paths.ts";
+
+/** Where the agent has the overlay's upper directory on the VM's disk: agent/src/mounts.rs. */
+const UPPER_PATH = "upper";
+/** How long a guest's writes may be held back while its disk is copied: this, and time for what it holds. */
+const FREEZE_BASE_MS = 30_000;
+const SLOWEST_COPY_BYTES_PER_MS = (20 * MIB) / 1000;
+/** How long reading may keep everything else waiting. */
+const SLICE_MS = 20;
+
+/** The disks that make up a VM's root filesystem. */
+interface RootDisks {
+  readonly isOverlay: boolean;
+  readonly base: string;
+  /** What the guest writes to: the same as `base` without an overlay. */
+  readonly own: string;
+}
+
+/**
+ * A VM's filesystem as a tar, read from its disks without a mount. A running guest's disk is copied while its
+ * writes are held back.
+ * @throws FirectlError WRONG_STATE, UNSUPPORTED, DISK_INVALID, TIMEOUT, NO_SPACE.
+ */
+export async function* exportVm(
+  context: Context,
+  record: VmRecord,
+  options: ExportOptions,
+): AsyncGenerator<Uint8Array, void> {
+  requireState(record, "export", ["running", "exited", "dead"]);
+  const disks = rootDisksOf(record);
+  const copy = await copyOfRunning(context, record, { disks, signal: options.signal });
+  let view: RootView;
+  try {
+    view = openView(disks, copy ?? disks.own);
+  } finally {
+    // What is open stays readable; a firectl that is killed now leaves nothing behind.
+    if (copy !== undefined) await rm(copy, { force: true });
+  }
+  try {
+    const unchanged = copy === undefined ? () => refuseStarted(context, record) : async () => {};
+    yield* gatherChunks(writeTar(inSlices(view, { signal: options.signal, atEnd: unchanged })));
+  } finally {
+    for (const volume of volumesOf(view)) volume[Symbol.dispose]();
+  }
+}
+
+function rootDisksOf(record: VmRecord): RootDisks {
+  const { machine, workload } = record;
+  const driveOf = (id: string) => machine?.drives.find((drive) => drive.id === id)?.path;
+  const base = driveOf("rootfs");
+  const isOverlay = workload?.storage === "overlay";
+  const own = isOverlay ? driveOf("upper") : base;
+  if (workload !== null && base !== undefined && own !== undefined) return { isOverlay, base, own };
+  throw new FirectlError(
+    "UNSUPPORTED",
+    `${record.name} was made from a Firecracker configuration: firectl does not know what is on its disks`,
+  );
+}
+
+function openView(disks: RootDisks, own: string): RootView {
+  if (!disks.isOverlay) return { kind: "plain", volume: openFilesystem(own, disks.own) };
+  const lower = openFilesystem(disks.base);
+  try {
+    return { kind: "overlay", lower, upper: openFilesystem(own, disks.own), upperPath: UPPER_PATH };
+  } catch (error) {
+    lower[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function volumesOf(view: RootView): readonly Volume[] {
+  return view.kind === "plain" ? [view.volume] : [view.lower, view.upper];
+}
+
+/** The entries of a view, giving way to signals and other work now and then. */
+async function* inSlices(
+  view: RootView,
+  options: { readonly signal: AbortSignal | undefined; readonly atEnd: () => Promise<void> },
+): AsyncGenerator<TarContent, void> {
+  let sliceEnd = performance.now() + SLICE_MS;
+  const pause = async () => {
+    if (performance.now() < sliceEnd) return;
+    await setImmediate();
+    options.signal?.throwIfAborted();
+    sliceEnd = performance.now() + SLICE_MS;
+  };
+  for (const { entry, data } of walkView(view)) {
+    await pause();
+    yield data === undefined ? { entry } : { entry, data: withPauses(data, pause) };
+  }
+  await options.atEnd();
+}
+
+async function* withPauses(
+  data: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  pause: () => Promise<void>,
+): AsyncGenerator<Uint8Array, void> {
+  for await (const chunk of data) {
+    await pause();
+    yield chunk;
+  }
+}
+
+/** A disk that a guest writes to while it is read makes an archive of nothing that ever was. */
+async function refuseStarted(context: Context, record: VmRecord): Promise<void> {
+  const now = (await context.vms.read()).find(({ id }) => id === record.id);
+  // Removed meanwhile: its disks were open, and nobody wrote to them.
+  if (now === undefined || (now.state !== "creating" && now.startedAt === record.startedAt)) return;
+  throw new FirectlError("WRONG_STATE", `${record.name} was started while it was being exported`, {
+    hint: `firectl export ${record.name}`,
+  });
+}
+
+/** A consistent copy of a running VM's disk; undefined for a VM that does not run, or not any more. */
+async function copyOfRunning(
+  context: Context,
+  record: VmRecord,
+  options: { readonly disks: RootDisks; readonly signal: AbortSignal | undefined },
+): Promise<string | undefined> {
+  if (record.state !== "running") return undefined;
+  const target = path.join(vmPathsOf(context.directories, record.id).directory, `export-${randomUUID()}.img`);
+  try {
+    await copyFrozen(record, { from: options.disks.own, to: target, signal: options.signal });
+    return target;
+  } catch (error) {
+    await rm(target, { force: true });
+    // It has ended of itself: its disk lies still.
+    const lost = error instanceof FirectlError && LOST.has(error.code);
+    if (lost && !isVmmAlive(record)) return undefined;
+    throw error;
+  }
+}
+
+const LOST: ReadonlySet<string> = new Set(["AGENT_UNREACHABLE", "WRONG_STATE", "TIMEOUT"]);
+
+async function copyFrozen(
+  record: VmRecord,
+  options: { readonly from: string; readonly to: string; readonly signal: AbortSignal | undefined },
+): Promise<void> {
+  const limitMs =
+    FREEZE_BASE_MS + Math.ceil((await allocatedBytes(options.from)) / SLOWEST_COPY_BYTES_PER_MS);
+  using guest = connectGuest(record);
+  let held = false;
+  try {
+    await guest.freeze(limitMs, { signal: options.signal });
+    await cloneFile(options.from, options.to, options.signal);
+  } finally {
+    // Also when the call was given up: the guest may have frozen all the same.
+    held = await guest.thaw().catch(() => false);
+  }
+  if (held) return;
+  throw new FirectlError(
+    "TIMEOUT",
+    `${record.name} could not hold back its writes while its disk was copied`,
+    {
+      hint: `firectl stop ${record.name}, then firectl export ${record.name}`,
+    },
+  );
+}
+
+async function allocatedBytes(file: string): Promise<number> {
+  try {
+    return (await stat(file)).blocks * 512;
+  } catch (error) {
+    throw ioError(`cannot read ${file}`, error);
+  }
+}
