@@ -15,6 +15,15 @@ export function plainEnvironment(added = {}) {
   return { ...env, ...added };
 }
 
+/** Directories of firectl below `root`, so that nothing of the user's is touched. */
+export function directoriesBelow(root) {
+  return {
+    FIRECTL_CONFIG_DIR: `${root}/config`,
+    FIRECTL_DATA_DIR: `${root}/data`,
+    FIRECTL_RUNTIME_DIR: `${root}/run`,
+  };
+}
+
 /** Where `name` is, looked up as a shell does: on PATH, or the path itself. Undefined when it cannot be run. */
 export function findProgram(name) {
   const candidates = name.includes("/")

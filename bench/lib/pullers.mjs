@@ -8,8 +8,15 @@ import { createWriteStream, readdirSync, rmSync } from "node:fs";
 import { pipeline } from "node:stream/promises";
 import zlib from "node:zlib";
 import { diskBytesOf } from "./files.mjs";
-import { directoriesBelow } from "./images-here.mjs";
-import { FIRECTL, findProgram, measured, plainEnvironment, ROOT, run } from "./programs.mjs";
+import {
+  directoriesBelow,
+  FIRECTL,
+  findProgram,
+  measured,
+  plainEnvironment,
+  ROOT,
+  run,
+} from "./programs.mjs";
 import { openBlob } from "./registry.mjs";
 
 export const NAMES = {

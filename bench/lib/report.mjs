@@ -63,12 +63,12 @@ export function judge(results, targets) {
   }
 }
 
-const BYTES_PER_UNIT = { MB: 1e6, kB: 1e3, "bytes an entry": 1, ms: 1 };
+const UNITS = { MB: 1e6, ms: 1 };
 
 function valuesFor(results, { way, beside, figure = "ms", unit }) {
   const samples = results.get(way);
   if (beside !== undefined) return ratios(samples, results.get(beside), figure);
-  return samples.map((sample) => sample[figure] / BYTES_PER_UNIT[unit]);
+  return samples.map((sample) => sample[figure] / UNITS[unit]);
 }
 
 function timeColumns(samples) {

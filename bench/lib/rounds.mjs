@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 
 /**
  * Runs each way once a round: A B C A B C …, so that a machine whose speed drifts is unfair to all alike.
- * Dirty pages are written out between two ways, so that none waits for another one's.
+ * Dirty pages are written out between two ways (`writesMuch`), so that none waits for another one's.
  *
  * A way is `{ name, run }`. `run(round)` may return figures: `{ ms, peakBytes, diskBytes }`; without `ms` the
  * time it took counts. One that yields several results returns them as `{ several: [{ name, ms, … }] }`. Its `reset()`
@@ -11,13 +11,13 @@ import { spawnSync } from "node:child_process";
  *
  * @returns a Map of name → samples, one a round.
  */
-export async function alternate(ways, { rounds, warmUp = 0, prepare }) {
+export async function alternate(ways, { rounds, warmUp = 0, writesMuch = true, prepare }) {
   const results = new Map();
   for (let round = -warmUp; round < rounds; round++) {
     await prepare?.(round);
     for (const way of ways) {
       await way.reset?.();
-      spawnSync("sync");
+      if (writesMuch) spawnSync("sync");
       for (const { name, ...sample } of await samplesOf(way, round)) {
         if (round < 0) continue;
         results.set(name, [...(results.get(name) ?? []), sample]);
