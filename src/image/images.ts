@@ -398,7 +398,10 @@ export class Images {
       return withAdded(entries, {
         added: [{ ...entry, ociForm }],
         isReplaced: (other) =>
-          !isNameless && other.reference === entry.reference && isSamePlatform(other, entry),
+          // What skopeo has put here is for no platform in particular.
+          !isNameless &&
+          other.reference === entry.reference &&
+          (other.platform === undefined || isSamePlatform(other, entry)),
       });
     });
   }
