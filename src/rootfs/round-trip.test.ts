@@ -1,17 +1,5 @@
 import { existsSync } from "node:fs";
-import {
-  lstat,
-  mkdir,
-  mkdtemp,
-  open,
-  readdir,
-  readFile,
-  readlink,
-  rm,
-  symlink,
-  utimes,
-  writeFile,
-} from "node:fs/promises";
+import { lstat, mkdir, mkdtemp, open, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import path from "node:path";
 import fc from "fast-check";
 import { describe, test } from "vitest";
@@ -19,6 +7,7 @@ import { runProgram } from "../host/process.ts";
 import { type TestEntry, tarOf } from "../tar/tar-builder.test-helper.ts";
 import { buildChecked, layer, layersOf, tool, type Workspace, workspace } from "./built-image.test-helper.ts";
 import { layerEntries } from "./layer-entries.test-helper.ts";
+import { attributes, describeTree, mounted } from "./mounted-tree.test-helper.ts";
 
 /*
  * Archives made by GNU tar of a tree with everything in it, built into an image, mounted by the kernel and
@@ -70,60 +59,6 @@ async function makeTree(root: string): Promise<void> {
   await sparse.close();
   await runProgram("touch", ["-d", "1960-05-06 07:08:09.123456789 UTC", `${root}/dir/empty`]);
   await runProgram("touch", ["-d", "2200-01-02 03:04:05.987654321 UTC", `${root}/ping`]);
-}
-
-/** Everything that a path is, as a line of text. */
-async function describePath(root: string, name: Buffer): Promise<string> {
-  const full = Buffer.concat([Buffer.from(`${root}/`), name]);
-  const info = await lstat(full, { bigint: true });
-  const type = Number(info.mode & 0o170000n);
-  const parts = [
-    name.toString("latin1"),
-    info.mode.toString(8),
-    `${info.uid}:${info.gid}`,
-    info.mtimeNs,
-    type === 0o040000 ? "" : `${info.size} links=${info.nlink}`,
-    type === 0o020000 || type === 0o060000 ? info.rdev : "",
-    type === 0o120000 ? await readlink(full, "latin1") : "",
-  ];
-  if (type === 0o100000 && info.size < 2 ** 24) parts.push((await readFile(full)).toString("base64"));
-  return parts.join(" ");
-}
-
-async function describeTree(root: string): Promise<string[]> {
-  const lines: string[] = [];
-  const todo: Buffer[] = [Buffer.alloc(0)];
-  for (let directory = todo.pop(); directory !== undefined; directory = todo.pop()) {
-    const entries = await readdir(Buffer.concat([Buffer.from(`${root}/`), directory]), {
-      withFileTypes: true,
-      encoding: "buffer",
-    });
-    for (const entry of entries) {
-      const name =
-        directory.length === 0 ? entry.name : Buffer.concat([directory, Buffer.from("/"), entry.name]);
-      // overlayfs lists whiteouts of a directory that only one layer has, but does not find them.
-      if (!existsSync(Buffer.concat([Buffer.from(`${root}/`), name])) && !entry.isSymbolicLink()) continue;
-      lines.push(await describePath(root, name));
-      if (entry.isDirectory()) todo.push(name);
-    }
-  }
-  return lines.sort();
-}
-
-/** Every extended attribute of the tree, ACLs and capabilities among them. */
-function attributes(root: string): Promise<string> {
-  const command = "find . -print0 | LC_ALL=C sort -z | xargs -0 getfattr -hd -m- -e hex";
-  return runProgram("sh", ["-c", command], { cwd: root });
-}
-
-async function mounted<T>(space: Workspace, image: string, use: (root: string) => Promise<T>): Promise<T> {
-  const target = await mkdtemp(`${space.path}/mount-`);
-  await runProgram("mount", ["-o", "loop,ro", image, target]);
-  try {
-    return await use(target);
-  } finally {
-    await runProgram("umount", [target]);
-  }
 }
 
 /** Unpacks a layer the way overlayfs wants it: whiteouts are devices 0:0, opaque directories have an attribute. */
