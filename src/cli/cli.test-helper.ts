@@ -41,6 +41,7 @@ export interface TestIo extends CliIo {
 export interface TestIoOptions {
   readonly env?: NodeJS.ProcessEnv;
   readonly stdin?: readonly string[];
+  readonly stdinIsTerminal?: boolean;
   readonly stderrIsTerminal?: boolean;
   /** What is typed where the command asks; without it stdin is no terminal. */
   readonly typed?: readonly string[];
@@ -63,6 +64,7 @@ export function testIo(options: TestIoOptions = {}): TestIo {
     stdin: (async function* () {
       for (const text of options.stdin ?? []) yield Buffer.from(text);
     })(),
+    stdinIsTerminal: options.stdinIsTerminal ?? false,
     env: options.env ?? {},
     listeners,
     exits,

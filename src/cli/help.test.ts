@@ -27,6 +27,9 @@ test("firectl alone, help, --help and -h print the same", async () => {
 
     Images and kernels:
       pull      Fetch images into the store
+      load      Bring the images of an archive into the store
+      save      Write images into an archive
+      import    Make an image of a root filesystem
       images    List the images in the store
       tag       Give an image a further name
       rmi       Remove images from the store
@@ -67,8 +70,14 @@ test("run's help is grouped", async () => {
     The process's output is ours, and so is its exit status; 125 when firectl fails, 126 and 127 when the
     process cannot be run. The first Ctrl-C goes to the process, the second ends the wait.
 
-    IMAGE is a name in the local store or a registry (nginx, ghcr.io/org/app:v1), an image of the Docker Engine
-    (docker:NAME) or an OCI layout (oci:DIR[:TAG]). Flags after IMAGE belong to COMMAND.
+    IMAGE is a name in the local store or a registry (nginx, ghcr.io/org/app:v1), or one of
+
+      docker:NAME                an image of the Docker Engine
+      docker-archive:FILE[:NAME] a file of docker save or podman save
+      oci:DIR[:TAG]              an OCI image layout; oci-archive:FILE[:TAG], the tar of one
+      rootfs:DIR-or-TAR          a root filesystem; rootfs:- reads a tar from stdin
+
+    Flags after IMAGE belong to COMMAND.
 
     Process:
           --entrypoint COMMAND           Replace the image's entrypoint; "" clears it

@@ -24,6 +24,7 @@ export interface CliIo {
   readonly stdout: Sink;
   readonly stderr: Sink;
   readonly stdin: AsyncIterable<Uint8Array>;
+  readonly stdinIsTerminal: boolean;
   readonly env: NodeJS.ProcessEnv;
   /**
    * Asks for a line on the terminal; `hidden` keeps it from being shown.
@@ -51,6 +52,11 @@ export function processIo(): CliIo {
     get stdin(): AsyncIterable<Uint8Array> {
       stdinOpened = true;
       return process.stdin;
+    },
+    get stdinIsTerminal(): boolean {
+      if (!fstatSync(0).isCharacterDevice()) return false;
+      stdinOpened = true;
+      return process.stdin.isTTY;
     },
     env: process.env,
     async prompt(question, options) {

@@ -36,6 +36,13 @@ export const COMMANDS: readonly CommandEntry[] = [
   { names: ["logs"], topic: LOOKING, load: async () => (await import("./commands/logs.ts")).logs },
   { names: ["inspect"], topic: LOOKING, load: async () => (await import("./commands/inspect.ts")).inspect },
   { names: ["pull"], topic: STORING, load: async () => (await import("./commands/pull.ts")).pull },
+  { names: ["load"], topic: STORING, load: async () => (await import("./commands/load.ts")).load },
+  { names: ["save"], topic: STORING, load: async () => (await import("./commands/save.ts")).save },
+  {
+    names: ["import"],
+    topic: STORING,
+    load: async () => (await import("./commands/import.ts")).importCommand,
+  },
   { names: ["images"], topic: STORING, load: async () => (await import("./commands/images.ts")).images },
   { names: ["tag"], topic: STORING, load: async () => (await import("./commands/tag.ts")).tag },
   { names: ["rmi"], topic: STORING, load: async () => (await import("./commands/rmi.ts")).rmi },

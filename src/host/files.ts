@@ -30,6 +30,42 @@ export async function writeFileAtomic(
   await syncDirectory(path.dirname(file));
 }
 
+/**
+ * As {@link writeFileAtomic} for what comes in pieces, for its owner alone. What is there and no regular file (a
+ * pipe, a device) is written to as it is.
+ */
+export async function writeChunksAtomic(file: string, chunks: AsyncIterable<Uint8Array>): Promise<void> {
+  const found = await stat(file).catch(() => undefined);
+  if (found !== undefined && !found.isFile()) {
+    await writeChunks(file, { flags: "w", sync: false, chunks });
+    return;
+  }
+  const temporary = `${file}.${crypto.randomUUID()}.tmp`;
+  try {
+    await writeChunks(temporary, { flags: "wx", sync: true, chunks });
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw ioError(`cannot write ${file}`, error);
+  }
+  await syncDirectory(path.dirname(file));
+}
+
+async function writeChunks(
+  file: string,
+  options: { flags: string; sync: boolean; chunks: AsyncIterable<Uint8Array> },
+): Promise<void> {
+  const handle = await open(file, options.flags, 0o600).catch((error: unknown) => {
+    throw ioError(`cannot write ${file}`, error);
+  });
+  try {
+    for await (const chunk of options.chunks) await handle.writeFile(chunk);
+    if (options.sync) await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
 /** Makes renames and new names in `directory` durable. */
 export async function syncDirectory(directory: string): Promise<void> {
   const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);

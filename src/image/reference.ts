@@ -156,6 +156,20 @@ export function parseReference(text: string): ImageReference {
   return { domain, path, tag: tag ?? (digest === undefined ? "latest" : undefined), digest };
 }
 
+/**
+ * Reads a name that an image may be given, and returns its full form.
+ * @throws FirectlError INVALID_REFERENCE; INVALID_ARGUMENT for one with a transport or a digest.
+ */
+export function parsePlainName(text: string): string {
+  const location = parseImageLocation(text);
+  if (location.transport === "store" && location.reference.digest === undefined) {
+    return normalisedReference(location.reference);
+  }
+  throw new FirectlError("INVALID_ARGUMENT", `"${text}" cannot be given to an image as its name`, {
+    hint: "write NAME[:TAG]",
+  });
+}
+
 /** The full form, by which images are known in the store: `docker.io/library/debian:12`. */
 export function normalisedReference(reference: ImageReference): string {
   const tag = reference.tag === undefined ? "" : `:${reference.tag}`;

@@ -334,7 +334,7 @@ export type LoadSource =
 
 /** An image that `load` or `import` has brought in. */
 export interface LoadedImage {
-  /** In full; none when neither the archive nor the caller gave one. */
+  /** As users write them; none when neither the archive nor the caller gave one. */
   readonly names: readonly string[];
   /** Of the manifest; the image can be named by it. */
   readonly digest: string;

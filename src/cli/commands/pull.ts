@@ -7,7 +7,8 @@ export const pull: Command = defineCommand({
   summary: "Fetch images into the store",
   description: [
     "Fetches what the name stands for now; what is here already is not fetched again. Prints the digest",
-    "of each image. An image that had the name before stays without one until firectl prune.",
+    "of each image. An image that had the name before stays without one until firectl prune. IMAGE may be",
+    "of any kind that firectl run takes; firectl load takes all images of an archive, under their own names.",
   ].join("\n"),
   arguments: "IMAGE [IMAGE...]",
   minArguments: 1,

@@ -19,7 +19,7 @@ export const run: Command = defineCommand({
   name: "run",
   summary: "Run an image's process in a new VM",
   description:
-    "The process's output is ours, and so is its exit status; 125 when firectl fails, 126 and 127 when the\nprocess cannot be run. The first Ctrl-C goes to the process, the second ends the wait.\n\nIMAGE is a name in the local store or a registry (nginx, ghcr.io/org/app:v1), an image of the Docker Engine\n(docker:NAME) or an OCI layout (oci:DIR[:TAG]). Flags after IMAGE belong to COMMAND.",
+    "The process's output is ours, and so is its exit status; 125 when firectl fails, 126 and 127 when the\nprocess cannot be run. The first Ctrl-C goes to the process, the second ends the wait.\n\nIMAGE is a name in the local store or a registry (nginx, ghcr.io/org/app:v1), or one of\n\n  docker:NAME                an image of the Docker Engine\n  docker-archive:FILE[:NAME] a file of docker save or podman save\n  oci:DIR[:TAG]              an OCI image layout; oci-archive:FILE[:TAG], the tar of one\n  rootfs:DIR-or-TAR          a root filesystem; rootfs:- reads a tar from stdin\n\nFlags after IMAGE belong to COMMAND.",
   arguments: "IMAGE [COMMAND [ARG...]]",
   minArguments: 0,
   maxArguments: Number.POSITIVE_INFINITY,

@@ -35,16 +35,16 @@ type SavedImage = z.infer<typeof manifestSchema>[number];
 export async function dockerImages(archive: Archive): Promise<readonly ArchivedImage[]> {
   const bytes = await archive.document("manifest.json", MAX_MANIFEST_BYTES);
   const saved = parseSaved(archive, bytes);
-  return Promise.all(
-    saved.map(async (image): Promise<ArchivedImage> => {
-      const config = await readConfig(archive, image.Config);
-      return {
-        names: (image.RepoTags ?? []).map((tag) => nameOf(archive, tag)),
-        isSame: (known) => known.image.configDigest === sha256(config),
-        open: (context) => dockerBlobs(archive, { image, config, context }),
-      };
-    }),
-  );
+  const images: ArchivedImage[] = [];
+  for (const image of saved) {
+    const config = await readConfig(archive, image.Config);
+    images.push({
+      names: (image.RepoTags ?? []).map((tag) => nameOf(archive, tag)),
+      isSame: (known) => known.image.configDigest === sha256(config),
+      open: (context) => dockerBlobs(archive, { image, config, context }),
+    });
+  }
+  return images;
 }
 
 function parseSaved(archive: Archive, bytes: Uint8Array): readonly SavedImage[] {

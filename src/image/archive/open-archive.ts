@@ -33,7 +33,7 @@ export async function withArchive<T>(
   options: OpenArchiveOptions,
   work: (archive: Archive) => Promise<T>,
 ): Promise<T> {
-  if ("chunks" in input) return work(await spool(input.chunks, { ...options, label: input.label }));
+  if ("chunks" in input) return await work(await spool(input.chunks, { ...options, label: input.label }));
   await using resources = new CleanupStack();
   const handle = await openFile(input.file);
   resources.defer(() => handle.close());
@@ -43,10 +43,10 @@ export async function withArchive<T>(
     const head = Buffer.alloc(8);
     const { bytesRead } = await handle.read(head, 0, head.length, 0);
     if (compressionOf(head.subarray(0, bytesRead)) === "none") {
-      return work(await indexArchive(handle, { label, signal }));
+      return await work(await indexArchive(handle, { label, signal }));
     }
   }
-  return work(await spool(streamOf(handle, { signal }), { ...options, label }));
+  return await work(await spool(streamOf(handle, { signal }), { ...options, label }));
 }
 
 /** What comes of a pipe, or of a file from `start`, in bytes; from where it stands when absent. The handle stays open. */

@@ -2,7 +2,6 @@ import { type Digest, digestHex } from "../../core/brands.ts";
 import type { TarEntry } from "../../tar/reader.ts";
 import { type TarContent, writeTar } from "../../tar/writer.ts";
 import type { StoredImage } from "../catalog.ts";
-import { familiarName } from "../image-names.ts";
 import { OCI_INDEX, OCI_MANIFEST } from "../media-types.ts";
 import { CONTAINERD_NAME, REF_NAME } from "../sources/layout-index.ts";
 import type { BlobDescriptor, ContentStore } from "../store/content-store.ts";
@@ -113,7 +112,8 @@ function indexOf(images: readonly SavedImage[], format: ArchiveFormat): unknown 
 function dockerManifestOf(images: readonly SavedImage[]): unknown {
   return images.map(({ names, stored }) => ({
     Config: memberOf({ digest: stored.image.configDigest }),
-    RepoTags: names.length === 0 ? null : names.map(familiarName),
+    // In full, as skopeo writes them: podman takes "app" for "localhost/app".
+    RepoTags: names.length === 0 ? null : names,
     Layers: stored.image.layers.map(memberOf),
   }));
 }
