@@ -428,9 +428,18 @@ const HOSTILE: ReadonlyArray<readonly [what: string, entries: readonly TestEntry
     "a symlink target of 4096 bytes, at most 4095",
   ],
   [
+    "an attribute too large",
+    [file("a", "x", { pax: [["SCHILY.xattr.user.a", Buffer.alloc(65_537)]] })],
+    "attribute user.a of 65537 bytes, at most 65536 fit",
+  ],
+  [
     "too many attributes",
-    [file("a", "x", { pax: [["SCHILY.xattr.user.a", Buffer.alloc(5000)]] })],
-    "extended attributes take",
+    [
+      file("a", "x", {
+        pax: Array.from({ length: 300 }, (_, i) => [`SCHILY.xattr.user.${i}`, "v"] as const),
+      }),
+    ],
+    "extended attributes whose names and small values take",
   ],
   [
     "a broken ACL",

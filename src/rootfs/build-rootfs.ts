@@ -1,13 +1,15 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync } from "node:fs";
 import { FirectlError } from "../core/errors.ts";
 import { ioError } from "../host/files.ts";
+import { layerError } from "../tar/layer-error.ts";
 import type { TarEntry, TarSink } from "../tar/reader.ts";
 import { BlockFile } from "./ext4/block-file.ts";
 import { BLOCK_SIZE, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK, MAX_LINKS } from "./ext4/format.ts";
 import { DiskTooSmallError } from "./ext4/groups.ts";
+import type { InodeId } from "./ext4/inodes.ts";
 import { journalBlocksFor } from "./ext4/journal-size.ts";
 import { type Layout, numberTree, planLayout } from "./ext4/layout.ts";
-import { type Inode, isDirectory } from "./ext4/tree.ts";
+import { FileTree, findPlace, type NumberedTree } from "./ext4/tree.ts";
 import { parseUuid, uuidWords } from "./ext4/uuid.ts";
 import { writeFilesystem } from "./ext4/writer.ts";
 import { LayerFeed, type LayerInput } from "./layer-feed.ts";
@@ -78,8 +80,9 @@ async function buildInto(fd: number, uuid: Buffer, options: BuildRootfsOptions):
   const reservedBlocks = reservedFor(sizeBlocks, limits);
   const file = new BlockFile(fd, options.path);
   file.seek(1 + reservedBlocks);
-  const data = new FileData(file);
-  const flattener = new Flattener(data, limits);
+  const fileTree = new FileTree();
+  const data = new FileData(file, fileTree.inodes);
+  const flattener = new Flattener(fileTree, data, limits);
   // The topmost layer first: what it hides of the lower ones need not be written.
   const topmostFirst = options.layers.toReversed();
   await using feed = new LayerFeed(topmostFirst, { ...options, limits });
@@ -92,7 +95,8 @@ async function buildInto(fd: number, uuid: Buffer, options: BuildRootfsOptions):
       for (const inode of needed.values()) flattener.rescued(inode);
     }
   }
-  const tree = numberTree(flattener.finish());
+  const tree = numberTree(fileTree, flattener.finish());
+  refuseTooManyLinks(tree, flattener);
   const layout = orTooSmall(options, () =>
     planLayout(tree, {
       reservedBlocks,
@@ -103,10 +107,9 @@ async function buildInto(fd: number, uuid: Buffer, options: BuildRootfsOptions):
       hashSeed: uuidWords(uuid),
     }),
   );
-  refuseTooManyLinks(layout);
   writeFilesystem(file, layout, { uuid, label: "", readOnly: options.writable === undefined });
   const sizeBytes = finishFile(fd, layout, options);
-  return { sizeBytes, inodeCount: layout.tree.inodes.length + 1, dataBytes: data.bytes };
+  return { sizeBytes, inodeCount: tree.inodes.length + 1, dataBytes: data.bytes };
 }
 
 /** Blocks to leave for group descriptors: a file's block may hold a single byte of what the limit counts. */
@@ -133,13 +136,15 @@ function orTooSmall(options: BuildRootfsOptions, plan: () => Layout): Layout {
   }
 }
 
-function refuseTooManyLinks(layout: Layout): void {
-  const inode = layout.tree.inodes.find((each) => each.links > MAX_LINKS && !isDirectory(each));
-  if (inode === undefined) return;
-  throw new FirectlError(
-    "LAYER_INVALID",
-    `inode ${inode.number} has ${inode.links} hard links, ext4 allows ${MAX_LINKS}`,
+function refuseTooManyLinks(numbered: NumberedTree, flattener: Flattener): void {
+  const { tree } = numbered;
+  const inode = numbered.inodes.find(
+    (each) => tree.inodes.links(each) > MAX_LINKS && !tree.inodes.isDirectory(each),
   );
+  const place = inode === undefined ? undefined : findPlace(numbered, inode);
+  if (inode === undefined || place === undefined) return;
+  const problem = `${tree.inodes.links(inode)} hard links to one file, ext4 allows ${MAX_LINKS}`;
+  throw layerError(flattener.layerName(place), tree.path(place), problem);
 }
 
 function finishFile(fd: number, layout: Layout, options: BuildRootfsOptions): number {
@@ -155,11 +160,11 @@ function finishFile(fd: number, layout: Layout, options: BuildRootfsOptions): nu
 
 /** Takes only the data of the entries, by their place in the layer, that hard links need. */
 class RescueSink implements TarSink {
-  readonly #needed: ReadonlyMap<number, Inode>;
+  readonly #needed: ReadonlyMap<number, InodeId>;
   readonly #data: FileData;
   #ordinal = -1;
 
-  constructor(needed: ReadonlyMap<number, Inode>, data: FileData) {
+  constructor(needed: ReadonlyMap<number, InodeId>, data: FileData) {
     this.#needed = needed;
     this.#data = data;
   }

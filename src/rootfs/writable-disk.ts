@@ -3,9 +3,10 @@ import { FirectlError } from "../core/errors.ts";
 import { ioError } from "../host/files.ts";
 import { BlockFile } from "./ext4/block-file.ts";
 import { BLOCK_SIZE, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK } from "./ext4/format.ts";
+import { newDirectory } from "./ext4/inodes.ts";
 import { journalBlocksFor, MIN_JOURNAL_BLOCKS } from "./ext4/journal-size.ts";
 import { numberTree, planLayout } from "./ext4/layout.ts";
-import { directoryInode, type TreeNode } from "./ext4/tree.ts";
+import { FileTree } from "./ext4/tree.ts";
 import { parseUuid, uuidWords } from "./ext4/uuid.ts";
 import { writeFilesystem } from "./ext4/writer.ts";
 
@@ -79,11 +80,12 @@ function writeDisk(
     options.timeSec === undefined
       ? { timeSec: Math.floor(now / 1000), timeNsec: (now % 1000) * 1_000_000 }
       : { timeSec: options.timeSec };
-  const children = new Map<string, TreeNode>();
+  const tree = new FileTree();
+  const root = tree.addRoot(tree.inodes.add(newDirectory(0o755, times)));
   for (const { name, mode } of options.directories) {
-    children.set(name, { inode: directoryInode(mode, times), children: new Map() });
+    tree.addDirectory(root, name, newDirectory(mode, times));
   }
-  const layout = planLayout(numberTree({ inode: directoryInode(0o755, times), children }), {
+  const layout = planLayout(numberTree(tree, root), {
     reservedBlocks,
     dataEnd: 1 + reservedBlocks,
     freed: [],

@@ -51,7 +51,7 @@ export function isZeroBlock(bytes: Buffer, at: number): boolean {
 export function parseHeader(bytes: Buffer, at: number): Header {
   verifyChecksum(bytes, at);
   // magic "ustar\0" is POSIX, "ustar " GNU's; anything else is V7, which ends at byte 257.
-  const magic = bytes.toString("latin1", at + 257, at + 262) === "ustar" ? bytes[at + 262] : undefined;
+  const magic = isUstar(bytes, at + 257) ? bytes[at + 262] : undefined;
   const posix = magic === 0;
   let name = cString(bytes, at, 100);
   if (posix && bytes[at + 345] !== 0) {
@@ -79,8 +79,7 @@ export function parseHeader(bytes: Buffer, at: number): Header {
 function verifyChecksum(bytes: Buffer, at: number): void {
   const stored = number(bytes, at + 148, 8, "checksum");
   const end = at + BLOCK;
-  let sum = 0;
-  for (let i = at; i < end; i++) sum += bytes[i] ?? 0;
+  let sum = sumOfBytes(bytes, at);
   for (let i = at + 148; i < at + 156; i++) sum += 0x20 - (bytes[i] ?? 0);
   if (sum === stored) return;
   let high = 0;
@@ -88,6 +87,28 @@ function verifyChecksum(bytes: Buffer, at: number): void {
   if (sum - 256 * high !== stored) {
     throw new TarError(`not a tar header: its checksum is ${stored}, the bytes sum to ${sum}`);
   }
+}
+
+/** The sum of a header's bytes, four at a time: this is half of what reading a header takes. */
+function sumOfBytes(bytes: Buffer, at: number): number {
+  // Two sums of 16 bits in one number; neither overflows in 128 steps of at most 2 × 255.
+  let sums = 0;
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at, BLOCK);
+  for (let i = 0; i < BLOCK; i += 4) {
+    const word = view.getInt32(i);
+    sums = (sums + (word & 0x00ff_00ff) + ((word >>> 8) & 0x00ff_00ff)) | 0;
+  }
+  return (sums & 0xffff) + (sums >>> 16);
+}
+
+function isUstar(bytes: Buffer, at: number): boolean {
+  return (
+    bytes[at] === 0x75 &&
+    bytes[at + 1] === 0x73 &&
+    bytes[at + 2] === 0x74 &&
+    bytes[at + 3] === 0x61 &&
+    bytes[at + 4] === 0x72
+  );
 }
 
 /** A string that ends at the first NUL or at the field's end. */

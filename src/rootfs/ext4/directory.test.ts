@@ -4,23 +4,36 @@ import { tool, UUID } from "../built-image.test-helper.ts";
 import {
   encodeDirectory,
   entryBytes,
+  indexNodes,
   NODE_INDEX_ENTRIES,
   planDirectory,
   ROOT_INDEX_ENTRIES,
 } from "./directory.ts";
 import { directoryHash } from "./directory-hash.ts";
-import { directoryInode, type TreeNode } from "./tree.ts";
+import { newDirectory } from "./inodes.ts";
+import { type DirectoryId, FileTree } from "./tree.ts";
 import { parseUuid, uuidWords } from "./uuid.ts";
 
 const SEED = uuidWords(parseUuid(UUID));
 
-function directory(names: Iterable<string>): TreeNode {
-  const children = new Map<string, TreeNode>();
+interface TestDirectory {
+  readonly tree: FileTree;
+  readonly directory: DirectoryId;
+}
+
+/** A directory of directories, its inode 12 and theirs from 100 on. */
+function directory(names: Iterable<string>): TestDirectory {
+  const tree = new FileTree();
+  const root = tree.addRoot(tree.inodes.add(newDirectory(0o755)));
+  tree.inodes.setNumber(tree.inode(root), 12);
   let number = 100;
   for (const name of names) {
-    children.set(name, { inode: { ...directoryInode(0o755), number: number++ }, children: new Map() });
+    const place = tree.addDirectory(root, name, newDirectory(0o755));
+    tree.inodes.setNumber(tree.inode(place), number++);
   }
-  return { inode: { ...directoryInode(0o755), number: 12 }, children };
+  const made = tree.directory(root);
+  if (made === undefined) throw new Error("a root is a directory");
+  return { tree, directory: made };
 }
 
 const numbered = (count: number, length = 0) =>
@@ -38,10 +51,10 @@ function namesIn(blocks: readonly Buffer[]): string[] {
   });
 }
 
-function encode(node: TreeNode): { blocks: Buffer[]; planned: number } {
-  const plan = planDirectory(node.children, SEED);
+function encode({ tree, directory: made }: TestDirectory): { blocks: Buffer[]; planned: number } {
+  const plan = planDirectory(tree, made, SEED);
   const blocks: Buffer[] = [];
-  encodeDirectory(node, plan, { parent: 2, emit: (block) => blocks.push(Buffer.from(block)) });
+  encodeDirectory(tree, made, { index: plan.index, emit: (block) => blocks.push(Buffer.from(block)) });
   return { blocks, planned: plan.blocks };
 }
 
@@ -80,6 +93,18 @@ describe("directories", () => {
     expect(blocks).toHaveLength(planned);
     expect(blocks[0]?.[30]).toBe(1);
     expect(namesIn(blocks)).toHaveLength(names.length + 2);
+  });
+
+  test.for([
+    [ROOT_INDEX_ENTRIES, 0],
+    [ROOT_INDEX_ENTRIES + 1, 1],
+    [NODE_INDEX_ENTRIES, 1],
+    [NODE_INDEX_ENTRIES + 1, 2],
+    [ROOT_INDEX_ENTRIES * NODE_INDEX_ENTRIES, ROOT_INDEX_ENTRIES],
+    // A third level would need the feature large_dir.
+    [ROOT_INDEX_ENTRIES * NODE_INDEX_ENTRIES + 1, undefined],
+  ] as const)("an index of %i leaves has %s nodes below its root", ([leaves, nodes], { expect }) => {
+    expect(indexNodes(leaves)).toBe(nodes);
   });
 });
 

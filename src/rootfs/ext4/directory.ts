@@ -11,7 +11,7 @@ import {
   MODE_SYMLINK,
   MODE_TYPE,
 } from "./format.ts";
-import type { TreeNode } from "./tree.ts";
+import type { DirectoryId, FileTree, PlaceId } from "./tree.ts";
 
 /*
  * Directories, https://www.kernel.org/doc/html/latest/filesystems/ext4/directory.html
@@ -35,84 +35,132 @@ const NODE_INDEX_OFFSET = 8;
 export const ROOT_INDEX_ENTRIES: number = (BLOCK_SIZE - ROOT_INDEX_OFFSET) / 8;
 export const NODE_INDEX_ENTRIES: number = (BLOCK_SIZE - NODE_INDEX_OFFSET) / 8;
 
-/** A leaf of an indexed directory: its names, and the hash from which on it is responsible. */
-interface DirectoryLeaf {
-  /** With the lowest bit set when names of the same hash stand in the leaf before. */
-  readonly hash: number;
-  readonly names: readonly string[];
+/**
+ * The leaves of an indexed directory: which places each holds, and the hash from which on it is responsible, its
+ * lowest bit set when names of the same hash stand in the leaf before.
+ */
+export interface DirectoryIndex {
+  /** The directory's places in the order of their hashes. */
+  readonly order: Uint32Array;
+  /** Where in `order` each leaf begins. */
+  readonly starts: readonly number[];
+  readonly hashes: readonly number[];
 }
 
 /** How a directory's entries are laid out. */
 export interface DirectoryPlan {
   readonly blocks: number;
   /** Undefined for a linear directory. */
-  readonly leaves: readonly DirectoryLeaf[] | undefined;
+  readonly index: DirectoryIndex | undefined;
 }
 
-/** Plans the directory of `children`; `seed` is s_hash_seed. */
-export function planDirectory(children: TreeNode["children"], seed: Uint32Array): DirectoryPlan {
+/** Plans `directory`; `seed` is s_hash_seed. */
+export function planDirectory(tree: FileTree, directory: DirectoryId, seed: Uint32Array): DirectoryPlan {
   let blocks = 1;
   let used = DOTS_BYTES;
-  for (const name of children?.keys() ?? []) {
-    const size = entryBytes(name.length);
+  let count = 0;
+  for (let place = tree.first(directory); place !== undefined; place = tree.next(place)) {
+    const size = entryBytes(tree.nameLength(place));
     if (used + size > BLOCK_SIZE) {
       blocks++;
       used = 0;
     }
     used += size;
+    count++;
   }
-  if (blocks <= LINEAR_BLOCKS) return { blocks, leaves: undefined };
-  const leaves = planLeaves(children?.keys() ?? [], seed);
-  const nodes = leaves.length <= ROOT_INDEX_ENTRIES ? 0 : Math.ceil(leaves.length / NODE_INDEX_ENTRIES);
-  return { blocks: 1 + nodes + leaves.length, leaves };
+  if (blocks <= LINEAR_BLOCKS) return { blocks, index: undefined };
+  const index = planIndex(tree, { directory, count, seed });
+  const nodes = indexNodes(index.starts.length);
+  return nodes === undefined
+    ? { blocks, index: undefined }
+    : { blocks: 1 + nodes + index.starts.length, index };
 }
 
-function planLeaves(names: Iterable<string>, seed: Uint32Array): DirectoryLeaf[] {
-  const hashed = Array.from(names, (name) => ({ name, hash: directoryHash(name, seed) }));
-  hashed.sort((a, b) => a.hash - b.hash || (a.name < b.name ? -1 : 1));
-  const leaves: DirectoryLeaf[] = [];
-  let leafNames: string[] = [];
+/**
+ * Blocks of index nodes below the root that an index of `leaves` leaves has; undefined when two levels, the most
+ * without the feature large_dir, are not enough: the directory is then searched from its beginning.
+ */
+export function indexNodes(leaves: number): number | undefined {
+  if (leaves <= ROOT_INDEX_ENTRIES) return 0;
+  const nodes = Math.ceil(leaves / NODE_INDEX_ENTRIES);
+  return nodes <= ROOT_INDEX_ENTRIES ? nodes : undefined;
+}
+
+function planIndex(
+  tree: FileTree,
+  from: { readonly directory: DirectoryId; readonly count: number; readonly seed: Uint32Array },
+): DirectoryIndex {
+  const { order, hashes } = sortByHash(tree, from);
+  const starts: number[] = [];
+  const leafHashes: number[] = [];
   let used = BLOCK_SIZE;
   let previous = -1;
-  for (const { name, hash } of hashed) {
-    const size = entryBytes(name.length);
+  order.forEach((place, at) => {
+    const size = entryBytes(tree.nameLength(place as PlaceId)); // As they came from the tree.
+    const hash = hashes[at] ?? 0;
     if (used + size > BLOCK_SIZE) {
-      leafNames = [];
+      starts.push(at);
       // The first leaf answers for every hash from 0 on.
-      leaves.push({ hash: leaves.length === 0 ? 0 : hash === previous ? hash + 1 : hash, names: leafNames });
+      leafHashes.push(at === 0 ? 0 : hash === previous ? hash + 1 : hash);
       used = 0;
     }
-    leafNames.push(name);
     used += size;
     previous = hash;
+  });
+  return { order, starts, hashes: leafHashes };
+}
+
+/** The places of a directory and their hashes, rising; names of the same hash in the order of the tree. */
+function sortByHash(
+  tree: FileTree,
+  { directory, count, seed }: { directory: DirectoryId; count: number; seed: Uint32Array },
+): { order: Uint32Array; hashes: Uint32Array } {
+  // As 64-bit numbers they are sorted in place, without an object for each: the hash above the position.
+  const keys = new BigUint64Array(count);
+  const halves = new Uint32Array(keys.buffer);
+  const places = new Uint32Array(count);
+  let at = 0;
+  for (let place = tree.first(directory); place !== undefined; place = tree.next(place)) {
+    places[at] = place;
+    halves[2 * at] = at;
+    halves[2 * at + 1] = directoryHash(tree.name(place), seed);
+    at++;
   }
-  return leaves;
+  keys.sort();
+  const order = new Uint32Array(count);
+  const hashes = new Uint32Array(count);
+  for (let i = 0; i < count; i++) {
+    order[i] = places[halves[2 * i] ?? 0] ?? 0;
+    hashes[i] = halves[2 * i + 1] ?? 0;
+  }
+  return { order, hashes };
 }
 
 /** Encodes a directory block by block; `emit` must copy what it is given. */
 export function encodeDirectory(
-  directory: TreeNode,
-  plan: DirectoryPlan,
-  options: { parent: number; emit: (block: Buffer) => void },
+  tree: FileTree,
+  directory: DirectoryId,
+  options: { readonly index: DirectoryIndex | undefined; readonly emit: (block: Buffer) => void },
 ): void {
-  const writer = new EntryWriter(options.emit);
-  const children = directory.children ?? new Map<string, TreeNode>();
-  if (plan.leaves === undefined) {
-    writer.add(".", directory.inode.number, 2);
-    writer.add("..", options.parent, 2);
-    for (const [name, { inode }] of children) writer.add(name, inode.number, fileType(inode.mode));
+  const { index, emit } = options;
+  const writer = new EntryWriter(tree, emit);
+  const place = tree.place(directory);
+  const self = tree.inodes.number(tree.inode(place));
+  // The root is its own parent.
+  const above = tree.parent(place) ?? directory;
+  const parent = tree.inodes.number(tree.inode(tree.place(above)));
+  if (index === undefined) {
+    writer.addDots(self, parent);
+    for (let each = tree.first(directory); each !== undefined; each = tree.next(each)) writer.add(each);
     writer.finishBlock();
     return;
   }
-  for (const block of encodeIndex(plan.leaves, directory.inode.number, options.parent)) options.emit(block);
-  for (const leaf of plan.leaves) {
-    for (const name of leaf.names) {
-      const child = children.get(name);
-      if (child === undefined) throw new Error("a directory's plan names what it does not hold");
-      writer.add(name, child.inode.number, fileType(child.inode.mode));
-    }
+  for (const block of encodeIndex(index.hashes, self, parent)) emit(block);
+  index.starts.forEach((start, leaf) => {
+    const end = index.starts[leaf + 1] ?? index.order.length;
+    for (let at = start; at < end; at++) writer.add(index.order[at] as PlaceId); // As planIndex() has put them.
     writer.finishBlock();
-  }
+  });
 }
 
 /** Bytes of an entry for a name of `length` bytes. */
@@ -121,25 +169,39 @@ export function entryBytes(length: number): number {
 }
 
 class EntryWriter {
+  readonly #tree: FileTree;
   readonly #block: Buffer = Buffer.alloc(BLOCK_SIZE);
   readonly #emit: (block: Buffer) => void;
   #used = 0;
   /** Where the last entry begins: its rec_len is what reaches to the end of the block. */
   #last = 0;
 
-  constructor(emit: (block: Buffer) => void) {
+  constructor(tree: FileTree, emit: (block: Buffer) => void) {
+    this.#tree = tree;
     this.#emit = emit;
   }
 
-  add(name: string, inode: number, type: number): void {
-    const size = entryBytes(name.length);
+  /** To be called first. */
+  addDots(self: number, parent: number): void {
+    writeDots(this.#block, { self, parent, parentBytes: 12 });
+    this.#last = 12;
+    this.#used = DOTS_BYTES;
+  }
+
+  add(place: PlaceId): void {
+    const { inodes } = this.#tree;
+    const inode = this.#tree.inode(place);
+    const length = this.#tree.nameLength(place);
+    const size = entryBytes(length);
     if (this.#used + size > BLOCK_SIZE) this.finishBlock();
     const at = this.#used;
-    this.#block.writeUInt32LE(inode, at);
-    this.#block.writeUInt16LE(size, at + 4);
-    this.#block[at + 6] = name.length;
-    this.#block[at + 7] = type;
-    this.#block.write(name, at + 8, "latin1");
+    writeHead(this.#block, at, {
+      inode: inodes.number(inode),
+      size,
+      length,
+      type: fileType(inodes.mode(inode)),
+    });
+    this.#tree.copyName(place, this.#block, at + 8);
     this.#last = at;
     this.#used = at + size;
   }
@@ -153,26 +215,36 @@ class EntryWriter {
   }
 }
 
-function encodeIndex(leaves: readonly DirectoryLeaf[], self: number, parent: number): Buffer[] {
+function writeHead(
+  block: Buffer,
+  at: number,
+  entry: { inode: number; size: number; length: number; type: number },
+): void {
+  block.writeUInt32LE(entry.inode, at);
+  block.writeUInt16LE(entry.size, at + 4);
+  block[at + 6] = entry.length;
+  block[at + 7] = entry.type;
+}
+
+/** The first two entries: "." of 12 bytes, and ".." of `parentBytes`. */
+function writeDots(block: Buffer, dots: { self: number; parent: number; parentBytes: number }): void {
+  writeHead(block, 0, { inode: dots.self, size: 12, length: 1, type: 2 });
+  block.write(".", 8, "latin1");
+  writeHead(block, 12, { inode: dots.parent, size: dots.parentBytes, length: 2, type: 2 });
+  block.write("..", 20, "latin1");
+}
+
+function encodeIndex(leafHashes: readonly number[], self: number, parent: number): Buffer[] {
   const root = Buffer.alloc(BLOCK_SIZE);
-  root.writeUInt32LE(self, 0);
-  root.writeUInt16LE(12, 4);
-  root[6] = 1;
-  root[7] = 2;
-  root.write(".", 8, "latin1");
-  root.writeUInt32LE(parent, 12);
-  root.writeUInt16LE(BLOCK_SIZE - 12, 16);
-  root[18] = 2;
-  root[19] = 2;
-  root.write("..", 20, "latin1");
+  writeDots(root, { self, parent, parentBytes: BLOCK_SIZE - 12 });
   root[28] = HASH_HALF_MD4;
   root[29] = 8; // info_length
-  const entries = leaves.map(({ hash }, index) => ({ hash, block: index + 1 }));
+  const entries = leafHashes.map((hash, index) => ({ hash, block: index + 1 }));
   if (entries.length <= ROOT_INDEX_ENTRIES) {
     writeIndex(root, ROOT_INDEX_OFFSET, entries);
     return [root];
   }
-  const nodeCount = Math.ceil(entries.length / NODE_INDEX_ENTRIES);
+  const nodeCount = indexNodes(entries.length) ?? 0;
   root[30] = 1; // indirect_levels
   const nodes: Buffer[] = [];
   const top: IndexEntry[] = [];

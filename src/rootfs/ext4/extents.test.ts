@@ -8,7 +8,7 @@ import {
   extentsOf,
   MAX_EXTENT_BLOCKS,
 } from "./extents.ts";
-import type { Run } from "./tree.ts";
+import type { Run } from "./inodes.ts";
 
 /** Reads a tree back the way the kernel does. */
 function decode(tree: ExtentTree): { depth: number; extents: Run[] } {
@@ -37,8 +37,7 @@ function decode(tree: ExtentTree): { depth: number; extents: Run[] } {
 }
 
 function build(extents: readonly Run[]): ExtentTree {
-  let next = 1_000_000;
-  return buildExtentTree(extents, () => next++);
+  return buildExtentTree(extents, 1_000_000);
 }
 
 const scattered = (count: number): Run[] =>

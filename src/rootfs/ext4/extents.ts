@@ -1,5 +1,5 @@
 import { BLOCK_SIZE } from "./format.ts";
-import type { Run } from "./tree.ts";
+import type { Run } from "./inodes.ts";
 
 /*
  * Extent trees, https://www.kernel.org/doc/html/latest/filesystems/ext4/ifork.html#extent-tree
@@ -49,8 +49,8 @@ export function extentBlockCount(count: number): number {
   return blocks;
 }
 
-/** Builds the tree of `extents`, taking a block from `allocate` for each node below the root. */
-export function buildExtentTree(extents: readonly Run[], allocate: () => number): ExtentTree {
+/** Builds the tree of `extents`; the nodes below the root stand in the blocks from `firstBlock` on. */
+export function buildExtentTree(extents: readonly Run[], firstBlock: number): ExtentTree {
   const blocks: Array<{ block: number; bytes: Buffer }> = [];
   let depth = 0;
   let entries = extents;
@@ -58,7 +58,7 @@ export function buildExtentTree(extents: readonly Run[], allocate: () => number)
     const parents: Run[] = [];
     for (let i = 0; i < entries.length; i += BLOCK_ENTRIES) {
       const part = entries.slice(i, i + BLOCK_ENTRIES);
-      const block = allocate();
+      const block = firstBlock + blocks.length;
       blocks.push({ block, bytes: encodeNode(part, depth, BLOCK_SIZE) });
       parents.push({ logical: part[0]?.logical ?? 0, physical: block, length: 0 });
     }

@@ -48,6 +48,8 @@ export const MODE_SOCKET = 0xc000;
 
 export const INODE_FLAG_EXTENTS = 0x80000;
 export const INODE_FLAG_INDEX = 0x1000;
+/** The inode is the value of an extended attribute. */
+export const INODE_FLAG_VALUE = 0x20_0000;
 
 const COMPAT_HAS_JOURNAL = 0x4;
 const COMPAT_EXT_ATTR = 0x8;
@@ -56,6 +58,7 @@ const COMPAT_SPARSE_SUPER2 = 0x200;
 const INCOMPAT_FILETYPE = 0x2;
 const INCOMPAT_EXTENTS = 0x40;
 const INCOMPAT_FLEX_BG = 0x200;
+const INCOMPAT_EA_INODE = 0x400;
 const RO_COMPAT_LARGE_FILE = 0x2;
 const RO_COMPAT_HUGE_FILE = 0x8;
 const RO_COMPAT_GDT_CSUM = 0x10;
@@ -83,6 +86,8 @@ export interface SuperblockFields {
   /** At most 16 bytes. */
   readonly label: string;
   readonly readOnly: boolean;
+  /** Whether there are attribute values in inodes of their own; kernels before 4.13 cannot mount that. */
+  readonly valueInodes: boolean;
   /** i_block of the journal's inode and the journal's size in bytes, for a filesystem that has one. */
   readonly journal: { readonly iBlock: Uint32Array; readonly size: number } | undefined;
 }
@@ -115,7 +120,10 @@ export function encodeSuperblock(bytes: Buffer, at: number, fields: SuperblockFi
       COMPAT_SPARSE_SUPER2 |
       (fields.journal === undefined ? 0 : COMPAT_HAS_JOURNAL),
   );
-  u32(0x60, INCOMPAT_FILETYPE | INCOMPAT_EXTENTS | INCOMPAT_FLEX_BG); // s_feature_incompat
+  u32(
+    0x60, // s_feature_incompat
+    INCOMPAT_FILETYPE | INCOMPAT_EXTENTS | INCOMPAT_FLEX_BG | (fields.valueInodes ? INCOMPAT_EA_INODE : 0),
+  );
   u32(
     0x64, // s_feature_ro_compat
     RO_COMPAT_LARGE_FILE |
@@ -179,10 +187,11 @@ export interface InodeFields {
   readonly gid: number;
   readonly size: number;
   readonly links: number;
-  readonly atimeSec: number;
-  readonly atimeNsec: number;
-  readonly mtimeSec: number;
-  readonly mtimeNsec: number;
+  /** Low words of times, and what {@link timeExtra} makes of the rest. */
+  readonly atime: number;
+  readonly atimeExtra: number;
+  readonly mtime: number;
+  readonly mtimeExtra: number;
   readonly flags: number;
   /** Blocks of 4 KiB that belong to it: data, extent and attribute blocks. */
   readonly blocks: number;
@@ -199,9 +208,9 @@ export function encodeInode(words: Uint32Array, at: number, inode: InodeFields):
   const sectors = inode.blocks * 8;
   words[at] = inode.mode | ((inode.uid & 0xffff) << 16); // i_mode, i_uid
   words[at + 1] = inode.size % 2 ** 32; // i_size_lo
-  words[at + 2] = inode.atimeSec; // i_atime
-  words[at + 3] = inode.mtimeSec; // i_ctime: what the image says, so that the bytes are reproducible
-  words[at + 4] = inode.mtimeSec; // i_mtime
+  words[at + 2] = inode.atime; // i_atime
+  words[at + 3] = inode.mtime; // i_ctime: what the image says, so that the bytes are reproducible
+  words[at + 4] = inode.mtime; // i_mtime
   words[at + 5] = 0; // i_dtime
   words[at + 6] = (inode.gid & 0xffff) | (inode.links << 16); // i_gid, i_links_count
   words[at + 7] = sectors % 2 ** 32; // i_blocks_lo, in 512-byte units
@@ -215,12 +224,11 @@ export function encodeInode(words: Uint32Array, at: number, inode: InodeFields):
   words[at + 30] = (inode.uid >>> 16) | ((inode.gid >>> 16) << 16); // l_i_uid_high, l_i_gid_high
   words[at + 31] = 0; // l_i_checksum_lo, l_i_reserved
   words[at + 32] = EXTRA_ISIZE; // i_extra_isize, i_checksum_hi
-  const mtimeExtra = timeExtra(inode.mtimeSec, inode.mtimeNsec);
-  words[at + 33] = mtimeExtra; // i_ctime_extra
-  words[at + 34] = mtimeExtra; // i_mtime_extra
-  words[at + 35] = timeExtra(inode.atimeSec, inode.atimeNsec); // i_atime_extra
-  words[at + 36] = inode.mtimeSec; // i_crtime
-  words[at + 37] = mtimeExtra; // i_crtime_extra
+  words[at + 33] = inode.mtimeExtra; // i_ctime_extra
+  words[at + 34] = inode.mtimeExtra; // i_mtime_extra
+  words[at + 35] = inode.atimeExtra; // i_atime_extra
+  words[at + 36] = inode.mtime; // i_crtime
+  words[at + 37] = inode.mtimeExtra; // i_crtime_extra
   words[at + 38] = 0; // i_version_hi
   words[at + 39] = 0; // i_projid
 }

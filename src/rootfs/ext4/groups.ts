@@ -2,7 +2,6 @@ import {
   BLOCK_SIZE,
   BLOCKS_PER_GROUP,
   DESCRIPTORS_PER_BLOCK,
-  FIRST_INODE,
   GROUP_BLOCK_UNINIT,
   GROUP_INODE_UNINIT,
   GROUP_INODE_ZEROED,
@@ -11,8 +10,9 @@ import {
   MAX_BLOCKS,
   MAX_INODES_PER_GROUP,
 } from "./format.ts";
+import type { Run } from "./inodes.ts";
 import type { Space } from "./space.ts";
-import type { NumberedTree, Run } from "./tree.ts";
+import type { NumberedTree } from "./tree.ts";
 
 /** The disk that was asked for is too small: `needed` blocks are taken. */
 export class DiskTooSmallError extends Error {
@@ -26,6 +26,8 @@ export class DiskTooSmallError extends Error {
 
 /** What the groups' placement depends on beside the space taken so far. */
 export interface GroupOptions {
+  /** Inodes in use, the filesystem's own ones included. */
+  readonly inodeCount: number;
   /** Blocks kept for the group descriptors, from block 1 on. */
   readonly descriptorBlocks: number;
   /** Size of a writable disk in blocks; undefined for one with no room to spare. */
@@ -47,8 +49,8 @@ export interface GroupPlacement {
  * Places bitmaps and inode tables behind all else.
  * @throws DiskTooSmallError when a given size does not hold it all.
  */
-export function placeGroups(tree: NumberedTree, space: Space, options: GroupOptions): GroupPlacement {
-  const inodeCount = FIRST_INODE - 1 + tree.inodes.length;
+export function placeGroups(numbered: NumberedTree, space: Space, options: GroupOptions): GroupPlacement {
+  const { inodeCount } = options;
   const geometry =
     options.sizeBlocks === undefined
       ? tightGeometry(inodeCount, space.end, space.gapBlocks + options.descriptorBlocks)
@@ -69,7 +71,9 @@ export function placeGroups(tree: NumberedTree, space: Space, options: GroupOpti
   const free = space.freeRuns(blocks);
   const freeBlocks = countFree(free, groupCount);
   const usedDirectories = new Uint32Array(groupCount);
-  for (const { number } of tree.directories.keys()) {
+  const { tree } = numbered;
+  for (const directory of numbered.directories) {
+    const number = tree.inodes.number(tree.inode(tree.place(directory)));
     const group = Math.floor((number - 1) / inodesPerGroup);
     usedDirectories[group] = (usedDirectories[group] ?? 0) + 1;
   }

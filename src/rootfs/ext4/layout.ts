@@ -1,20 +1,21 @@
-import { createHash } from "node:crypto";
-import { type DirectoryPlan, planDirectory } from "./directory.ts";
-import { buildExtentTree, type ExtentTree, extentsOf, MAX_EXTENT_BLOCKS, ROOT_ENTRIES } from "./extents.ts";
+import { type DirectoryIndex, planDirectory } from "./directory.ts";
+import { extentBlockCount, extentsOf, MAX_EXTENT_BLOCKS, ROOT_ENTRIES } from "./extents.ts";
 import {
   BLOCK_SIZE,
   BLOCKS_PER_GROUP,
   DESCRIPTORS_PER_BLOCK,
   FIRST_INODE,
   MAX_FAST_SYMLINK,
+  MODE_FILE,
   MODE_SYMLINK,
   MODE_TYPE,
   ROOT_INODE,
 } from "./format.ts";
 import { type GroupPlacement, placeGroups } from "./groups.ts";
+import type { InodeId, InodeTable, Run } from "./inodes.ts";
 import { Space } from "./space.ts";
-import { type Inode, type NumberedTree, numberInodes, type Run, type TreeNode } from "./tree.ts";
-import { encodeXattrs, MAX_BLOCK_REFERENCES } from "./xattr.ts";
+import { type DirectoryId, type FileTree, type NumberedTree, numberInodes, type PlaceId } from "./tree.ts";
+import { planXattrBlocks, type XattrPlacement } from "./xattr-layout.ts";
 
 /*
  * Where everything stands that is not file data: a pure function of the tree and of where the data ends.
@@ -38,125 +39,130 @@ export interface LayoutOptions {
 }
 
 export interface Layout extends GroupPlacement {
-  readonly tree: NumberedTree;
-  readonly directoryPlans: ReadonlyMap<Inode, DirectoryPlan>;
-  /** First block of each directory and long symlink. */
-  readonly contentBlocks: ReadonlyMap<Inode, number>;
-  /** Extent trees of the files that do not fit the inode. */
-  readonly extentTrees: ReadonlyMap<Inode, ExtentTree>;
-  /** The attribute block of each inode that has one. */
-  readonly xattrBlocks: ReadonlyMap<Inode, SharedBlock>;
+  readonly numbered: NumberedTree;
+  readonly directories: DirectoryPlacement;
+  /** The block of each symlink that is too long for its inode. */
+  readonly symlinkBlocks: ReadonlyMap<InodeId, number>;
+  /** The blocks of the extent tree of each file or directory whose extents do not fit the inode. */
+  readonly extentBlocks: ReadonlyMap<InodeId, Run>;
+  readonly xattrs: XattrPlacement;
   readonly journal: Run | undefined;
 }
 
-/** A block of attributes that several inodes may have in common. */
-interface SharedBlock {
-  readonly block: number;
-  /** How many inodes lead to it. */
-  references: number;
+/** Where the directories stand, each in one piece, by their names in the tree. */
+export interface DirectoryPlacement {
+  readonly first: Uint32Array;
+  readonly blocks: Uint32Array;
+  /** Of those that are indexed. */
+  readonly indexes: ReadonlyMap<DirectoryId, DirectoryIndex>;
 }
 
 /** Blocks in one piece whose extents the inode itself can hold. */
 const MAX_INODE_BLOCKS: number = ROOT_ENTRIES * MAX_EXTENT_BLOCKS;
 
 /** Numbers the inodes of a tree as {@link planLayout} needs them. */
-export function numberTree(root: TreeNode): NumberedTree {
-  return numberInodes(root, ROOT_INODE, FIRST_INODE);
+export function numberTree(tree: FileTree, root: PlaceId): NumberedTree {
+  return numberInodes(tree, root, { root: ROOT_INODE, first: FIRST_INODE });
 }
 
 /** Plans the filesystem of a tree. */
-export function planLayout(tree: NumberedTree, options: LayoutOptions): Layout {
-  const descriptorBlocks = Math.min(options.reservedBlocks, descriptorBlocksAtMost(tree, options));
+export function planLayout(numbered: NumberedTree, options: LayoutOptions): Layout {
+  const descriptorBlocks = Math.min(options.reservedBlocks, descriptorBlocksAtMost(numbered, options));
   const spare = options.reservedBlocks - descriptorBlocks;
   const space = new Space(options.dataEnd, options.freed);
   space.give(1 + descriptorBlocks, spare);
-  const directoryPlans = new Map<Inode, DirectoryPlan>();
-  const contentBlocks = new Map<Inode, number>();
-  for (const [inode, { node }] of tree.directories) {
-    const plan = planDirectory(node.children, options.hashSeed);
-    directoryPlans.set(inode, plan);
-    contentBlocks.set(inode, space.take(plan.blocks));
-  }
-  const extentTrees = new Map<Inode, ExtentTree>();
-  const planExtents = (inode: Inode, runs: readonly Run[]) =>
-    extentTrees.set(
-      inode,
-      buildExtentTree(extentsOf(runs), () => space.take(1)),
-    );
-  for (const [inode, { blocks }] of directoryPlans) {
-    if (blocks <= MAX_INODE_BLOCKS) continue;
-    planExtents(inode, [{ logical: 0, physical: contentBlocks.get(inode) ?? 0, length: blocks }]);
-  }
-  const xattrs = new XattrPlanner(space);
-  for (const inode of tree.directories.keys()) if (inode.number === ROOT_INODE) xattrs.add(inode);
-  for (const inode of tree.inodes) {
-    if ((inode.mode & MODE_TYPE) === MODE_SYMLINK) {
-      if (inode.target.length > MAX_FAST_SYMLINK) contentBlocks.set(inode, space.take(1));
-    } else if (inode.runs !== undefined || inode.size > MAX_INODE_BLOCKS * BLOCK_SIZE) {
-      planExtents(inode, dataRuns(inode));
-    }
-    if (inode.xattrs !== undefined) xattrs.add(inode);
-  }
+  const directories = placeDirectories(numbered, space, options.hashSeed);
+  const { symlinkBlocks, extentBlocks } = placeContents(numbered, space, directories);
+  const xattrs = planXattrBlocks(numbered, space);
   const journal: Run | undefined =
     options.journalBlocks === 0
       ? undefined
       : { logical: 0, physical: space.take(options.journalBlocks), length: options.journalBlocks };
+  const inodeCount = FIRST_INODE - 1 + numbered.inodes.length + xattrs.valueInodes.length;
   return {
-    ...placeGroups(tree, space, { sizeBlocks: options.sizeBlocks, descriptorBlocks }),
-    tree,
-    directoryPlans,
-    contentBlocks,
-    extentTrees,
-    xattrBlocks: xattrs.blocks,
+    ...placeGroups(numbered, space, { inodeCount, sizeBlocks: options.sizeBlocks, descriptorBlocks }),
+    numbered,
+    directories,
+    symlinkBlocks,
+    extentBlocks,
+    xattrs,
     journal,
   };
 }
 
-/** The runs of a file's data. */
-function dataRuns(inode: Inode): readonly Run[] {
-  if (inode.runs !== undefined) return inode.runs;
-  if (inode.block === 0) return [];
-  return [{ logical: 0, physical: inode.block, length: Math.ceil(inode.size / BLOCK_SIZE) }];
+function placeDirectories(numbered: NumberedTree, space: Space, seed: Uint32Array): DirectoryPlacement {
+  const { tree } = numbered;
+  const first = new Uint32Array(tree.directoryCount + 1);
+  const blocks = new Uint32Array(tree.directoryCount + 1);
+  const indexes = new Map<DirectoryId, DirectoryIndex>();
+  for (const directory of numbered.directories) {
+    const plan = planDirectory(tree, directory, seed);
+    first[directory] = space.take(plan.blocks);
+    blocks[directory] = plan.blocks;
+    if (plan.index !== undefined) indexes.set(directory, plan.index);
+  }
+  return { first, blocks, indexes };
 }
 
-/** Gives attribute sets that do not fit the inode a block; inodes with the same set share it. */
-class XattrPlanner {
-  readonly blocks = new Map<Inode, SharedBlock>();
-  readonly #space: Space;
-  /** By the digest of the block's bytes: the bytes themselves are made again when they are written. */
-  readonly #shared = new Map<string, SharedBlock>();
-
-  constructor(space: Space) {
-    this.#space = space;
+/** Gives blocks to long symlinks, and to the extent trees that files and directories need beside their inodes. */
+function placeContents(
+  { tree, inodes, directories }: NumberedTree,
+  space: Space,
+  placed: DirectoryPlacement,
+): Pick<Layout, "symlinkBlocks" | "extentBlocks"> {
+  const symlinkBlocks = new Map<InodeId, number>();
+  const extentBlocks = new Map<InodeId, Run>();
+  const placeExtents = (inode: InodeId, runs: readonly Run[]) => {
+    const length = extentBlockCount(extentsOf(runs).length);
+    if (length > 0) extentBlocks.set(inode, { logical: 0, physical: space.take(length), length });
+  };
+  for (const directory of directories) {
+    const blocks = placed.blocks[directory] ?? 0;
+    if (blocks <= MAX_INODE_BLOCKS) continue;
+    placeExtents(tree.inode(tree.place(directory)), directoryRuns(placed, directory));
   }
-
-  add(inode: Inode): void {
-    if (inode.xattrs === undefined) return;
-    const { block } = encodeXattrs(inode.xattrs);
-    if (block === undefined) return;
-    const key = createHash("sha256").update(block).digest("base64");
-    let shared = this.#shared.get(key);
-    if (shared === undefined || shared.references === MAX_BLOCK_REFERENCES) {
-      shared = { block: this.#space.take(1), references: 0 };
-      this.#shared.set(key, shared);
+  const table = tree.inodes;
+  for (const inode of inodes) {
+    const type = table.mode(inode) & MODE_TYPE;
+    if (type === MODE_SYMLINK) {
+      if (table.size(inode) > MAX_FAST_SYMLINK) symlinkBlocks.set(inode, space.take(1));
+    } else if (type === MODE_FILE) {
+      const whole = table.runs(inode) === undefined && table.size(inode) <= MAX_INODE_BLOCKS * BLOCK_SIZE;
+      if (!whole) placeExtents(inode, dataRuns(table, inode));
     }
-    shared.references++;
-    this.blocks.set(inode, shared);
   }
+  return { symlinkBlocks, extentBlocks };
+}
+
+/** The runs of a file's data. */
+export function dataRuns(table: InodeTable, inode: InodeId): readonly Run[] {
+  const runs = table.runs(inode);
+  if (runs !== undefined) return runs;
+  const block = table.block(inode);
+  if (block === 0) return [];
+  return [{ logical: 0, physical: block, length: Math.ceil(table.size(inode) / BLOCK_SIZE) }];
+}
+
+/** The run of a directory. */
+export function directoryRuns(placed: DirectoryPlacement, directory: DirectoryId): readonly Run[] {
+  return [{ logical: 0, physical: placed.first[directory] ?? 0, length: placed.blocks[directory] ?? 0 }];
 }
 
 /** Blocks that group descriptors take at most: what the metadata will be is estimated, never too low. */
-function descriptorBlocksAtMost(tree: NumberedTree, options: LayoutOptions): number {
+function descriptorBlocksAtMost(numbered: NumberedTree, options: LayoutOptions): number {
+  const { tree, inodes, directories } = numbered;
   let blocks = options.sizeBlocks;
   if (blocks === undefined) {
     let entryBytes = 0;
-    for (const { node } of tree.directories.values()) {
-      for (const name of node.children?.keys() ?? []) entryBytes += name.length + 12;
+    for (const directory of directories) {
+      for (let place = tree.first(directory); place !== undefined; place = tree.next(place)) {
+        entryBytes += tree.nameLength(place) + 12;
+      }
     }
     // A directory's block may be half empty; an inode has at most two blocks of its own and a share of a table.
-    const metadata = (2 * entryBytes) / BLOCK_SIZE + 4 * (tree.inodes.length + FIRST_INODE);
+    const metadata = (2 * entryBytes) / BLOCK_SIZE + 4 * (inodes.length + FIRST_INODE);
     blocks = 1.02 * (options.dataEnd + metadata) + 1024;
-    blocks = Math.max(blocks, tree.inodes.length + BLOCKS_PER_GROUP);
+    blocks = Math.max(blocks, inodes.length + BLOCKS_PER_GROUP);
   }
   return Math.ceil(Math.ceil(blocks / BLOCKS_PER_GROUP) / DESCRIPTORS_PER_BLOCK);
 }

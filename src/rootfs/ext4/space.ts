@@ -1,4 +1,4 @@
-import type { Run } from "./tree.ts";
+import type { Run } from "./inodes.ts";
 
 /** Gives out blocks: from gaps where a run fits, else after everything else. */
 export class Space {

@@ -1,6 +1,7 @@
 import type { BlockFile } from "./block-file.ts";
 import { descriptorChecksum } from "./checksum.ts";
 import { encodeDirectory } from "./directory.ts";
+import { buildExtentTree, extentsOf } from "./extents.ts";
 import {
   BLOCK_SIZE,
   BLOCKS_PER_GROUP,
@@ -11,14 +12,14 @@ import {
   encodeSuperblock,
   GROUP_BLOCK_UNINIT,
   GROUP_INODE_UNINIT,
-  MODE_SYMLINK,
-  MODE_TYPE,
   SUPERBLOCK_OFFSET,
   SUPERBLOCK_SIZE,
 } from "./format.ts";
 import { fillContiguous, I_BLOCK_WORD, writeInodes } from "./inode-table.ts";
-import type { Layout } from "./layout.ts";
-import { encodeXattrs, setBlockReferences } from "./xattr.ts";
+import { dataRuns, directoryRuns, type Layout } from "./layout.ts";
+import type { DirectoryId } from "./tree.ts";
+import { checksumSeed, encodeInBlock, largeValues, setBlockReferences } from "./xattr.ts";
+import { blockReferences } from "./xattr-layout.ts";
 
 /** What the superblock says beyond the layout. */
 export interface FilesystemIdentity {
@@ -30,18 +31,17 @@ export interface FilesystemIdentity {
 
 /** Writes everything that `layout` plans; the file's data is there already. The superblock goes last. */
 export function writeFilesystem(file: BlockFile, layout: Layout, identity: FilesystemIdentity): void {
+  const seed = checksumSeed(identity.uuid);
   writeDirectories(file, layout);
   writeSymlinks(file, layout);
-  for (const tree of layout.extentTrees.values()) {
-    for (const { block, bytes } of tree.blocks) writeAt(file, block, bytes);
-  }
-  writeXattrBlocks(file, layout);
+  writeExtentBlocks(file, layout);
+  writeXattrBlocks(file, layout, seed);
   if (layout.journal !== undefined) {
     const { physical, length } = layout.journal;
     writeAt(file, physical, encodeJournalSuperblock(length, identity.uuid));
   }
   writeBitmaps(file, layout);
-  writeInodes(file, layout);
+  writeInodes(file, layout, seed);
   writeDescriptors(file, layout, identity.uuid);
   file.seekByte(SUPERBLOCK_OFFSET);
   file.write(superblock(layout, identity));
@@ -53,34 +53,53 @@ function writeAt(file: BlockFile, block: number, bytes: Buffer): void {
   file.write(bytes);
 }
 
-function writeDirectories(file: BlockFile, layout: Layout): void {
-  for (const [inode, { node, parent }] of layout.tree.directories) {
-    const plan = layout.directoryPlans.get(inode);
-    if (plan === undefined) throw new Error("every directory is planned");
-    file.seek(layout.contentBlocks.get(inode) ?? 0);
-    encodeDirectory(node, plan, { parent: parent.number, emit: (block) => file.write(block) });
+function writeDirectories(file: BlockFile, { numbered, directories }: Layout): void {
+  for (const directory of numbered.directories) {
+    file.seek(directories.first[directory] ?? 0);
+    encodeDirectory(numbered.tree, directory, {
+      index: directories.indexes.get(directory),
+      emit: (block) => file.write(block),
+    });
   }
 }
 
-function writeSymlinks(file: BlockFile, layout: Layout): void {
+function writeSymlinks(file: BlockFile, { numbered, symlinkBlocks }: Layout): void {
   const bytes = Buffer.alloc(BLOCK_SIZE);
-  for (const [inode, block] of layout.contentBlocks) {
-    if ((inode.mode & MODE_TYPE) !== MODE_SYMLINK) continue;
+  for (const [inode, block] of symlinkBlocks) {
     bytes.fill(0);
-    bytes.write(inode.target, "latin1");
+    bytes.write(numbered.tree.inodes.target(inode), "latin1");
     writeAt(file, block, bytes);
   }
 }
 
-function writeXattrBlocks(file: BlockFile, layout: Layout): void {
-  const written = new Set<number>();
-  for (const [inode, { block, references }] of layout.xattrBlocks) {
-    if (written.has(block)) continue;
-    written.add(block);
-    const { block: bytes } = encodeXattrs(inode.xattrs ?? []);
+function writeExtentBlocks(file: BlockFile, { numbered, directories, extentBlocks }: Layout): void {
+  const table = numbered.tree.inodes;
+  for (const [inode, { physical }] of extentBlocks) {
+    // Numbering has put a directory's name where a file has its first block.
+    const runs = table.isDirectory(inode)
+      ? directoryRuns(directories, table.block(inode) as DirectoryId)
+      : dataRuns(table, inode);
+    for (const { block, bytes } of buildExtentTree(extentsOf(runs), physical).blocks) {
+      writeAt(file, block, bytes);
+    }
+  }
+}
+
+function writeXattrBlocks(file: BlockFile, { numbered, xattrs }: Layout, seed: number): void {
+  const { xattrSets } = numbered.tree.inodes;
+  for (const placed of xattrs.placements) {
+    const set = xattrSets.get(placed.set);
+    const numbers = placed.valueInodes.map(({ number }) => number);
+    const bytes = encodeInBlock(set, { numbers, seed });
     if (bytes === undefined) throw new Error("only attributes that need a block are given one");
-    setBlockReferences(bytes, references);
-    writeAt(file, block, bytes);
+    placed.blocks.forEach((block, index) => {
+      setBlockReferences(bytes, blockReferences(placed, index));
+      writeAt(file, block, bytes);
+    });
+    for (const { index, block } of placed.valueInodes) {
+      writeAt(file, block, largeValues(set)[index] ?? Buffer.alloc(0));
+      file.pad();
+    }
   }
 }
 
@@ -161,6 +180,7 @@ function superblock(layout: Layout, identity: FilesystemIdentity): Buffer {
     uuid: identity.uuid,
     label: identity.label,
     readOnly: identity.readOnly,
+    valueInodes: layout.xattrs.valueInodes.length > 0,
     journal,
   });
   return bytes;

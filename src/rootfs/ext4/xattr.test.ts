@@ -1,7 +1,18 @@
 import fc from "fast-check";
 import { describe, test } from "vitest";
 import type { Xattr } from "../../tar/pax.ts";
-import { encodeAcl, encodeXattrs, XattrError } from "./xattr.ts";
+import {
+  attributesOutside,
+  checksumSeed,
+  checkXattrs,
+  encodeAcl,
+  encodeInBlock,
+  encodeInInode,
+  largeValues,
+  MAX_VALUE_BYTES,
+  valueHash,
+  XattrError,
+} from "./xattr.ts";
 
 const PREFIX_OF: Readonly<Record<number, string>> = {
   1: "user.",
@@ -25,9 +36,14 @@ function decode(bytes: Buffer | undefined, start: number, base: number): Map<str
   return found;
 }
 
+const encode = (xattrs: readonly Xattr[], numbers: readonly number[] = []) => ({
+  inode: encodeInInode(xattrs),
+  block: encodeInBlock(xattrs, { numbers, seed: 0 }),
+});
+
 const xattr = (name: string, length: number): Xattr => ({ name, value: Buffer.alloc(length, "v") });
 
-describe("encodeXattrs", () => {
+describe("attributes", () => {
   test("read back what was put in, wherever it went", ({ expect }) => {
     const name = fc
       .tuple(
@@ -38,7 +54,7 @@ describe("encodeXattrs", () => {
     fc.assert(
       fc.property(fc.dictionary(name, fc.uint8Array({ maxLength: 80 }), { maxKeys: 15 }), (set) => {
         const xattrs = Object.entries(set).map(([key, value]) => ({ name: key, value: Buffer.from(value) }));
-        const { inode, block } = encodeXattrs(xattrs);
+        const { inode, block } = encode(xattrs);
         const found = new Map([...decode(inode, 4, 4), ...decode(block, 32, 0)]);
         expect(found).toEqual(new Map(xattrs.map((each) => [each.name, each.value])));
       }),
@@ -50,26 +66,59 @@ describe("encodeXattrs", () => {
     [68, true],
     [69, false],
   ] as const)("a value of %i bytes is in the inode: %s", ([length, inside], { expect }) => {
-    const { inode, block } = encodeXattrs([xattr("user.abcd", length)]);
+    const { inode, block } = encode([xattr("user.abcd", length)]);
     expect([inode !== undefined, block === undefined]).toEqual([inside, inside]);
   });
 
   // 4096 bytes: header 32, end mark 4, entry 16, name 4.
-  test("a block takes 4040 bytes and not one more", ({ expect }) => {
-    expect(encodeXattrs([xattr("user.abcd", 4040)]).block).toHaveLength(4096);
-    expect(() => encodeXattrs([xattr("user.abcd", 4041)])).toThrow(XattrError);
-    expect(() => encodeXattrs([xattr("user.abcd", 4041)])).toThrow(
-      "extended attributes take 4100 bytes, ext4 has room for 4096",
+  test("a block takes 4040 bytes; one more, and the value has an inode of its own", ({ expect }) => {
+    const fits = [xattr("user.abcd", 4040)];
+    expect(largeValues(fits)).toEqual([]);
+    expect(encode(fits).block).toHaveLength(4096);
+    const large = [xattr("user.abcd", 4041)];
+    expect(largeValues(large)).toEqual([large[0]?.value]);
+    const { block } = encode(large, [77]);
+    // e_value_offs 0, e_value_inum, e_value_size
+    expect([block?.readUInt16LE(34), block?.readUInt32LE(36), block?.readUInt32LE(40)]).toEqual([
+      0, 77, 4041,
+    ]);
+  });
+
+  test("only as many values leave the block as must, the largest first", ({ expect }) => {
+    const set = [xattr("user.a", 2000), xattr("user.b", 3000), xattr("user.c", 1000), xattr("user.d", 60)];
+    expect(largeValues(set).map((value) => value.length)).toEqual([3000]);
+    expect(attributesOutside(set).map(({ name }) => name)).toEqual(["user.a", "user.b", "user.c"]);
+  });
+
+  test("a value takes 65536 bytes and not one more", ({ expect }) => {
+    expect(largeValues([xattr("user.a", MAX_VALUE_BYTES)])).toHaveLength(1);
+    expect(() => checkXattrs([xattr("user.a", MAX_VALUE_BYTES + 1)])).toThrow(
+      "attribute user.a of 65537 bytes, at most 65536 fit",
     );
   });
 
+  test("as many attributes as there is room for in the inode and the block", ({ expect }) => {
+    // In the inode 92 bytes take four of 20, the block 4060 takes 203.
+    const set = (count: number) => Array.from({ length: count }, (_, i) => xattr(`user.${1000 + i}`, 0));
+    const { inode, block } = encode(set(207));
+    expect(decode(inode, 4, 4).size + decode(block, 32, 0).size).toBe(207);
+    expect(() => checkXattrs(set(208))).toThrow(XattrError);
+    expect(() => checkXattrs(set(208))).toThrow("take 4116 bytes, at most 4096 fit");
+  });
+
+  test("the checksum of a value is the kernel's crc32c", ({ expect }) => {
+    // Nothing inverted, unlike the check value e3069283 of the usual CRC-32C.
+    expect(valueHash(Buffer.from("123456789"), 0xffff_ffff)).toBe(~0xe306_9283 >>> 0);
+    expect(checksumSeed(Buffer.from("123456789"))).toBe(~0xe306_9283 >>> 0);
+  });
+
   test("a name takes 255 bytes after its prefix and not one more", ({ expect }) => {
-    expect(encodeXattrs([xattr(`user.${"n".repeat(255)}`, 1)]).block).toBeDefined();
-    expect(() => encodeXattrs([xattr(`user.${"n".repeat(256)}`, 1)])).toThrow("attribute name of 256 bytes");
+    expect(encode([xattr(`user.${"n".repeat(255)}`, 1)]).block).toBeDefined();
+    expect(() => encode([xattr(`user.${"n".repeat(256)}`, 1)])).toThrow("attribute name of 256 bytes");
   });
 
   test("names outside ext4's namespaces are left out", ({ expect }) => {
-    expect(encodeXattrs([xattr("com.apple.quarantine", 5), xattr("user.", 5), xattr("users.x", 1)])).toEqual({
+    expect(encode([xattr("com.apple.quarantine", 5), xattr("user.", 5), xattr("users.x", 1)])).toEqual({
       inode: undefined,
       block: undefined,
     });

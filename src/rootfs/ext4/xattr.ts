@@ -1,3 +1,4 @@
+import { crc32c } from "../../core/crc32c.ts";
 import type { Xattr } from "../../tar/pax.ts";
 import { BLOCK_SIZE, INODE_SIZE, INODE_XATTR_OFFSET } from "./format.ts";
 
@@ -9,7 +10,9 @@ import { BLOCK_SIZE, INODE_SIZE, INODE_XATTR_OFFSET } from "./format.ts";
  *   entry          0 e_name_len 8 | 1 e_name_index 8 | 2 e_value_offs 16 | 4 e_value_inum 32 | 8 e_value_size 32
  *                  12 e_hash 32 | 16 name, padded to 4
  *
- * A value's offset counts from the first entry in an inode, from the block's start in a block.
+ * A value's offset counts from the first entry in an inode, from the block's start in a block. A value for which
+ * the block has no room is the content of an inode of its own (ea_inode), e_value_inum; e_hash then covers the
+ * value's checksum in place of the value.
  */
 
 const MAGIC = 0xea02_0000;
@@ -33,12 +36,16 @@ interface Entry {
   readonly index: number;
   readonly name: Buffer;
   readonly value: Buffer;
+  /** What it was made of. */
+  readonly xattr: Xattr;
 }
 
-/** What a set of attributes takes: the inode's last bytes (from byte 160 on), and a block when they do not fit. */
-export interface EncodedXattrs {
-  readonly inode: Buffer | undefined;
-  readonly block: Buffer | undefined;
+/** Where each attribute of a set goes. */
+interface XattrPlan {
+  readonly inside: readonly Entry[];
+  readonly outside: readonly Entry[];
+  /** Those of `outside` whose values are inodes of their own, in its order. */
+  readonly large: readonly Entry[];
 }
 
 /** An attribute set that ext4 cannot hold, or a malformed ACL. */
@@ -49,12 +56,79 @@ export class XattrError extends Error {
 /** Most inodes that may share one attribute block (EXT4_XATTR_REFCOUNT_MAX). */
 export const MAX_BLOCK_REFERENCES = 1024;
 
+/** Longest value that the kernel takes (XATTR_SIZE_MAX). */
+export const MAX_VALUE_BYTES = 65_536;
+/** What a reference to an inode takes, so a value that is no longer gains nothing by one. */
+const MIN_LARGE_BYTES = 64;
+
 /**
- * Encodes attributes, in the inode as far as they fit, the rest in a block. Names outside the namespaces that
- * ext4 has are left out, as they are when a container runtime unpacks the layer on ext4.
- * @throws XattrError when they need more than one block, or an ACL is malformed.
+ * Says whether ext4 can hold the attributes. Names outside the namespaces that it has are left out, as they are
+ * when a container runtime unpacks the layer on ext4.
+ * @throws XattrError for a name or value too long, too many, or an ACL that is malformed.
  */
-export function encodeXattrs(xattrs: readonly Xattr[]): EncodedXattrs {
+export function checkXattrs(xattrs: readonly Xattr[]): void {
+  planXattrs(xattrs);
+}
+
+/** The values of `xattrs` that need inodes of their own. */
+export function largeValues(xattrs: readonly Xattr[]): Buffer[] {
+  return planXattrs(xattrs).large.map((entry) => entry.value);
+}
+
+/** Those of `xattrs` that do not fit the inode. */
+export function attributesOutside(xattrs: readonly Xattr[]): Xattr[] {
+  return planXattrs(xattrs).outside.map((entry) => entry.xattr);
+}
+
+/** What of `xattrs` is in the inode itself: its bytes from 160 on. */
+export function encodeInInode(xattrs: readonly Xattr[]): Buffer | undefined {
+  const { inside } = planXattrs(xattrs);
+  if (inside.length === 0) return undefined;
+  const bytes = Buffer.alloc(4 + INODE_ROOM);
+  bytes.writeUInt32LE(MAGIC, 0);
+  encodeEntries(inside, bytes.subarray(4), { start: 0, inodeOf: () => undefined, seed: 0 });
+  return bytes;
+}
+
+/** Inodes that hold large values, and the seed of their checksums, see {@link checksumSeed}. */
+export interface ValueInodes {
+  /** In the order of {@link largeValues}. */
+  readonly numbers: readonly number[];
+  readonly seed: number;
+}
+
+/** The block of what of `xattrs` does not fit the inode. */
+export function encodeInBlock(xattrs: readonly Xattr[], values: ValueInodes): Buffer | undefined {
+  const { outside, large } = planXattrs(xattrs);
+  if (outside.length === 0) return undefined;
+  const inodes = new Map(large.map((entry, index) => [entry, values.numbers[index]]));
+  const bytes = Buffer.alloc(BLOCK_SIZE);
+  const hash = encodeEntries(outside, bytes, {
+    start: BLOCK_HEADER_BYTES,
+    inodeOf: (entry) => inodes.get(entry),
+    seed: values.seed,
+  });
+  bytes.writeUInt32LE(MAGIC, 0); // h_magic
+  bytes.writeUInt32LE(1, 4); // h_refcount
+  bytes.writeUInt32LE(1, 8); // h_blocks
+  bytes.writeUInt32LE(hash, 12); // h_hash
+  return bytes;
+}
+
+/**
+ * What an inode that holds a value has as its access time; the kernel compares it.
+ * @param seed The {@link checksumSeed} of the filesystem.
+ */
+export function valueHash(value: Buffer, seed: number): number {
+  return ~crc32c(value, ~seed) >>> 0;
+}
+
+/** s_csum_seed: the kernel's crc32c, which inverts nothing, of the filesystem's UUID. */
+export function checksumSeed(uuid: Buffer): number {
+  return ~crc32c(uuid) >>> 0;
+}
+
+function planXattrs(xattrs: readonly Xattr[]): XattrPlan {
   const entries = xattrs.flatMap((xattr) => toEntry(xattr) ?? []);
   entries.sort(compareEntries);
   const inside: Entry[] = [];
@@ -69,10 +143,25 @@ export function encodeXattrs(xattrs: readonly Xattr[]): EncodedXattrs {
       outside.push(entry);
     }
   }
-  return {
-    inode: inside.length === 0 ? undefined : encodeInInode(inside),
-    block: outside.length === 0 ? undefined : encodeInBlock(outside),
-  };
+  return { inside, outside, large: chooseLarge(outside) };
+}
+
+/** The largest values, as many as must leave a block for the rest to fit. */
+function chooseLarge(entries: readonly Entry[]): Entry[] {
+  let needed = entries.reduce((sum, entry) => sum + entrySize(entry), BLOCK_HEADER_BYTES + 4);
+  if (needed <= BLOCK_SIZE) return [];
+  const chosen = new Set<Entry>();
+  for (const entry of entries.toSorted((a, b) => b.value.length - a.value.length)) {
+    if (needed <= BLOCK_SIZE || entry.value.length < MIN_LARGE_BYTES) break;
+    chosen.add(entry);
+    needed -= pad4(entry.value.length);
+  }
+  if (needed > BLOCK_SIZE) {
+    throw new XattrError(
+      `extended attributes whose names and small values take ${needed} bytes, at most ${BLOCK_SIZE} fit`,
+    );
+  }
+  return entries.filter((entry) => chosen.has(entry));
 }
 
 /** The number of inodes that share a block is kept in it, at byte 4. */
@@ -80,14 +169,17 @@ export function setBlockReferences(block: Buffer, count: number): void {
   block.writeUInt32LE(count, 4);
 }
 
-function toEntry({ name, value }: Xattr): Entry | undefined {
+function toEntry(xattr: Xattr): Entry | undefined {
+  const { name, value } = xattr;
   for (const [prefix, index] of PREFIXES) {
     const acl = index === 2 || index === 3;
     if (acl ? name !== prefix : !name.startsWith(prefix) || name.length === prefix.length) continue;
     const suffix = Buffer.from(name.slice(prefix.length), "latin1");
     if (suffix.length > 255)
       throw new XattrError(`attribute name of ${suffix.length} bytes, at most 255 fit`);
-    return { index, name: suffix, value: acl ? encodeAcl(value) : value };
+    if (value.length > MAX_VALUE_BYTES)
+      throw new XattrError(`attribute ${name} of ${value.length} bytes, at most ${MAX_VALUE_BYTES} fit`);
+    return { index, name: suffix, value: acl ? encodeAcl(value) : value, xattr };
   }
   return undefined;
 }
@@ -101,38 +193,32 @@ function entrySize(entry: Entry): number {
   return ENTRY_BYTES + pad4(entry.name.length) + pad4(entry.value.length);
 }
 
-function encodeInInode(entries: readonly Entry[]): Buffer {
-  const bytes = Buffer.alloc(4 + INODE_ROOM);
-  bytes.writeUInt32LE(MAGIC, 0);
-  encodeEntries(entries, bytes.subarray(4), 0);
-  return bytes;
-}
-
-function encodeInBlock(entries: readonly Entry[]): Buffer {
-  const needed = entries.reduce((sum, entry) => sum + entrySize(entry), BLOCK_HEADER_BYTES + 4);
-  if (needed > BLOCK_SIZE) {
-    throw new XattrError(`extended attributes take ${needed} bytes, ext4 has room for ${BLOCK_SIZE}`);
-  }
-  const bytes = Buffer.alloc(BLOCK_SIZE);
-  bytes.writeUInt32LE(MAGIC, 0); // h_magic
-  bytes.writeUInt32LE(1, 4); // h_refcount
-  bytes.writeUInt32LE(1, 8); // h_blocks
-  bytes.writeUInt32LE(encodeEntries(entries, bytes, BLOCK_HEADER_BYTES), 12); // h_hash
-  return bytes;
-}
-
 /** Writes entries from `start` on and their values from the end backwards; returns the hash of the block. */
-function encodeEntries(entries: readonly Entry[], bytes: Buffer, start: number): number {
-  let at = start;
+function encodeEntries(
+  entries: readonly Entry[],
+  bytes: Buffer,
+  options: { start: number; inodeOf: (entry: Entry) => number | undefined; seed: number },
+): number {
+  let at = options.start;
   let valueAt = bytes.length;
   let blockHash = 0;
-  for (const { index, name, value } of entries) {
-    valueAt -= pad4(value.length);
-    value.copy(bytes, valueAt);
-    const hash = entryHash(name, bytes.subarray(valueAt, valueAt + pad4(value.length)));
+  for (const entry of entries) {
+    const { index, name, value } = entry;
+    const inode = options.inodeOf(entry);
+    let hashed: Buffer;
+    if (inode === undefined) {
+      valueAt -= pad4(value.length);
+      value.copy(bytes, valueAt);
+      hashed = bytes.subarray(valueAt, valueAt + pad4(value.length));
+      bytes.writeUInt16LE(value.length === 0 ? 0 : valueAt, at + 2);
+    } else {
+      hashed = Buffer.alloc(4);
+      hashed.writeUInt32LE(valueHash(value, options.seed));
+      bytes.writeUInt32LE(inode, at + 4);
+    }
+    const hash = entryHash(name, hashed);
     bytes[at] = name.length;
     bytes[at + 1] = index;
-    bytes.writeUInt16LE(value.length === 0 ? 0 : valueAt, at + 2);
     bytes.writeUInt32LE(value.length, at + 8);
     bytes.writeUInt32LE(hash, at + 12);
     name.copy(bytes, at + ENTRY_BYTES);

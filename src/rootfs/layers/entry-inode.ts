@@ -1,5 +1,4 @@
 import { layerError } from "../../tar/layer-error.ts";
-import type { Xattr } from "../../tar/pax.ts";
 import type { EntryType, TarEntry } from "../../tar/reader.ts";
 import {
   MAX_FILE_BYTES,
@@ -14,8 +13,8 @@ import {
   MODE_FILE,
   MODE_SYMLINK,
 } from "../ext4/format.ts";
-import type { Inode } from "../ext4/tree.ts";
-import { encodeXattrs, XattrError } from "../ext4/xattr.ts";
+import type { InodeId, InodeTable, NewInode } from "../ext4/inodes.ts";
+import { XattrError } from "../ext4/xattr.ts";
 
 const TYPE_MODES: Readonly<Record<EntryType, number>> = {
   file: MODE_FILE,
@@ -31,12 +30,21 @@ const TYPE_MODES: Readonly<Record<EntryType, number>> = {
 const MAX_TARGET_BYTES = 4095;
 
 /**
- * The inode that an entry describes, its data still to come.
+ * Adds the inode that an entry describes, its data still to come.
  * @throws FirectlError LAYER_INVALID for what ext4 or the kernel cannot hold.
  */
-export function inodeOf(entry: TarEntry, layer: string): Inode {
+export function addInode(table: InodeTable, entry: TarEntry, layer: string): InodeId {
   const problem = problemOf(entry);
   if (problem !== undefined) throw layerError(layer, entry.path, problem);
+  try {
+    return table.add(newInode(entry));
+  } catch (error) {
+    if (error instanceof XattrError) throw layerError(layer, entry.path, error.message);
+    throw error;
+  }
+}
+
+function newInode(entry: TarEntry): NewInode {
   return {
     mode: TYPE_MODES[entry.type] | entry.mode,
     uid: entry.uid,
@@ -50,10 +58,6 @@ export function inodeOf(entry: TarEntry, layer: string): Inode {
     devMinor: entry.devMinor,
     xattrs: entry.xattrs,
     size: entry.size,
-    block: 0,
-    runs: undefined,
-    number: 0,
-    links: 0,
   };
 }
 
@@ -69,17 +73,7 @@ function problemOf(entry: TarEntry): string | undefined {
   if (!inRange(entry.devMajor, MAX_MAJOR) || !inRange(entry.devMinor, MAX_MINOR)) {
     return `device ${entry.devMajor}:${entry.devMinor}`;
   }
-  return entry.xattrs === undefined ? undefined : xattrProblem(entry.xattrs);
-}
-
-function xattrProblem(xattrs: readonly Xattr[]): string | undefined {
-  try {
-    encodeXattrs(xattrs);
-    return undefined;
-  } catch (error) {
-    if (error instanceof XattrError) return error.message;
-    throw error;
-  }
+  return undefined;
 }
 
 function isId(id: number): boolean {

@@ -1,25 +1,29 @@
 import type { SparseSegment } from "../../tar/pax.ts";
 import type { BlockFile } from "../ext4/block-file.ts";
 import { BLOCK_SIZE } from "../ext4/format.ts";
-import type { Inode, Run } from "../ext4/tree.ts";
+import type { InodeId, InodeTable, Run } from "../ext4/inodes.ts";
 
 /** Puts the data of one file after another into the image, and into each inode where its data is. */
 export class FileData {
   readonly #file: BlockFile;
-  #inode: Inode | undefined;
+  readonly #inodes: InodeTable;
+  #inode: InodeId | undefined;
   #sparse: SparseWriter | undefined;
   /** Bytes of file data so far. */
   bytes = 0;
 
-  constructor(file: BlockFile) {
+  constructor(file: BlockFile, inodes: InodeTable) {
     this.#file = file;
+    this.#inodes = inodes;
   }
 
   /** Begins the data of `inode`. */
-  begin(inode: Inode, segments: readonly SparseSegment[] | undefined): void {
+  begin(inode: InodeId, segments: readonly SparseSegment[] | undefined): void {
     this.#inode = inode;
     this.#sparse = segments === undefined ? undefined : new SparseWriter(this.#file, segments);
-    if (this.#sparse === undefined && inode.size > 0) inode.block = this.#file.nextBlock;
+    if (this.#sparse === undefined && this.#inodes.size(inode) > 0) {
+      this.#inodes.setBlock(inode, this.#file.nextBlock);
+    }
   }
 
   write(bytes: Buffer): void {
@@ -30,7 +34,9 @@ export class FileData {
 
   end(): void {
     this.#file.pad();
-    if (this.#inode !== undefined && this.#sparse !== undefined) this.#inode.runs = this.#sparse.finish();
+    if (this.#inode !== undefined && this.#sparse !== undefined) {
+      this.#inodes.setRuns(this.#inode, this.#sparse.finish());
+    }
     this.#inode = undefined;
     this.#sparse = undefined;
   }

@@ -5,12 +5,11 @@ import { TarReader } from "../../tar/reader.ts";
 import { type TestEntry, tarOf } from "../../tar/tar-builder.test-helper.ts";
 import { workspace } from "../built-image.test-helper.ts";
 import { BlockFile } from "../ext4/block-file.ts";
-import { isDirectory } from "../ext4/tree.ts";
+import { FileTree, type PlaceId } from "../ext4/tree.ts";
 import { layerEntries } from "../layer-entries.test-helper.ts";
 import { DEFAULT_LIMITS } from "../limits.ts";
 import { FileData } from "./file-data.ts";
 import { Flattener } from "./flatten.ts";
-import type { LayerNode } from "./layer-tree.ts";
 
 /** What overlaying layers must give, done the slow way: unpack each on its own, then lay it over those below. */
 type Unpacked = Map<string, { readonly mode: number; readonly directory: boolean }>;
@@ -48,16 +47,18 @@ function overlay(lower: Unpacked, entries: readonly TestEntry[]): Unpacked {
   return result;
 }
 
-function listing(root: LayerNode): Unpacked {
+function listing(tree: FileTree, root: PlaceId): Unpacked {
   const found: Unpacked = new Map();
-  const visit = (node: LayerNode, path: string): void => {
-    for (const [name, child] of node.children ?? []) {
-      const place = path === "" ? name : `${path}/${name}`;
-      found.set(place, { mode: child.inode.mode & 0o7777, directory: isDirectory(child.inode) });
-      visit(child, place);
+  const visit = (place: PlaceId): void => {
+    const directory = tree.directory(place);
+    if (place !== root) {
+      const mode = tree.inodes.mode(tree.inode(place)) & 0o7777;
+      found.set(tree.path(place), { mode, directory: directory !== undefined });
     }
+    if (directory === undefined) return;
+    for (let child = tree.first(directory); child !== undefined; child = tree.next(child)) visit(child);
   };
-  visit(root, "");
+  visit(root);
   return found;
 }
 
@@ -73,7 +74,9 @@ test("any stack of layers merges as overlaying them one by one does", async ({ e
     );
     fc.assert(
       fc.property(stack, (layers) => {
-        const flattener = new Flattener(new FileData(new BlockFile(fd, "image")), DEFAULT_LIMITS);
+        const tree = new FileTree();
+        const data = new FileData(new BlockFile(fd, "image"), tree.inodes);
+        const flattener = new Flattener(tree, data, DEFAULT_LIMITS);
         for (const entries of layers.toReversed()) {
           const sink = flattener.layer("layer");
           const reader = new TarReader("layer", sink);
@@ -82,7 +85,7 @@ test("any stack of layers merges as overlaying them one by one does", async ({ e
           sink.finish();
         }
         const expected = layers.reduce<Unpacked>(overlay, new Map());
-        expect(new Map([...listing(flattener.finish())].sort())).toEqual(new Map([...expected].sort()));
+        expect(new Map([...listing(tree, flattener.finish())].sort())).toEqual(new Map([...expected].sort()));
       }),
       { numRuns: 2000 },
     );

@@ -1,47 +1,49 @@
 import { FirectlError } from "../../core/errors.ts";
 import { layerError } from "../../tar/layer-error.ts";
 import type { TarEntry } from "../../tar/reader.ts";
-import { BLOCK_SIZE } from "../ext4/format.ts";
-import type { Inode, Run } from "../ext4/tree.ts";
+import type { InodeId, Run } from "../ext4/inodes.ts";
+import { dataRuns } from "../ext4/layout.ts";
+import type { FileTree, PlaceId } from "../ext4/tree.ts";
 import { type RootfsLimits, STEPS_PER_ENTRY } from "../limits.ts";
 import type { FileData } from "./file-data.ts";
 import { LinkResolver } from "./hard-links.ts";
 import { LayerSink } from "./layer-sink.ts";
-import {
-  dropWhiteouts,
-  impliedDirectory,
-  type LayerNode,
-  mergeBelow,
-  type StepBudget,
-} from "./layer-tree.ts";
+import { dropWhiteouts, impliedInode, layerOf, mergeBelow, type StepBudget } from "./layer-tree.ts";
 
 /**
  * Merges layers, the topmost first, so that the data of what a lower layer would only lose is never written.
  * The result is what overlaying the layers gives, each first unpacked on its own: see layer-tree.ts.
  */
 export class Flattener {
+  readonly #tree: FileTree;
   readonly #data: FileData;
   readonly #limits: RootfsLimits;
   readonly #links: LinkResolver;
   /** Inodes whose data is in the image, in the order of their blocks. */
-  readonly #written: Inode[] = [];
-  #merged: LayerNode | undefined;
+  readonly #written: InodeId[] = [];
+  /** Names of the layers, the topmost first. */
+  readonly #layers: string[] = [];
+  #merged: PlaceId | undefined;
   #entries = 0;
   #metadataBytes = 0;
   readonly #budget: StepBudget;
 
-  constructor(data: FileData, limits: RootfsLimits) {
+  constructor(tree: FileTree, data: FileData, limits: RootfsLimits) {
+    this.#tree = tree;
     this.#data = data;
     this.#limits = limits;
     this.#budget = { left: STEPS_PER_ENTRY * limits.maxEntries };
-    this.#links = new LinkResolver(this.#budget);
+    this.#links = new LinkResolver(tree, this.#budget);
   }
 
   /**
    * Begins the next lower layer: its entries go to the sink, then {@link LayerSink.finish} is to be called.
    */
   layer(name: string): LayerSink {
+    this.#layers.push(name);
     return new LayerSink(name, this.#merged, {
+      tree: this.#tree,
+      depth: this.#layers.length,
       data: this.#data,
       links: this.#links,
       written: this.#written,
@@ -50,22 +52,27 @@ export class Flattener {
       countImplied: (entry) => this.#countImplied(name, entry),
       merge: (root) => {
         if (this.#merged === undefined) this.#merged = root;
-        else mergeBelow(this.#merged, root);
+        else mergeBelow(this.#tree, this.#merged, root);
       },
     });
   }
 
   /** Notes that the data of `inode`, passed over at first, is in the image now. */
-  rescued(inode: Inode): void {
+  rescued(inode: InodeId): void {
     this.#written.push(inode);
   }
 
   /** The merged tree, once the lowest layer is in. */
-  finish(): LayerNode {
+  finish(): PlaceId {
     this.#links.finish();
-    const root = this.#merged ?? impliedDirectory(undefined);
-    dropWhiteouts(root);
+    const root = this.#merged ?? this.#tree.addRoot(impliedInode(this.#tree));
+    dropWhiteouts(this.#tree, root);
     return root;
+  }
+
+  /** Which layer a place of the merged tree comes from. */
+  layerName(place: PlaceId): string {
+    return this.#layers[layerOf(this.#tree, place) - 1] ?? "";
   }
 
   /**
@@ -75,8 +82,8 @@ export class Flattener {
   unusedRuns(): Run[] {
     const runs: Run[] = [];
     for (const inode of this.#written) {
-      if (inode.number !== 0) continue;
-      for (const run of inode.runs ?? [plainRun(inode)]) runs.push(run);
+      if (this.#tree.inodes.number(inode) !== 0) continue;
+      for (const run of dataRuns(this.#tree.inodes, inode)) runs.push(run);
     }
     return runs;
   }
@@ -103,8 +110,4 @@ export class Flattener {
 function limitError(layer: string, entry: TarEntry, problem: string): FirectlError {
   const error = layerError(layer, entry.path, `the image has ${problem}`);
   return new FirectlError("LAYER_INVALID", error.message, { hint: "raise the limit if you trust the image" });
-}
-
-function plainRun(inode: Inode): Run {
-  return { logical: 0, physical: inode.block, length: Math.ceil(inode.size / BLOCK_SIZE) };
 }

@@ -1,56 +1,75 @@
-import { MODE_SYMLINK, MODE_TYPE } from "../ext4/format.ts";
-import { directoryInode, type Inode, type TreeNode } from "../ext4/tree.ts";
+import { type InodeId, newDirectory } from "../ext4/inodes.ts";
+import type { DirectoryId, FileTree, PlaceId } from "../ext4/tree.ts";
 
 /*
  * One layer unpacked on its own, the way overlay filesystems apply layers: its symlinks and hard links lead to
- * what the layer itself holds. Beside it the tree of the layers above, which says what of it will be seen.
+ * what the layer itself holds. Beside it the tree of the layers above, which says what of it will be seen. All are
+ * roots of one FileTree, whose marks say
  */
 
-/** A place in a layer, or in the merged tree that layers become. */
-export interface LayerNode extends TreeNode {
-  inode: Inode;
-  /** Undefined for everything but a directory. */
-  readonly children: Map<string, LayerNode> | undefined;
-  /** Stands for a whiteout: nothing is here, and nothing of a lower layer shows. */
-  readonly whiteout: boolean;
-  /** Lower layers add nothing to this directory. */
-  opaque: boolean;
-  /** Made only because something lies in it: takes its metadata from the next lower layer that has it. */
-  implied: boolean;
-  /** What the layers above have here: a directory, or something that hides this place; undefined for nothing. */
-  readonly above: LayerNode | typeof HIDDEN | undefined;
-}
+/** Stands for a whiteout: nothing is here, and nothing of a lower layer shows. */
+export const WHITEOUT = 1;
+/** Lower layers add nothing to this directory. */
+export const OPAQUE = 2;
+/** Made only because something lies in it: takes its metadata from the next lower layer that has it. */
+export const IMPLIED = 4;
+/** Above these, which layer the place comes from, counted from the top. */
+const LAYER_SHIFT = 8;
+/** So many layers can be told apart. */
+export const MAX_LAYERS = 65_535;
 
-/** Marks a place of which nothing will be seen. */
-export const HIDDEN: unique symbol = Symbol("hidden");
+/** What the layers above have at a place: a directory, nothing, or something that hides what is there. */
+export type Above = DirectoryId | typeof NOTHING | typeof HIDDEN;
+/** Also what FileTree says of a directory for which nothing has been set. */
+export const NOTHING = 0;
+export const HIDDEN = 0xffff_ffff;
 
 /** Most symlinks followed on the way to one entry, the kernel's own limit (MAXSYMLINKS). */
 const MAX_SYMLINKS = 40;
 
-/** A directory that no entry has described yet. */
-export function impliedDirectory(above: LayerNode["above"]): LayerNode {
-  return {
-    inode: directoryInode(0o755),
-    children: new Map(),
-    whiteout: false,
-    opaque: false,
-    implied: true,
-    above,
-  };
+export function hasMark(tree: FileTree, place: PlaceId, mark: number): boolean {
+  return (tree.marks(place) & mark) !== 0;
 }
 
-/** What the layers above `parent` have at `name` in it. */
-export function aboveOf(parent: LayerNode, name: string): LayerNode["above"] {
-  const { above } = parent;
-  if (above === undefined || above === HIDDEN) return above;
-  const node = above.children?.get(name);
-  if (node === undefined) return above.opaque ? HIDDEN : undefined;
-  return node.children === undefined ? HIDDEN : node;
+export function mark(tree: FileTree, place: PlaceId, marks: number): void {
+  tree.setMarks(place, tree.marks(place) | marks);
+}
+
+export function unmark(tree: FileTree, place: PlaceId, marks: number): void {
+  tree.setMarks(place, tree.marks(place) & ~marks);
+}
+
+/** Marks that say nothing but that a place is of layer number `layer`. */
+export function marksOfLayer(layer: number): number {
+  return layer << LAYER_SHIFT;
+}
+
+/** The number of the layer that `place` comes from. */
+export function layerOf(tree: FileTree, place: PlaceId): number {
+  return tree.marks(place) >>> LAYER_SHIFT;
+}
+
+/** The inode of a directory that no entry has described yet. */
+export function impliedInode(tree: FileTree): InodeId {
+  return tree.inodes.add(newDirectory(0o755));
+}
+
+/** What the layers above the directory `parent` have at `name` in it. */
+export function aboveOf(tree: FileTree, parent: DirectoryId, name: string): Above {
+  const above = directoryAbove(tree, parent);
+  if (above === NOTHING || above === HIDDEN) return above;
+  const place = tree.find(above, name);
+  if (place === undefined) return hasMark(tree, tree.place(above), OPAQUE) ? HIDDEN : NOTHING;
+  return tree.directory(place) ?? HIDDEN;
+}
+
+function directoryAbove(tree: FileTree, directory: DirectoryId): Above {
+  return tree.above(directory) as Above; // What whoever made the directory has set.
 }
 
 /** Where a walk through a layer ended. */
 export type Found =
-  | { readonly kind: "node"; readonly node: LayerNode; readonly path: string }
+  | { readonly kind: "place"; readonly place: PlaceId }
   | { readonly kind: "nothing" }
   /** Nothing, and no lower layer can have anything there. */
   | { readonly kind: "cut-off" }
@@ -69,90 +88,97 @@ export interface StepBudget {
  * @param enter Called where a directory is missing; returns it made, or undefined to stop there.
  */
 export function walk(
-  root: LayerNode,
-  path: string,
+  tree: FileTree,
+  root: PlaceId,
   options: {
-    followLast: boolean;
-    budget: StepBudget;
-    enter?: (parent: LayerNode, name: string) => LayerNode | undefined;
+    readonly path: string;
+    readonly followLast: boolean;
+    readonly budget: StepBudget;
+    readonly enter?: (parent: DirectoryId, name: string) => PlaceId;
   },
 ): Found {
+  const { path } = options;
   const todo = path === "" ? [] : path.split("/").reverse();
-  const names: string[] = [];
-  const trail: LayerNode[] = [root];
+  const trail: PlaceId[] = [root];
   let links = 0;
   let cut = false;
   for (let name = todo.pop(); name !== undefined; name = todo.pop()) {
     if (--options.budget.left < 0) return { kind: "exhausted" };
-    const parent = trail.at(-1) ?? root;
+    const at = trail.at(-1) ?? root;
     if (name === "" || name === ".") continue;
     if (name === "..") {
-      names.pop();
       if (trail.length > 1) trail.pop();
       continue;
     }
-    if (parent.children === undefined) return { kind: "cut-off" };
-    cut ||= parent.opaque;
-    let node = parent.children.get(name);
-    if (node === undefined || node.whiteout) {
-      const made = options.enter?.(parent, name);
-      if (made === undefined) return cut || node !== undefined ? { kind: "cut-off" } : { kind: "nothing" };
-      node = made;
-    }
-    const isLink = (node.inode.mode & MODE_TYPE) === MODE_SYMLINK;
-    if (isLink && (todo.length > 0 || options.followLast)) {
-      if (++links > MAX_SYMLINKS) return { kind: "loop" };
-      if (node.inode.target.startsWith("/")) {
-        names.length = 0;
-        trail.length = 1;
+    const parent = tree.directory(at);
+    if (parent === undefined) return { kind: "cut-off" };
+    cut ||= hasMark(tree, at, OPAQUE);
+    let place = tree.find(parent, name);
+    if (place === undefined || hasMark(tree, place, WHITEOUT)) {
+      if (options.enter === undefined) {
+        return cut || place !== undefined ? { kind: "cut-off" } : { kind: "nothing" };
       }
-      todo.push(...node.inode.target.split("/").reverse());
+      place = options.enter(parent, name);
+    }
+    const inode = tree.inode(place);
+    if (tree.inodes.isSymlink(inode) && (todo.length > 0 || options.followLast)) {
+      if (++links > MAX_SYMLINKS) return { kind: "loop" };
+      const target = tree.inodes.target(inode);
+      if (target.startsWith("/")) trail.length = 1;
+      todo.push(...target.split("/").reverse());
       // What links put together is bounded as a path is.
       if (todo.length > 4096) return { kind: "loop" };
       continue;
     }
-    names.push(name);
-    trail.push(node);
+    trail.push(place);
   }
-  return { kind: "node", node: trail.at(-1) ?? root, path: names.join("/") };
+  return { kind: "place", place: trail.at(-1) ?? root };
 }
 
-/**
- * Lays the tree of the layers above over a lower one: `upper` takes what of `lower` is seen.
- */
-export function mergeBelow(upper: LayerNode, lower: LayerNode): void {
-  const pairs: Array<readonly [LayerNode, LayerNode]> = [[upper, lower]];
+/** Lays the tree of the layers above over a lower one: `upper` takes what of `lower` is seen. */
+export function mergeBelow(tree: FileTree, upper: PlaceId, lower: PlaceId): void {
+  const pairs: Array<readonly [PlaceId, PlaceId]> = [[upper, lower]];
   for (let pair = pairs.pop(); pair !== undefined; pair = pairs.pop()) {
     const [over, under] = pair;
-    for (const [name, node] of under.children ?? []) {
-      const hiding = over.children?.get(name);
+    const open = !hasMark(tree, over, OPAQUE);
+    const into = tree.directory(over);
+    const from = tree.directory(under);
+    let next = from === undefined ? undefined : tree.first(from);
+    while (next !== undefined && into !== undefined) {
+      const place = next;
+      next = tree.next(place);
+      const hiding = tree.find(into, tree.name(place));
       if (hiding === undefined) {
-        if (!over.opaque) over.children?.set(name, node);
-      } else if (hiding.children !== undefined) {
-        if (node.children !== undefined) {
+        if (open) tree.move(place, into);
+      } else if (tree.directory(hiding) !== undefined) {
+        if (tree.directory(place) === undefined) {
+          mark(tree, hiding, OPAQUE);
+          unmark(tree, hiding, IMPLIED);
+        } else if (open) {
           // Inside an opaque directory nothing of the lower layer is taken, whatever its depth.
-          if (!over.opaque) pairs.push([hiding, node]);
-        } else {
-          hiding.opaque = true;
-          hiding.implied = false;
+          pairs.push([hiding, place]);
         }
       }
     }
-    if (over.implied && !under.implied) {
-      over.inode = under.inode;
-      over.implied = false;
+    if (hasMark(tree, over, IMPLIED) && !hasMark(tree, under, IMPLIED)) {
+      tree.setInode(over, tree.inode(under));
+      unmark(tree, over, IMPLIED);
     }
-    over.opaque ||= under.opaque;
+    if (hasMark(tree, under, OPAQUE)) mark(tree, over, OPAQUE);
   }
 }
 
 /** Takes the whiteouts out of a merged tree: below the lowest layer there is nothing to hide. */
-export function dropWhiteouts(root: LayerNode): void {
-  const directories: LayerNode[] = [root];
-  for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
-    for (const [name, node] of directory.children ?? []) {
-      if (node.whiteout) directory.children?.delete(name);
-      else if (node.children !== undefined) directories.push(node);
+export function dropWhiteouts(tree: FileTree, root: PlaceId): void {
+  const pending: PlaceId[] = [root];
+  for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
+    const directory = tree.directory(at);
+    if (directory === undefined) continue;
+    let whiteouts = false;
+    for (let place = tree.first(directory); place !== undefined; place = tree.next(place)) {
+      whiteouts ||= hasMark(tree, place, WHITEOUT);
+      if (tree.directory(place) !== undefined) pending.push(place);
     }
+    if (whiteouts) tree.filter(directory, (place) => !hasMark(tree, place, WHITEOUT));
   }
 }

@@ -1,0 +1,67 @@
+import { createHash } from "node:crypto";
+import type { Xattr } from "../../tar/pax.ts";
+import { ByteArena } from "./byte-arena.ts";
+import { RecordTable } from "./record-table.ts";
+import { checkXattrs } from "./xattr.ts";
+
+declare const brand: unique symbol;
+/** Names a set of attributes in {@link XattrSets}. */
+export type XattrSetId = number & { readonly [brand]: "XattrSetId" };
+
+const ADDRESS = 0;
+const LENGTH = 1;
+const SET_WORDS = 2;
+
+/** So many different sets are looked up by their digest; those beyond, a file's own signature say, are not shared. */
+export const SHARED_SETS = 65_536;
+
+/**
+ * Sets of extended attributes: what many files have alike, a label or an ACL, is kept once.
+ */
+export class XattrSets {
+  readonly #table: RecordTable = new RecordTable(SET_WORDS);
+  readonly #arena: ByteArena = new ByteArena();
+  readonly #known: Map<string, XattrSetId> = new Map();
+
+  /** @throws XattrError when ext4 cannot hold them. */
+  add(xattrs: readonly Xattr[]): XattrSetId {
+    checkXattrs(xattrs);
+    const packed = packXattrs(xattrs);
+    const digest = createHash("sha256").update(packed).digest("base64");
+    const known = this.#known.get(digest);
+    if (known !== undefined) return known;
+    const set = this.#table.add() as XattrSetId; // Here sets get their names.
+    this.#table.set(set, ADDRESS, this.#arena.add(packed));
+    this.#table.set(set, LENGTH, packed.length);
+    if (this.#known.size < SHARED_SETS) this.#known.set(digest, set);
+    return set;
+  }
+
+  get(set: XattrSetId): Xattr[] {
+    return unpack(this.#arena.bytes(this.#table.get(set, ADDRESS), this.#table.get(set, LENGTH)));
+  }
+}
+
+/** The attributes as one piece of bytes: name length 16, value length 32, name, value, and so on. */
+export function packXattrs(xattrs: readonly Xattr[]): Buffer {
+  return Buffer.concat(
+    xattrs.flatMap(({ name, value }) => {
+      const head = Buffer.alloc(6 + name.length);
+      head.writeUInt16LE(name.length, 0);
+      head.writeUInt32LE(value.length, 2);
+      head.write(name, 6, "latin1");
+      return [head, value];
+    }),
+  );
+}
+
+function unpack(bytes: Buffer): Xattr[] {
+  const xattrs: Xattr[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const value = at + 6 + bytes.readUInt16LE(at);
+    const end = value + bytes.readUInt32LE(at + 2);
+    xattrs.push({ name: bytes.toString("latin1", at + 6, value), value: bytes.subarray(value, end) });
+    at = end;
+  }
+  return xattrs;
+}
