@@ -10,17 +10,14 @@
 import { createReadStream, rmSync } from "node:fs";
 import { parseArgs } from "node:util";
 import zlib from "node:zlib";
-import { buildRootfs } from "../dist/rootfs/build-rootfs.js";
+import { buildTimed, storedImage } from "./lib/build.mjs";
 import { inChild, isChildDoing } from "./lib/child.mjs";
-import { diskBytesOf } from "./lib/files.mjs";
-import { storedImage } from "./lib/images-here.mjs";
 import { readLayout } from "./lib/oci-layout.mjs";
 import { possible, runAside } from "./lib/programs.mjs";
 import { introduce, judge, printTable } from "./lib/report.mjs";
 import { alternate } from "./lib/rounds.mjs";
 import { withScratch } from "./lib/scratch.mjs";
 
-const UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f9";
 const CHUNK = 2 ** 20;
 const NODE = "Node, all layers at once";
 const IGZIP = "igzip -dc, one by one";
@@ -80,16 +77,9 @@ async function measure({ name, layers }, { layout, scratch, rounds }) {
 
 /** In a child: the real path, from the store's blobs to a filesystem. */
 async function build({ layout, store, sync, out }) {
-  const { images, image } = await storedImage(layout, store);
+  const { layers } = await storedImage(layout, store);
   rmSync(out, { force: true });
-  const start = performance.now();
-  await buildRootfs({
-    layers: image.layers.map((layer) => ({ name: layer.digest, open: () => images.openLayer(layer) })),
-    path: out,
-    uuid: UUID,
-    sync,
-  });
-  return { ms: performance.now() - start, diskBytes: diskBytesOf(out) };
+  return buildTimed(layers, { out, sync });
 }
 
 async function inflateAll(layers) {

@@ -11,14 +11,13 @@
 import { rmSync, statSync } from "node:fs";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { buildRootfs } from "../dist/rootfs/build-rootfs.js";
+import { buildTimed } from "./lib/build.mjs";
 import { chunksOf, diskBytesOf, sizeText, writeAll } from "./lib/files.mjs";
 import { findProgram, possible, ROOT, run } from "./lib/programs.mjs";
 import { introduce, judge, printTable } from "./lib/report.mjs";
 import { alternate } from "./lib/rounds.mjs";
 import { withScratch } from "./lib/scratch.mjs";
 
-const UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f9";
 const WRITABLE_BYTES = 64 * 2 ** 30;
 const FLOOR = "cat (TAR > FILE)";
 const FLOOR_ON_DISK = "cat, fsync";
@@ -64,14 +63,7 @@ function waysFor(tar, { out, scratch }) {
   const mountPoint = scratch.make("mount");
   const erofs = process.env.MKFS_EROFS ?? "mkfs.erofs";
   const tar2ext4 = process.env.TAR2EXT4 ?? "tar2ext4";
-  const ours = (options) => () =>
-    buildRootfs({
-      layers: [{ name: tar, open: () => chunksOf(tar) }],
-      path: out,
-      uuid: UUID,
-      sync: false,
-      ...options,
-    });
+  const ours = (options) => () => buildTimed([{ name: tar, open: () => chunksOf(tar) }], { out, ...options });
   const writable = { sizeBytes: WRITABLE_BYTES };
   return [
     { name: FLOOR, run: () => run("sh", ["-c", 'cat "$1" > "$2"', "sh", tar, out]) },
