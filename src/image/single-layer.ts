@@ -10,7 +10,8 @@ export interface SingleLayerOptions {
   /** An uncompressed tar that is in the store. */
   readonly layer: BlobDescriptor;
   readonly reference: string;
-  readonly origin: string;
+  /** What it was made of, where that can be asked for again; see IndexEntry. */
+  readonly origin?: string | undefined;
   readonly platform: Platform;
   /** The `config` of the image configuration, in its spelling. */
   readonly config: Readonly<Record<string, unknown>>;

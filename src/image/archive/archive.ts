@@ -58,6 +58,10 @@ export class Archive {
     }
   }
 
+  get isEmpty(): boolean {
+    return this.#count === 0;
+  }
+
   /**
    * The file of that name, links within the archive followed; undefined when there is none.
    * @throws FirectlError ARCHIVE_INVALID for links that lead in a circle.
@@ -105,6 +109,11 @@ export class Archive {
   invalid(member: string | undefined, problem: string): FirectlError {
     const where = member === undefined ? `archive ${this.label}` : this.what(member);
     return new FirectlError("ARCHIVE_INVALID", `${where}: ${problem}`);
+  }
+
+  /** What the tar reader says, which before the first member means that there is no tar. */
+  unreadable(member: string | undefined, problem: string): FirectlError {
+    return this.invalid(member, this.isEmpty ? `it is not a tar archive (${problem})` : problem);
   }
 
   /** The name with the first of its directories that is a link replaced by where that leads. */

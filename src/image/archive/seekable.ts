@@ -37,7 +37,7 @@ export async function indexArchive(
       data() {},
       end() {},
     },
-    (member, problem) => archive.invalid(member, problem),
+    (member, problem) => archive.unreadable(member, problem),
   );
   while (position < size) {
     signal?.throwIfAborted();

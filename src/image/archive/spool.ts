@@ -114,7 +114,7 @@ async function* tarEvents(
       data: (data) => found.push({ kind: "data", data }),
       end: () => found.push({ kind: "end" }),
     },
-    (member, problem) => archive.invalid(member, problem),
+    (member, problem) => archive.unreadable(member, problem),
   );
   for await (const chunk of chunks) {
     received += chunk.byteLength;

@@ -81,7 +81,7 @@ async function chooseSaved(
     if (image !== undefined) return image;
     throw new FirectlError(
       "IMAGE_NOT_FOUND",
-      `${path} holds ${images.length} images, none is number ${wanted}`,
+      `${path} holds no image number ${wanted}: it has ${images.length}, counted from 0`,
     );
   }
   const name = wanted === undefined ? undefined : normalisedReference(wanted);

@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { FirectlError } from "../../core/errors.ts";
-import { ioError } from "../../host/files.ts";
 import { BLOCK, isZeroBlock, parseHeader } from "../../tar/header.ts";
 import { expand, sniff } from "../archive/expand.ts";
 import { openFile, streamOf } from "../archive/open-archive.ts";
@@ -45,7 +44,6 @@ export class RootfsSource implements ImageSource {
       ...this.#config,
       layer,
       reference,
-      origin: `rootfs:${layer.digest}`,
       platform: context.platform,
     });
   }
@@ -54,10 +52,7 @@ export class RootfsSource implements ImageSource {
     const { path } = this.#input;
     if (path === "-")
       return ingest(this.#stdin(), { label: "standard input", reference: this.reference, context });
-    const stats = await stat(path).catch((error: unknown) => {
-      throw ioError(`cannot read ${path}`, error);
-    });
-    if (stats.isDirectory()) {
+    if (await isDirectory(path)) {
       const { env, signal, onProgress } = context;
       const onNotice = (message: string): void => onProgress({ type: "notice", message });
       const packed = packDirectory(path, { env, signal, onNotice });
@@ -65,8 +60,9 @@ export class RootfsSource implements ImageSource {
     }
     const handle = await openFile(path);
     try {
+      const isFile = (await handle.stat()).isFile();
       const options = { label: path, reference: this.reference, context };
-      if (stats.isFile() && context.known !== undefined) {
+      if (isFile && context.known !== undefined) {
         const same = await unchanged(streamOf(handle, { signal: context.signal, start: 0 }), options);
         if (same !== undefined) return same;
         return await ingest(streamOf(handle, { signal: context.signal, start: 0 }), options);
@@ -97,6 +93,15 @@ interface ReadOptions {
   readonly label: string;
   readonly reference: string;
   readonly context: SourceContext;
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch {
+    // Opening it says what is wrong.
+    return false;
+  }
 }
 
 /** The layer of the known image when that is still what is read; nothing is written to find out. */
