@@ -55,7 +55,7 @@ describe("parsePax", () => {
   });
 
   test("ignores keys it does not know", ({ expect }) => {
-    expect(parse(["comment", "x"], ["SCHILY.acl.access", "user::rwx"])).toEqual({});
+    expect(parse(["comment", "x"], ["SCHILY.acl.other", "user::rwx"])).toEqual({});
   });
 
   test.for([

@@ -28,6 +28,8 @@ export interface PaxAttributes {
   mtime?: PaxTime;
   atime?: PaxTime;
   xattrs?: Map<string, Buffer>;
+  /** ACLs as text, by the attributes that they are kept in: what counts where the attribute itself is not given. */
+  acls?: Map<string, string>;
   sparse?: PaxSparse;
 }
 
@@ -49,6 +51,7 @@ interface PaxSparse {
 }
 
 const SCHILY = "SCHILY.xattr.";
+const SCHILY_ACL = "SCHILY.acl.";
 const LIBARCHIVE = "LIBARCHIVE.xattr.";
 
 /**
@@ -101,7 +104,14 @@ function applyRecord(key: string, value: Buffer, into: PaxAttributes): void {
       if (key.startsWith("GNU.sparse.")) applySparse(key.slice("GNU.sparse.".length), value, into);
       else if (key.startsWith(SCHILY)) setXattr(schilyName(key), Buffer.from(value), into);
       else if (key.startsWith(LIBARCHIVE)) applyLibarchive(key, value, into);
+      else if (key.startsWith(SCHILY_ACL)) applyAcl(key.slice(SCHILY_ACL.length), value, into);
   }
+}
+
+function applyAcl(kind: string, value: Buffer, into: PaxAttributes): void {
+  if (kind !== "access" && kind !== "default") return;
+  into.acls ??= new Map();
+  into.acls.set(`system.posix_acl_${kind}`, value.toString("latin1"));
 }
 
 /** GNU tar encodes in the attribute's name what would end the key, and the sign that says so. */

@@ -1,3 +1,4 @@
+import { parseAcl } from "./acl.ts";
 import { BLOCK, cString, type Header, isZeroBlock, number, parseHeader, TarError } from "./header.ts";
 import { layerError } from "./layer-error.ts";
 import { type PaxAttributes, parsePax, type SparseSegment, type Xattr } from "./pax.ts";
@@ -355,7 +356,7 @@ export class TarReader {
       linkPath: header.linkName,
       devMajor: header.devMajor,
       devMinor: header.devMinor,
-      xattrs: pax.xattrs === undefined ? undefined : xattrList(pax.xattrs),
+      xattrs: xattrList(pax),
       sparse,
     });
     this.#left = stored;
@@ -375,13 +376,22 @@ function paddingOf(size: number): number {
   return (BLOCK - (size % BLOCK)) % BLOCK;
 }
 
-function xattrList(xattrs: ReadonlyMap<string, Buffer>): Xattr[] {
-  return Array.from(xattrs, ([name, value]) => ({ name, value }));
+/** The attributes of an entry, and those that hold the ACLs which it gives as text alone. */
+function xattrList({ xattrs, acls }: PaxAttributes): Xattr[] | undefined {
+  if (xattrs === undefined && acls === undefined) return undefined;
+  const list = Array.from(xattrs ?? [], ([name, value]) => ({ name, value }));
+  for (const [name, text] of acls ?? []) {
+    if (text === "" || xattrs?.has(name) === true) continue;
+    const value = parseAcl(text, name === "system.posix_acl_default" ? "default" : "access");
+    if (value !== undefined) list.push({ name, value });
+  }
+  return list.length === 0 ? undefined : list;
 }
 
 function cloneGlobals(globals: PaxAttributes): PaxAttributes {
   const copy: PaxAttributes = { ...globals };
   if (globals.xattrs !== undefined) copy.xattrs = new Map(globals.xattrs);
+  if (globals.acls !== undefined) copy.acls = new Map(globals.acls);
   if (globals.sparse !== undefined) copy.sparse = { ...globals.sparse, map: [...globals.sparse.map] };
   return copy;
 }
