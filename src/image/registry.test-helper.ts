@@ -6,31 +6,46 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { streamProgram } from "../host/process.ts";
 import type { Blob, TemporaryDirectory, TestImage } from "./image.test-helper.ts";
 
+export interface RealRegistryOptions {
+  /** The `auth:` section of its configuration, in YAML flow style. */
+  readonly auth?: string;
+  /** Its `http.tls` section likewise. */
+  readonly tls?: string;
+  /** Directory of another registry, to serve what that has. */
+  readonly root?: string;
+}
+
 /** Debian's docker-registry on a free port of the loopback. */
 export class RealRegistry implements AsyncDisposable {
   readonly host: string;
+  /** Its directory, which another one may serve too. */
+  readonly root: string;
   readonly #stop: () => Promise<void>;
 
-  private constructor(host: string, stop: () => Promise<void>) {
+  private constructor(host: string, root: string, stop: () => Promise<void>) {
     this.host = host;
+    this.root = root;
     this.#stop = stop;
   }
 
-  /** @param auth The `auth:` section of its configuration, in YAML flow style. */
-  static async start(directory: TemporaryDirectory, options: { auth?: string } = {}): Promise<RealRegistry> {
+  static async start(
+    directory: TemporaryDirectory,
+    options: RealRegistryOptions = {},
+  ): Promise<RealRegistry> {
     const port = await freePort();
-    const root = directory.join(`registry-${port}`);
-    await mkdir(root);
+    const root = options.root ?? directory.join(`registry-${port}`);
+    await mkdir(root, { recursive: true });
     const file = directory.join(`registry-${port}.yml`);
+    const tls = options.tls === undefined ? "" : `, tls: ${options.tls}`;
     const auth = options.auth === undefined ? "" : `auth: ${options.auth}\n`;
     await writeFile(
       file,
-      `version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: ${root}}}\nhttp: {addr: "127.0.0.1:${port}"}\n${auth}`,
+      `version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: ${root}}}\nhttp: {addr: "127.0.0.1:${port}"${tls}}\n${auth}`,
     );
     const controller = new AbortController();
     const program = streamProgram("docker-registry", ["serve", file], { signal: controller.signal });
     program.stdout.resume();
-    const registry = new RealRegistry(`127.0.0.1:${port}`, async () => {
+    const registry = new RealRegistry(`127.0.0.1:${port}`, root, async () => {
       controller.abort();
       await program.finished.catch(() => {});
     });
@@ -39,13 +54,9 @@ export class RealRegistry implements AsyncDisposable {
   }
 
   async #answers(): Promise<void> {
-    for (let count = 0; count < 200; count++) {
-      const isUp = await fetch(`http://${this.host}/v2/`).then(
-        () => true,
-        () => false,
-      );
-      if (isUp) return;
-      await sleep(50);
+    for (let count = 0; count < 500; count++) {
+      if (await listens(this.host)) return;
+      await sleep(20);
     }
     throw new Error("docker-registry does not answer");
   }
@@ -234,6 +245,14 @@ export function sendPart(request: IncomingMessage, response: ServerResponse, par
     ...(start > 0 ? { "content-range": `bytes ${start}-${part.size - 1}/${part.size}` } : {}),
   });
   response.end(request.method === "HEAD" ? undefined : body);
+}
+
+function listens(host: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(Number(host.split(":")[1]), "127.0.0.1");
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    socket.once("connect", () => socket.destroy());
+  });
 }
 
 async function freePort(): Promise<number> {
