@@ -1,0 +1,11 @@
+/** A fixed seed, so that everyone sees the same cases. */
+const SEED = 20_260_104;
+
+/**
+ * How a property is run: `runs` cases of a fixed seed, or `FIRECTL_TEST_RUNS` times as many of a random one, for
+ * those who look for something new.
+ */
+export function propertyRuns(runs: number): { readonly numRuns: number; readonly seed?: number } {
+  const factor = Number(process.env["FIRECTL_TEST_RUNS"] ?? "");
+  return factor > 0 ? { numRuns: Math.ceil(runs * factor) } : { numRuns: runs, seed: SEED };
+}
