@@ -1,10 +1,10 @@
+import path from "node:path";
 import { FirectlError, messageOf } from "../../core/errors.ts";
 import { runProgram, streamProgram } from "../../host/process.ts";
+import { type TarContent, writeTar } from "../../tar/writer.ts";
+import { dataOf, type TarEvent, tarEvents } from "./tar-events.ts";
 
-/**
- * With everything that the files have, in an order and with headers that depend on nothing else: GNU tar would
- * put its process number, and the time of the last reading, into the archive.
- */
+/** With everything that the files have, in an order that depends on nothing else. */
 const TAR_FLAGS: readonly string[] = [
   "--format=posix",
   "--xattrs",
@@ -14,31 +14,61 @@ const TAR_FLAGS: readonly string[] = [
   "--numeric-owner",
   "--one-file-system",
   "--sort=name",
-  "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+  "--pax-option=delete=atime,delete=ctime",
 ];
 
-/** Sockets that a message names. */
-const SHOWN_SOCKETS = 3;
+/** Files that a message names. */
+const SHOWN_FILES = 3;
+
+/** What GNU tar says of files that it does not hold as they are, and what we say of them. */
+const NOTICES: readonly (readonly [RegExp, string])[] = [
+  [/^tar: (.*): socket ignored$/gm, "sockets are left out"],
+  [/^tar: (.*): (?:file changed as we read it|File shrank by .*)$/gm, "files changed while they were read"],
+  [/^tar: (.*): File removed before we read it$/gm, "files vanished before they were read"],
+];
 
 export interface PackOptions {
   readonly env: NodeJS.ProcessEnv;
   readonly signal: AbortSignal | undefined;
-  /** Told of sockets, which no archive holds. */
+  /** A directory within it that is left out: the store, which grows meanwhile. */
+  readonly exclude: string;
+  /** Told of sockets, which no archive holds, and of files that changed meanwhile. */
   readonly onNotice: (message: string) => void;
 }
 
 /**
- * The tar of a directory, by GNU tar: other filesystems mounted in it are left out.
- * @throws FirectlError TOOL_MISSING without GNU tar, PERMISSION_DENIED for files that cannot be read, IO_FAILED
- *   for those that change meanwhile.
+ * The tar of a directory, by GNU tar: other filesystems mounted in it are left out. Its headers are written anew,
+ * since GNU tar's own hold its process number: the same files give the same bytes.
+ * @throws FirectlError TOOL_MISSING without GNU tar, PERMISSION_DENIED for files that cannot be read, IO_FAILED.
  */
-export async function* packDirectory(directory: string, options: PackOptions): AsyncGenerator<Uint8Array> {
+export function packDirectory(directory: string, options: PackOptions): AsyncGenerator<Uint8Array> {
+  const events = tarEvents(runTar(directory, options), (entry, problem) => {
+    const where = entry === undefined ? "" : `, entry ${JSON.stringify(entry)}`;
+    return new FirectlError("IO_FAILED", `cannot pack ${directory}${where}: ${problem}`);
+  });
+  return writeTar(contentsOf(events));
+}
+
+async function* contentsOf(events: AsyncGenerator<TarEvent, undefined>): AsyncGenerator<TarContent> {
+  try {
+    for (let next = await events.next(); next.done !== true; next = await events.next()) {
+      if (next.value.kind !== "entry") continue;
+      const { entry } = next.value;
+      yield entry.type === "file" ? { entry, data: dataOf(events) } : { entry };
+    }
+  } finally {
+    await events.return(undefined);
+  }
+}
+
+async function* runTar(directory: string, options: PackOptions): AsyncGenerator<Uint8Array> {
   const { env, onNotice } = options;
   await requireGnuTar(directory, options);
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
   // Messages are read below: they must be in English.
-  const program = streamProgram("tar", [...TAR_FLAGS, "-C", directory, "-c", "."], {
+  const args = [...TAR_FLAGS, ...excluding(directory, options.exclude), "-C", directory, "-c", "."];
+  const program = streamProgram("tar", args, {
     signal,
     env: { ...env, LC_ALL: "C", TAR_OPTIONS: "" },
   });
@@ -48,15 +78,23 @@ export async function* packDirectory(directory: string, options: PackOptions): A
     await program.finished;
   } catch (error) {
     options.signal?.throwIfAborted();
-    throw packingError(directory, error);
+    // Status 1 is that of a whole archive of files that changed.
+    if (!isFailure(error, /ended with status 1:/)) throw packingError(directory, error);
   } finally {
     stop.abort();
   }
-  const sockets = [...program.messages().matchAll(/^tar: (.*): socket ignored$/gm)].map(([, name]) => name);
-  if (sockets.length > 0) {
-    const shown = sockets.slice(0, SHOWN_SOCKETS).join(", ");
-    onNotice(`sockets are left out: ${shown}${sockets.length > SHOWN_SOCKETS ? ", …" : ""}`);
+  for (const [pattern, problem] of NOTICES) {
+    const names = [...program.messages().matchAll(pattern)].map(([, name]) => name);
+    if (names.length === 0) continue;
+    const shown = names.slice(0, SHOWN_FILES).join(", ");
+    onNotice(`${problem}: ${shown}${names.length > SHOWN_FILES ? ", …" : ""}`);
   }
+}
+
+function excluding(directory: string, excluded: string): readonly string[] {
+  const inside = path.relative(directory, excluded);
+  if (inside === "" || inside.startsWith("..") || path.isAbsolute(inside)) return [];
+  return ["--anchored", "--no-wildcards", `--exclude=./${inside}`];
 }
 
 async function requireGnuTar(directory: string, { env, signal }: PackOptions): Promise<void> {
@@ -77,15 +115,19 @@ async function requireGnuTar(directory: string, { env, signal }: PackOptions): P
 }
 
 function packingError(directory: string, error: unknown): unknown {
-  if (!(error instanceof FirectlError) || error.code !== "PROCESS_FAILED") return error;
+  if (!isFailure(error, /./)) return error;
   const text = messageOf(error);
-  const [first = text] = text.split("\n").filter((line) => /^tar: /.test(line)) ?? [];
-  if (/Permission denied/.test(text)) {
-    const denied = text.split("\n").find((line) => line.includes("Permission denied")) ?? first;
-    return new FirectlError("PERMISSION_DENIED", `cannot read all of ${directory}: ${denied}`, {
-      hint: "make the files readable, or run as their owner or root",
-      cause: error,
-    });
+  const denied = text.split("\n").find((line) => line.includes("Permission denied"));
+  if (denied === undefined) {
+    return new FirectlError("IO_FAILED", `cannot pack ${directory}: ${text}`, { cause: error });
   }
-  return new FirectlError("IO_FAILED", `cannot pack ${directory}: ${text}`, { cause: error });
+  return new FirectlError(
+    "PERMISSION_DENIED",
+    `cannot read all of ${directory}: ${denied.replace(/^.*tar: /, "")}`,
+    { hint: "make the files readable, or run as their owner or root", cause: error },
+  );
+}
+
+function isFailure(error: unknown, message: RegExp): boolean {
+  return error instanceof FirectlError && error.code === "PROCESS_FAILED" && message.test(error.message);
 }

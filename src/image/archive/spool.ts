@@ -1,9 +1,10 @@
 import { FirectlError } from "../../core/errors.ts";
 import { GIB, MIB } from "../../core/units.ts";
-import { type TarEntry, TarReader } from "../../tar/reader.ts";
+import type { TarEntry } from "../../tar/reader.ts";
 import { type ContentStore, digestOf } from "../store/content-store.ts";
 import { ingestStream } from "../store/ingest.ts";
 import { Archive, type MemberContent } from "./archive.ts";
+import { dataOf, tarEvents } from "./tar-events.ts";
 
 /** Members of at most so many bytes are kept in memory: most are a few hundred bytes of JSON. */
 const SMALL_MEMBER = MIB;
@@ -22,7 +23,9 @@ export async function spoolArchive(
   options: { label: string; onReceived: (received: number) => void },
 ): Promise<Archive> {
   const archive = new Archive(options.label);
-  const events = tarEvents(archive, chunks, options.onReceived);
+  const events = tarEvents(counted(archive, chunks, options.onReceived), (member, problem) =>
+    archive.unreadable(member, problem),
+  );
   let kept = 0;
   for (;;) {
     const next = await events.next();
@@ -90,47 +93,16 @@ function storedContent(store: ContentStore, blob: Awaited<ReturnType<typeof inge
   };
 }
 
-type TarEvent =
-  | { readonly kind: "entry"; readonly entry: TarEntry }
-  | { readonly kind: "data"; readonly data: Uint8Array }
-  | { readonly kind: "end" };
-
-/** What a tar holds, one thing after the other: a file's head, its data, its end. */
-async function* tarEvents(
+async function* counted(
   archive: Archive,
   chunks: AsyncIterable<Uint8Array>,
   onReceived: (received: number) => void,
-): AsyncGenerator<TarEvent, undefined> {
-  let found: TarEvent[] = [];
+): AsyncGenerator<Uint8Array> {
   let received = 0;
-  const reader = new TarReader(
-    archive.label,
-    {
-      entry(entry) {
-        found.push({ kind: "entry", entry });
-        return entry.type === "file";
-      },
-      // Not copied: each chunk is a buffer of its own that nobody writes into again.
-      data: (data) => found.push({ kind: "data", data }),
-      end: () => found.push({ kind: "end" }),
-    },
-    (member, problem) => archive.unreadable(member, problem),
-  );
   for await (const chunk of chunks) {
     received += chunk.byteLength;
     if (received > MAX_STREAM_BYTES) throw archive.invalid(undefined, `more than ${MAX_STREAM_BYTES} bytes`);
     onReceived(received);
-    reader.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
-    yield* found;
-    found = [];
-  }
-  reader.finish();
-}
-
-/** The data of the file whose head has just come. */
-async function* dataOf(events: AsyncIterator<TarEvent, undefined>): AsyncGenerator<Uint8Array> {
-  for (let next = await events.next(); next.done !== true; next = await events.next()) {
-    if (next.value.kind === "end") return;
-    if (next.value.kind === "data") yield next.value.data;
+    yield chunk;
   }
 }

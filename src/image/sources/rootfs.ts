@@ -55,8 +55,9 @@ export class RootfsSource implements ImageSource {
     if (await isDirectory(path)) {
       const { env, signal, onProgress } = context;
       const onNotice = (message: string): void => onProgress({ type: "notice", message });
-      const packed = packDirectory(path, { env, signal, onNotice });
-      return ingestStream(context.store, counted(packed, { reference: this.reference, context }));
+      const { store } = context;
+      const packed = packDirectory(path, { env, signal, exclude: store.root, onNotice });
+      return ingestStream(store, counted(packed, { reference: this.reference, context }));
     }
     const handle = await openFile(path);
     try {
