@@ -17,20 +17,12 @@ import type { Context } from "./context.ts";
 import { openContext } from "./open-context.ts";
 import { createRecord } from "./record-for.ts";
 import { changeRecord } from "./records.ts";
+import { environmentIn } from "./store-worker.test-helper.ts";
 import { vmPathsOf } from "./vm-paths.ts";
 
 /** A firectl of its own, with directories that go away with the test. */
 export async function freshContext(home: string = temporaryDirectory()): Promise<Context> {
   return openContext({ env: environmentIn(home) });
-}
-
-export function environmentIn(home: string): NodeJS.ProcessEnv {
-  return {
-    PATH: process.env["PATH"],
-    FIRECTL_CONFIG_DIR: path.join(home, "config"),
-    FIRECTL_DATA_DIR: path.join(home, "data"),
-    FIRECTL_RUNTIME_DIR: path.join(home, "run"),
-  };
 }
 
 /** A layer of one file. */

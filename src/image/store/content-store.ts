@@ -150,9 +150,12 @@ export class ContentStore {
 
   /** Changes `index.json` under its lock. */
   updateIndex(change: IndexChange): Promise<void> {
-    return withFileLock(this.#lockPath("index"), { timeoutMs: INDEX_LOCK_TIMEOUT_MS }, () =>
-      rewriteIndex(this.root, change),
-    );
+    return this.withIndex(() => rewriteIndex(this.root, change));
+  }
+
+  /** Runs `work` while nobody writes `index.json`. */
+  withIndex<T>(work: () => Promise<T>): Promise<T> {
+    return withFileLock(this.#lockPath("index"), { timeoutMs: INDEX_LOCK_TIMEOUT_MS }, work);
   }
 
   /** The derived description of a manifest, or undefined when none was written. */

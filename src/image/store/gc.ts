@@ -36,6 +36,7 @@ export interface Collected {
  */
 export async function collectGarbage(store: ContentStore, options: CollectOptions = {}): Promise<Collected> {
   const { partialLifetimeMs = PARTIAL_LIFETIME_MS } = options;
+  if ((await namesIn(store.root)).length === 0) return { blobs: 0, bytes: 0, partials: 0, partialBytes: 0 };
   const used = await blobsInUse(store, await store.index());
   await removeMatching(path.join(store.root, "images"), (name) => !used.has(name.replace(/\.json$/, "")));
   await removeMatching(path.join(store.root, "locks"), (name) => /^[0-9a-f]{64}\.lock$/.test(name));
@@ -44,7 +45,8 @@ export async function collectGarbage(store: ContentStore, options: CollectOption
   const partials = await removeMatching(ingest, (name, ageMs) => {
     return name.endsWith(".partial") ? ageMs > partialLifetimeMs : name.endsWith(".tmp");
   });
-  // The index is also written without holding the store, which takes milliseconds.
+  await store.withIndex(() => removeMatching(store.root, (name) => /^index\.json\..*\.tmp$/.test(name)));
+  // The layout's marker is also written without holding the store, which takes milliseconds.
   await removeMatching(store.root, (name, ageMs) => name.endsWith(".tmp") && ageMs > ABANDONED_AFTER_MS);
   const blobs = await removeMatching(path.join(store.root, "blobs", "sha256"), (name) => !used.has(name));
   return {
