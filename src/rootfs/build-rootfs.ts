@@ -16,7 +16,7 @@ import { LayerFeed, type LayerInput } from "./layer-feed.ts";
 import { FileData } from "./layers/file-data.ts";
 import { Flattener } from "./layers/flatten.ts";
 
-import { DEFAULT_LIMITS, type RootfsLimits } from "./limits.ts";
+import { limitsOf, type RootfsLimits } from "./limits.ts";
 
 export type { LayerInput } from "./layer-feed.ts";
 
@@ -74,7 +74,7 @@ function createExclusive(path: string): number {
 }
 
 async function buildInto(fd: number, uuid: Buffer, options: BuildRootfsOptions): Promise<BuiltRootfs> {
-  const limits: RootfsLimits = { ...DEFAULT_LIMITS, ...options.limits };
+  const limits = limitsOf(options.limits);
   const sizeBlocks =
     options.writable === undefined ? undefined : Math.floor(options.writable.sizeBytes / BLOCK_SIZE);
   const reservedBlocks = reservedFor(sizeBlocks, limits);

@@ -119,14 +119,14 @@ test.skipIf(!overlay)(
 
 describe.skipIf(!usable)(`what GNU tar extracts (root, loop devices, ${required.join(", ")})`, () => {
   const XATTRS = ["--xattrs", "--xattrs-include=*"];
-  test.for([
+  test.for<readonly [what: string, create: readonly string[], extract: readonly string[]]>([
     ["PAX with attributes", ["--format=pax", ...XATTRS], XATTRS],
     ["PAX, sparse 0.0", ["--format=pax", "-S", "--sparse-version=0.0"], []],
     ["PAX, sparse 0.1", ["--format=pax", "-S", "--sparse-version=0.1"], []],
     ["PAX, sparse 1.0, attributes", ["--format=pax", "-S", "--sparse-version=1.0", ...XATTRS], XATTRS],
     ["GNU, sparse", ["--format=gnu", "-S"], []],
     ["PAX, ACLs as text alone", ["--format=pax", "--acls"], ["--acls"]],
-  ] as const)("%s", async ([what, create, extract], { expect }) => {
+  ])("%s", async ([what, create, extract], { expect }) => {
     await using space = await workspace();
     const source = space.fresh();
     await makeTree(source);

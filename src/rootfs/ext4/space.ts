@@ -1,9 +1,15 @@
 import type { Run } from "./inodes.ts";
 
+/** So many gaps are looked at for a piece of several blocks: a hostile image can leave a million of one block. */
+const GAPS_TRIED = 64;
+
 /** Gives out blocks: from gaps where a run fits, else after everything else. */
 export class Space {
   end: number;
-  #gaps: Run[];
+  /** Rising; those used up have no length. */
+  readonly #gaps: Run[];
+  /** The first that is not used up. */
+  #first = 0;
 
   constructor(end: number, gaps: readonly Run[]) {
     this.end = end;
@@ -11,21 +17,23 @@ export class Space {
   }
 
   take(length: number): number {
-    const index = this.#gaps.findIndex((gap) => gap.length >= length);
-    const gap = this.#gaps[index];
-    if (gap === undefined) {
-      const start = this.end;
-      this.end += length;
-      return start;
+    for (let i = this.#first; i < Math.min(this.#gaps.length, this.#first + GAPS_TRIED); i++) {
+      const gap = this.#gaps[i];
+      if (gap === undefined || gap.length < length) continue;
+      this.#gaps[i] = { logical: 0, physical: gap.physical + length, length: gap.length - length };
+      while (this.#gaps[this.#first]?.length === 0) this.#first++;
+      return gap.physical;
     }
-    if (gap.length === length) this.#gaps.splice(index, 1);
-    else this.#gaps[index] = { logical: 0, physical: gap.physical + length, length: gap.length - length };
-    return gap.physical;
+    const start = this.end;
+    this.end += length;
+    return start;
   }
 
   /** Offers a gap before all others. */
   give(physical: number, length: number): void {
-    if (length > 0) this.#gaps.unshift({ logical: 0, physical, length });
+    if (length === 0) return;
+    this.#gaps.splice(0, this.#first, { logical: 0, physical, length });
+    this.#first = 0;
   }
 
   get gapBlocks(): number {
@@ -34,7 +42,8 @@ export class Space {
 
   /** The free runs of a filesystem of `blocks` blocks. */
   freeRuns(blocks: number): Run[] {
-    const tail = blocks - this.end;
-    return tail > 0 ? [...this.#gaps, { logical: 0, physical: this.end, length: tail }] : [...this.#gaps];
+    const free = this.#gaps.filter((gap) => gap.length > 0);
+    if (blocks > this.end) free.push({ logical: 0, physical: this.end, length: blocks - this.end });
+    return free;
   }
 }

@@ -7,7 +7,7 @@ import { workspace } from "../built-image.test-helper.ts";
 import { BlockFile } from "../ext4/block-file.ts";
 import { FileTree, type PlaceId } from "../ext4/tree.ts";
 import { layerEntries } from "../layer-entries.test-helper.ts";
-import { DEFAULT_LIMITS } from "../limits.ts";
+import { limitsOf } from "../limits.ts";
 import { FileData } from "./file-data.ts";
 import { Flattener } from "./flatten.ts";
 
@@ -76,7 +76,7 @@ test("any stack of layers merges as overlaying them one by one does", async ({ e
       fc.property(stack, (layers) => {
         const tree = new FileTree();
         const data = new FileData(new BlockFile(fd, "image"), tree.inodes);
-        const flattener = new Flattener(tree, data, DEFAULT_LIMITS);
+        const flattener = new Flattener(tree, data, limitsOf());
         for (const entries of layers.toReversed()) {
           const sink = flattener.layer("layer");
           const reader = new TarReader("layer", sink);

@@ -1,10 +1,8 @@
-import { FirectlError } from "../../core/errors.ts";
-import { layerError } from "../../tar/layer-error.ts";
 import type { TarEntry } from "../../tar/reader.ts";
 import type { InodeId, Run } from "../ext4/inodes.ts";
 import { dataRuns } from "../ext4/layout.ts";
 import type { FileTree, PlaceId } from "../ext4/tree.ts";
-import { type RootfsLimits, STEPS_PER_ENTRY } from "../limits.ts";
+import { limitError, type RootfsLimits, STEPS_PER_ENTRY } from "../limits.ts";
 import type { FileData } from "./file-data.ts";
 import { LinkResolver } from "./hard-links.ts";
 import { LayerSink } from "./layer-sink.ts";
@@ -49,7 +47,7 @@ export class Flattener {
       written: this.#written,
       budget: this.#budget,
       countEntry: (entry) => this.#countEntry(name, entry),
-      countImplied: (entry) => this.#countImplied(name, entry),
+      countImplied: (entry) => this.#count(name, entry, 1),
       merge: (root) => {
         if (this.#merged === undefined) this.#merged = root;
         else mergeBelow(this.#tree, this.#merged, root);
@@ -89,25 +87,26 @@ export class Flattener {
   }
 
   #countEntry(layer: string, entry: TarEntry): void {
-    this.#entries += 1 + (entry.sparse?.length ?? 0);
     this.#metadataBytes += entry.path.length + entry.linkPath.length;
     for (const { name, value } of entry.xattrs ?? []) this.#metadataBytes += name.length + value.length;
-    const { maxEntries, maxMetadataBytes } = this.#limits;
-    if (this.#entries > maxEntries) throw limitError(layer, entry, `more than ${maxEntries} entries`);
+    const { maxMetadataBytes } = this.#limits;
     if (this.#metadataBytes > maxMetadataBytes) {
-      throw limitError(layer, entry, `more than ${maxMetadataBytes} bytes of names and attributes`);
+      const problem = `more than ${maxMetadataBytes} bytes of names and attributes`;
+      throw limitError({ layer, entry: entry.path }, problem, "--max-image-entries");
     }
+    this.#count(layer, entry, 1 + (entry.sparse?.length ?? 0));
   }
 
   /** A directory that no entry describes takes as much memory as one that has an entry. */
-  #countImplied(layer: string, entry: TarEntry): void {
-    this.#entries++;
+  #count(layer: string, entry: TarEntry, entries: number): void {
+    this.#entries += entries;
     const { maxEntries } = this.#limits;
-    if (this.#entries > maxEntries) throw limitError(layer, entry, `more than ${maxEntries} entries`);
+    if (this.#entries > maxEntries) {
+      throw limitError(
+        { layer, entry: entry.path },
+        `more than ${maxEntries} entries`,
+        "--max-image-entries",
+      );
+    }
   }
-}
-
-function limitError(layer: string, entry: TarEntry, problem: string): FirectlError {
-  const error = layerError(layer, entry.path, `the image has ${problem}`);
-  return new FirectlError("LAYER_INVALID", error.message, { hint: "raise the limit if you trust the image" });
 }
