@@ -42,6 +42,7 @@ export interface TestIoOptions {
   readonly env?: NodeJS.ProcessEnv;
   readonly stdin?: readonly string[];
   readonly stdinIsTerminal?: boolean;
+  readonly stdoutIsTerminal?: boolean;
   readonly stderrIsTerminal?: boolean;
   /** What is typed where the command asks; without it stdin is no terminal. */
   readonly typed?: readonly string[];
@@ -53,7 +54,7 @@ export function testIo(options: TestIoOptions = {}): TestIo {
   const typed = [...(options.typed ?? [])];
   const stderr = new MemorySink({ isTerminal: options.stderrIsTerminal ?? false });
   return {
-    stdout: new MemorySink(),
+    stdout: new MemorySink({ isTerminal: options.stdoutIsTerminal ?? false }),
     stderr,
     async prompt(question, { hidden }) {
       const line = typed.shift();

@@ -1,7 +1,14 @@
 import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { findExecutable, makePrivateDirectory, readTextIfPresent, writeFileAtomic } from "./files.ts";
+import {
+  findExecutable,
+  makePrivateDirectory,
+  readTextIfPresent,
+  writeChunksAtomic,
+  writeFileAtomic,
+} from "./files.ts";
+import { runProgram } from "./process.ts";
 import { temporaryDirectory } from "./temporary-directory.test-helper.ts";
 
 afterEach(() => {
@@ -40,6 +47,49 @@ describe("writeFileAtomic", () => {
     mkdirSync(path.join(target, "full"), { recursive: true });
     await expect(writeFileAtomic(target, "new")).rejects.toMatchObject({ code: "IO_FAILED" });
     expect(readdirSync(directory)).toEqual(["is-a-directory"]);
+  });
+});
+
+describe("writeChunksAtomic", () => {
+  async function* chunks(...texts: readonly string[]): AsyncGenerator<Uint8Array> {
+    for (const text of texts) {
+      if (text === "failure") throw new Error("no more");
+      yield Buffer.from(text);
+    }
+  }
+
+  test("puts a file there whole, for its owner alone", async () => {
+    const file = path.join(temporaryDirectory(), "archive");
+    writeFileSync(file, "a former one");
+    await writeChunksAtomic(file, chunks("one ", "", "two"));
+    expect(readFileSync(file, "utf8")).toBe("one two");
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(readdirSync(path.dirname(file))).toEqual(["archive"]);
+  });
+
+  test("leaves what was there, and nothing else, when it breaks off", async () => {
+    const file = path.join(temporaryDirectory(), "archive");
+    writeFileSync(file, "a former one");
+    await expect(writeChunksAtomic(file, chunks("one", "failure"))).rejects.toThrow("no more");
+    expect(readFileSync(file, "utf8")).toBe("a former one");
+    expect(readdirSync(path.dirname(file))).toEqual(["archive"]);
+  });
+
+  test("writes to a device or pipe as it is, and not over a directory", async () => {
+    const directory = temporaryDirectory();
+    await writeChunksAtomic("/dev/null", chunks("one"));
+    expect(statSync("/dev/null").isFile()).toBe(false);
+    const pipe = path.join(directory, "pipe");
+    await runProgram("mkfifo", [pipe]);
+    const [text] = await Promise.all([
+      runProgram("cat", [pipe]),
+      writeChunksAtomic(pipe, chunks("one ", "two")),
+    ]);
+    expect(text).toBe("one two");
+    await expect(writeChunksAtomic(directory, chunks("x"))).rejects.toMatchObject({ code: "IO_FAILED" });
+    await expect(writeChunksAtomic(path.join(directory, "none/x"), chunks("x"))).rejects.toMatchObject({
+      code: "FILE_NOT_FOUND",
+    });
   });
 });
 
