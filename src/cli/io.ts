@@ -63,10 +63,9 @@ export function processIo(): CliIo {
       stdinOpened = true;
       const terminal = process.stdin;
       if (!terminal.isTTY) throw noTerminal(question);
-      stderr.write(question);
       const { readLine } = await import("./prompt.ts");
       try {
-        return await readLine(terminal, options);
+        return await readLine(terminal, { ...options, ask: () => stderr.write(question) });
       } finally {
         // What was typed did not move the cursor.
         if (options.hidden) stderr.write("\n");

@@ -10,6 +10,8 @@ const CTRL_U = "\x15";
 export interface PromptOptions {
   /** Show nothing of what is typed. */
   readonly hidden: boolean;
+  /** Shows the question, once nothing that is typed shows by itself any more. */
+  readonly ask: () => void;
   readonly signal: AbortSignal;
 }
 
@@ -50,6 +52,7 @@ export async function readLine(terminal: ReadStream, options: PromptOptions): Pr
         options.signal.removeEventListener("abort", onAbort);
       };
       terminal.resume();
+      options.ask();
     });
   } finally {
     stop();
