@@ -6,7 +6,6 @@
 // taken out of the environment, since it alone costs Node some 30 ms where it is set. On a busy machine the
 // clock measures the others: then the processors' time (user and system, mean) is held against the bar.
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
 import os from "node:os";
 import { directoriesBelow, FIRECTL, plainEnvironment } from "./lib/programs.mjs";
 import { alternate } from "./lib/rounds.mjs";
@@ -14,8 +13,6 @@ import { withScratch } from "./lib/scratch.mjs";
 import { mean, median } from "./lib/statistics.mjs";
 
 const BAR_MS = 12;
-/** What /proc counts in on Linux, whatever the kernel's own tick: USER_HZ is 100. */
-const MS_PER_TICK = 10;
 const WARM_UP_ROUNDS = 3;
 const rounds = Number(process.argv[2] ?? 40);
 const cases = [
@@ -27,29 +24,18 @@ const cases = [
 
 await withScratch(async ({ directory }) => {
   const env = plainEnvironment({ HOME: directory, ...directoriesBelow(directory) });
-  const ways = cases.map((entry) => ({ ...entry, run: () => measure(entry.argv, env) }));
+  const ways = cases.map((entry) => ({ ...entry, run: () => runFirectl(entry.argv, env) }));
   const samples = await alternate(ways, { rounds, warmUp: WARM_UP_ROUNDS, writesMuch: false });
   report(cases.map((entry) => ({ ...entry, ...figuresOf(samples.get(entry.name)) })));
 });
 
-function measure(argv, env) {
-  const cpuBefore = childrenCpuMs();
-  const start = performance.now();
+function runFirectl(argv, env) {
   const result = spawnSync(process.execPath, argv, { env, stdio: ["ignore", "pipe", "pipe"] });
-  const ms = performance.now() - start;
   if (result.status !== 0) throw new Error(`${argv.join(" ")} failed: ${result.stderr}`);
-  return { ms, cpuMs: childrenCpuMs() - cpuBefore };
 }
 
 function figuresOf(samples) {
   return { wall: median(samples.map(({ ms }) => ms)), cpu: mean(samples.map(({ cpuMs }) => cpuMs)) };
-}
-
-/** cutime and cstime, fields 16 and 17 of /proc/self/stat; proc(5). */
-function childrenCpuMs() {
-  const stat = readFileSync("/proc/self/stat", "latin1");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[13]) + Number(fields[14])) * MS_PER_TICK;
 }
 
 function report(results) {

@@ -17,6 +17,7 @@ import { findProgram, possible, ROOT, run } from "./lib/programs.mjs";
 import { introduce, judge, printTable } from "./lib/report.mjs";
 import { alternate } from "./lib/rounds.mjs";
 import { withScratch } from "./lib/scratch.mjs";
+import { timed } from "./lib/timed.mjs";
 
 const WRITABLE_BYTES = 64 * 2 ** 30;
 const FLOOR = "cat (TAR > FILE)";
@@ -42,9 +43,8 @@ async function measure(tar, scratch) {
     ...way,
     reset: () => rmSync(out, { force: true }),
     run: async (round) => {
-      const start = performance.now();
-      await way.run(round);
-      return { ms: performance.now() - start, diskBytes: diskBytesOf(out) };
+      const { ms, cpuMs } = await timed(() => way.run(round));
+      return { ms, cpuMs, diskBytes: diskBytesOf(out) };
     },
   }));
   const results = await alternate(ways, { rounds: Number(values.rounds), warmUp: 1 });

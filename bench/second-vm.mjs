@@ -15,6 +15,7 @@ import { possible, run } from "./lib/programs.mjs";
 import { introduce, judge, printTable } from "./lib/report.mjs";
 import { alternate } from "./lib/rounds.mjs";
 import { withScratch } from "./lib/scratch.mjs";
+import { timed } from "./lib/timed.mjs";
 
 const BASE = "firectl, the base that is there";
 const DISK = "firectl, writable disk";
@@ -37,9 +38,8 @@ async function measure(scratch) {
   await obtainBaseImage(context, image, {});
   const out = scratch.at("disk");
   const timedDisk = async (make) => {
-    const start = performance.now();
-    await make();
-    return { ms: performance.now() - start, diskBytes: diskBytesOf(out) };
+    const { ms } = await timed(make);
+    return { ms, diskBytes: diskBytesOf(out) };
   };
   const ways = [
     {

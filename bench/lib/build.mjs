@@ -2,6 +2,7 @@ import { openContext } from "../../dist/manager/open-context.js";
 import { buildRootfs } from "../../dist/rootfs/build-rootfs.js";
 import { diskBytesOf } from "./files.mjs";
 import { directoriesBelow } from "./programs.mjs";
+import { timed } from "./timed.mjs";
 
 const UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f9";
 
@@ -16,7 +17,6 @@ export async function storedImage(layout, root) {
 
 /** Builds a filesystem of `layers` at `out`, which must not exist, and tells what it took. */
 export async function buildTimed(layers, { out, sync = false, writable }) {
-  const start = performance.now();
-  await buildRootfs({ layers, path: out, uuid: UUID, sync, writable });
-  return { ms: performance.now() - start, diskBytes: diskBytesOf(out) };
+  const { ms, cpuMs } = await timed(() => buildRootfs({ layers, path: out, uuid: UUID, sync, writable }));
+  return { ms, cpuMs, diskBytes: diskBytesOf(out) };
 }

@@ -18,15 +18,16 @@ export function printTable(results, { title, beside = [] }) {
   const bases = beside.filter((name) => results.has(name));
   const all = [...results.values()].flat();
   const figures = [
-    { title: "peak MB", figure: "peakBytes" },
-    { title: "on disk MB", figure: "diskBytes" },
+    { title: "cpu ms", figure: "cpuMs", unit: 1 },
+    { title: "peak MB", figure: "peakBytes", unit: 1e6 },
+    { title: "on disk MB", figure: "diskBytes", unit: 1e6 },
   ].filter(({ figure }) => all.some((sample) => sample[figure] !== undefined));
   const header = [title, "ms", "least–most", ...bases.map((name) => `× ${shortName(name)}`)];
   const rows = [...results].map(([name, samples]) => [
     name,
     ...timeColumns(samples),
     ...bases.map((base) => figureText(spread(ratios(samples, results.get(base))).median)),
-    ...figures.map(({ figure }) => megabytes(samples, figure)),
+    ...figures.map((column) => medianText(samples, column)),
   ]);
   printMarkdown([...header, ...figures.map((column) => column.title)], rows);
 }
@@ -76,9 +77,9 @@ function timeColumns(samples) {
   return [figureText(median), `${figureText(least)}–${figureText(most)}`];
 }
 
-function megabytes(samples, figure) {
+function medianText(samples, { figure, unit }) {
   const values = samples.map((sample) => sample[figure]).filter((value) => value !== undefined);
-  return values.length === 0 ? "" : figureText(spread(values).median / 1e6);
+  return values.length === 0 ? "" : figureText(spread(values).median / unit);
 }
 
 /** Three significant digits, and no fraction of a large number. */

@@ -1,11 +1,12 @@
 import { spawnSync } from "node:child_process";
+import { timed } from "./timed.mjs";
 
 /**
  * Runs each way once a round: A B C A B C …, so that a machine whose speed drifts is unfair to all alike.
  * Dirty pages are written out between two ways (`writesMuch`), so that none waits for another one's.
  *
- * A way is `{ name, run }`. `run(round)` may return figures: `{ ms, peakBytes, diskBytes }`; without `ms` the
- * time it took counts. One that yields several results returns them as `{ several: [{ name, ms, … }] }`. Its `reset()`
+ * A way is `{ name, run }`. `run(round)` may return figures: `{ ms, cpuMs, peakBytes, diskBytes }`; the times it
+ * took count unless it tells them. One that yields several results returns them as `{ several: [{ name, ms, … }] }`. Its `reset()`
  * runs before it and `tidy(round)` after, and `prepare(round)` before the whole round, none of them counted.
  * Rounds that only warm up have numbers below 0.
  *
@@ -29,8 +30,6 @@ export async function alternate(ways, { rounds, warmUp = 0, writesMuch = true, p
 }
 
 async function samplesOf(way, round) {
-  const start = performance.now();
-  const returned = await way.run(round);
-  const ms = performance.now() - start;
-  return returned?.several ?? [{ name: way.name, ms, ...returned }];
+  const { returned, ...times } = await timed(() => way.run(round));
+  return returned?.several ?? [{ name: way.name, ...times, ...returned }];
 }
