@@ -146,7 +146,7 @@ export function ioError(act: string, error: unknown): Error {
     case "ENOSPC":
     case "EDQUOT":
       return new FirectlError("NO_SPACE", `${act}: no space left on the device`, {
-        hint: "free some space (firectl rm, or move the data directory with FIRECTL_DATA_DIR)",
+        hint: "free some space (firectl prune, firectl rm), or move the data directory with FIRECTL_DATA_DIR",
         cause: error,
       });
     case "EACCES":

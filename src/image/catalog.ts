@@ -41,7 +41,10 @@ async function describeEntry(store: ContentStore, entry: IndexEntry): Promise<Lo
   const written = text === undefined ? undefined : parseDescription(text);
   if (written !== undefined) return { ...written, reference };
   const { loadImage } = await import("./load-image.ts");
-  return loadImage(store, { ...entry, reference });
+  const image = await loadImage(store, { ...entry, reference });
+  // For the next time; whoever may only read, or has a full disk, derives it again.
+  if (image !== undefined) await store.writeDescription(entry.digest, JSON.stringify(image)).catch(() => {});
+  return image;
 }
 
 function storedImage(entry: IndexEntry, image: LocalImage): StoredImage {

@@ -22,7 +22,7 @@ import type {
 } from "./sources/source.ts";
 import { ContentStore } from "./store/content-store.ts";
 import type { Collected, CollectOptions } from "./store/gc.ts";
-import type { IndexEntry } from "./store/index-file.ts";
+import type { IndexChange, IndexEntry } from "./store/index-file.ts";
 import type { StoreUsage } from "./store/usage.ts";
 
 export type { LoadedImage } from "./archive/load-archive.ts";
@@ -202,12 +202,19 @@ export class Images {
     loses?: (entry: IndexEntry) => boolean;
   }): Promise<void> {
     const { digests, loses = () => false } = what;
-    await this.#store.updateIndex((entries) =>
+    const change: IndexChange = (entries) =>
       withoutNames(
         entries.filter(({ digest }) => !digests.has(digest)),
         loses,
-      ),
-    );
+      );
+    try {
+      await this.#store.updateIndex(change);
+    } catch (error) {
+      // Whoever removes images to get room must not need any: what can be derived again makes room for the index.
+      if (!(error instanceof FirectlError && error.code === "NO_SPACE")) throw error;
+      await this.#store.removeDescriptions();
+      await this.#store.updateIndex(change);
+    }
   }
 
   /**

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from "node:crypto";
-import { type FileHandle, mkdir, open, readdir, readFile, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { type Digest, digestHex } from "../../core/brands.ts";
 import { errnoOf, FirectlError } from "../../core/errors.ts";
@@ -170,6 +170,12 @@ export class ContentStore {
 
   async writeDescription(manifest: Digest, text: string): Promise<void> {
     await writeFileAtomic(this.#descriptionPath(manifest), text);
+  }
+
+  /** Removes all that {@link writeDescription} wrote; it is derived again when it is missed. */
+  async removeDescriptions(): Promise<void> {
+    const directory = path.join(this.root, "images");
+    for (const name of await readdir(directory)) await rm(path.join(directory, name), { force: true });
   }
 
   /** Keeps everything in the store while `work` runs: nothing is collected. May be nested. */
