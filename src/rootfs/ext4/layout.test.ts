@@ -5,6 +5,7 @@ import {
   GROUP_INODE_UNINIT,
   MAX_INODES_PER_GROUP,
   MODE_FILE,
+  MODE_SYMLINK,
 } from "./format.ts";
 import { DiskTooSmallError } from "./groups.ts";
 import { type NewInode, newDirectory, type Run } from "./inodes.ts";
@@ -128,6 +129,60 @@ describe("planLayout", () => {
     const file = fileInode(blocks * 4096, 2);
     const layout = plan(new Map([["f", file]]), { dataEnd: 2 + blocks });
     expect(extentBlocks(layout)).toBe(extra);
+  });
+
+  // A run of one block each, none next to another: so many extents.
+  test.for([
+    [4, 0],
+    [5, 1],
+    [340, 1],
+    [341, 2],
+    [4 * 340, 4],
+    // A fifth leaf does not fit the inode: a node stands above the leaves.
+    [4 * 340 + 1, 5 + 1],
+    [340 * 340, 340 + 1],
+    [340 * 340 + 1, 341 + 2],
+  ] as const)("a file of %i pieces takes %i extent blocks", ([pieces, extra], { expect }) => {
+    const runs = Array.from({ length: pieces }, (_, i) => ({ logical: 2 * i, physical: 2 + i, length: 1 }));
+    const file = fileInode(2 * pieces * 4096, 0, runs);
+    expect(extentBlocks(plan(new Map([["f", file]]), { dataEnd: 2 + pieces }))).toBe(extra);
+  });
+
+  test.for([
+    [59, 0],
+    [60, 1],
+    [4095, 1],
+  ] as const)("a symlink to %i bytes takes %i blocks", ([length, blocks], { expect }) => {
+    const inode: NewInode = { ...newDirectory(0), mode: MODE_SYMLINK | 0o777, target: "t".repeat(length) };
+    const layout = plan(new Map([["l", { inode, block: 0, runs: undefined }]]));
+    expect(layout.symlinkBlocks.size).toBe(blocks);
+    expect(layout.blocks).toBe(6 + blocks);
+  });
+
+  test("128 groups have one block of descriptors, 129 two", ({ expect }) => {
+    // superblock, descriptors, root directory, two bitmaps a group, a block of inodes a group
+    const dataEnd = (groups: number) => groups * BLOCKS_PER_GROUP - 1 - 3 * groups;
+    const one = plan(new Map(), { reservedBlocks: 2, dataEnd: dataEnd(128) + 1 });
+    expect([one.groups.length, one.blocks]).toEqual([128, 128 * BLOCKS_PER_GROUP]);
+    // The second, which was kept for descriptors, holds a bitmap then.
+    expect(one.groups[0]?.blockBitmap).toBe(2);
+    const two = plan(new Map(), { reservedBlocks: 2, dataEnd: dataEnd(128) + 2 });
+    expect([two.groups.length, two.free]).toEqual([129, []]);
+    expect(() => plan(new Map(), { reservedBlocks: 1, dataEnd: dataEnd(128) + 2 })).toThrow(
+      DiskTooSmallError,
+    );
+  });
+
+  test("a filesystem has at most 2^32 - 1 blocks", ({ expect }) => {
+    const reservedBlocks = 1024;
+    const layout = plan(new Map(), { reservedBlocks, dataEnd: 2 ** 32 - 1 - 3 * 2 ** 17 - 1 });
+    expect(layout.groups).toHaveLength(2 ** 17);
+    expect(layout.blocks).toBeLessThanOrEqual(2 ** 32 - 1);
+    expect(() => plan(new Map(), { reservedBlocks, dataEnd: 2 ** 32 - 1 - 3 * 2 ** 17 + 1 })).toThrow(
+      DiskTooSmallError,
+    );
+    expect(plan(new Map(), { reservedBlocks, sizeBlocks: 2 ** 32 - 1 }).blocks).toBe(2 ** 32 - 1);
+    expect(() => plan(new Map(), { reservedBlocks, sizeBlocks: 2 ** 32 })).toThrow(DiskTooSmallError);
   });
 
   test("a sparse file of 16 TiB less a block is planned by its data alone", ({ expect }) => {
