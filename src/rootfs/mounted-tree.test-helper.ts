@@ -1,7 +1,13 @@
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { lstat, mkdtemp, readdir, readFile, readlink } from "node:fs/promises";
 import { runProgram } from "../host/process.ts";
 import type { Workspace } from "./built-image.test-helper.ts";
+
+/** What stands for a file's contents. */
+export function digestOf(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("base64");
+}
 
 /** Everything that a path is, as a line of text. */
 async function describePath(root: string, name: Buffer): Promise<string> {
@@ -17,7 +23,7 @@ async function describePath(root: string, name: Buffer): Promise<string> {
     type === 0o020000 || type === 0o060000 ? info.rdev : "",
     type === 0o120000 ? await readlink(full, "latin1") : "",
   ];
-  if (type === 0o100000 && info.size < 2 ** 24) parts.push((await readFile(full)).toString("base64"));
+  if (type === 0o100000 && info.size < 2 ** 24) parts.push(digestOf(await readFile(full)));
   return parts.join(" ");
 }
 
@@ -42,10 +48,11 @@ export async function describeTree(root: string): Promise<string[]> {
   return lines.sort();
 }
 
-/** Every extended attribute of the tree, ACLs and capabilities among them. */
-export function attributes(root: string): Promise<string> {
-  const command = "find . -print0 | LC_ALL=C sort -z | xargs -0 getfattr -hd -m- -e hex";
-  return runProgram("sh", ["-c", command], { cwd: root });
+/** Every extended attribute of the tree, ACLs and capabilities among them; names are bytes in a latin1 string. */
+export async function attributes(root: string): Promise<string> {
+  const list = "find . -print0 | LC_ALL=C sort -z | xargs -0 getfattr -hd -m- -e hex";
+  const encoded = await runProgram("sh", ["-c", `(${list}) | base64 -w0`], { cwd: root });
+  return Buffer.from(encoded, "base64").toString("latin1");
 }
 
 /** Mounts an image by the kernel (root, loop devices) while `use` runs. */

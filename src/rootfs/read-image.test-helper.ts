@@ -1,5 +1,6 @@
 import type { TarEntry } from "../tar/reader.ts";
 import { openFilesystem } from "./ext4-reader/filesystem.ts";
+import { digestOf } from "./mounted-tree.test-helper.ts";
 import { type RootView, walkView } from "./overlay/walk.ts";
 
 /** What our own reader finds in an image or view, in the form that `describeTree` and `attributes` have. */
@@ -46,7 +47,7 @@ export async function readView(view: RootView): Promise<ReadTree> {
         at = 0;
       }
     }
-    contents.set(entry.path, bytes.toString("base64"));
+    contents.set(entry.path, digestOf(bytes));
   }
   const lines: string[] = [];
   const xattrs: string[] = [];
