@@ -283,7 +283,7 @@ describe("prune", () => {
     const { result, calls } = prune(["-a"], stdin);
     expect(await result).toMatchObject({
       status: 0,
-      stderr: expect.stringMatching(/^This removes all images.*\[y\/N\] /),
+      stderr: expect.stringMatching(/^This removes\n {2}- images that no VM uses\n.*\nGo on\? \[y\/N\] /),
     });
     expect(calls).toHaveLength(times);
   });

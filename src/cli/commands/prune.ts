@@ -66,8 +66,12 @@ export const prune: Command = defineCommand({
 });
 
 function question(all: boolean): string {
-  const what = all ? "all images that no VM uses" : "images without a name that no VM uses";
-  return `This removes ${what}, and filesystems, blobs, downloads and caches that nothing needs. Go on?`;
+  return [
+    "This removes",
+    `  - images ${all ? "" : "without a name "}that no VM uses`,
+    "  - filesystems, blobs, interrupted downloads and caches that nothing needs",
+    "Go on?",
+  ].join("\n");
 }
 
 function reportText({ images, items, reclaimedBytes }: PruneReport): string {
