@@ -34,6 +34,7 @@ want mmdebstrap mmdebstrap "makes a Debian image from Debian's own packages"
 want umoci umoci "packs images as OCI layouts"
 if [ "$purpose" = test ]; then
   want skopeo skopeo "copies images between registries and layouts"
+  want podman podman "archives are exchanged with it; it runs nothing"
   want dockerd docker.io "the docker: source is tested against a real engine"
   want docker-registry docker-registry "pulls are tested against a real registry"
   want e2fsck e2fsprogs "checks every filesystem that a test builds"

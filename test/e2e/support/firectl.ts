@@ -29,7 +29,7 @@ export interface Running {
 }
 
 export interface CallOptions {
-  readonly stdin?: string;
+  readonly stdin?: string | Uint8Array;
   readonly env?: NodeJS.ProcessEnv;
 }
 
