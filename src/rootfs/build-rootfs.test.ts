@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile, stat, writeFile } from "node:fs/promises";
+import fc from "fast-check";
 import { describe, test } from "vitest";
 import {
   dir,
@@ -23,6 +24,7 @@ import {
   UUID,
   workspace,
 } from "./built-image.test-helper.ts";
+import { layerEntries } from "./layer-entries.test-helper.ts";
 
 const tools = (await tool("e2fsck")) !== undefined && (await tool("debugfs")) !== undefined;
 
@@ -375,6 +377,15 @@ test("the same layers and options give the same bytes, however they arrive", asy
   };
   const whole = await hash([layer("l", tarOf(entries), 1 << 20)]);
   expect(await hash([layer("l", tarOf(entries), 777)])).toBe(whole);
+  const kinds = ["file", "dir", "whiteout", "opaque", "symlink", "link"] as const;
+  const stack = fc.tuple(...[0o700, 0o710, 0o711].map((mode) => layerEntries(mode, kinds)));
+  await fc.assert(
+    fc.asyncProperty(stack, fc.integer({ min: 1, max: 5000 }), async (stacks, chunk) => {
+      const named = (size: number) => stacks.map((each, i) => layer(`${i}`, tarOf(each), size));
+      expect(await hash(named(chunk))).toBe(await hash(named(1 << 20)));
+    }),
+    { numRuns: 30 },
+  );
 });
 
 const long = "n".repeat(256);

@@ -138,7 +138,9 @@ export class LayerSink implements TarSink {
       budget: this.#context.budget,
       enter: (parent, name) => this.#imply(parent, name, entry),
     });
-    if (found.kind === "loop") throw this.#error(entry, "symlinks on the way to it form a loop");
+    if (found.kind === "loop") {
+      throw this.#error(entry, "symlinks on the way to it form a loop, or a path too long");
+    }
     if (found.kind === "exhausted") throw this.#error(entry, PATHS_TOO_LONG);
     const directory = found.kind === "place" ? this.#tree.directory(found.place) : undefined;
     if (directory === undefined) {
