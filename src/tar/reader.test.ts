@@ -240,6 +240,53 @@ describe("TarReader", () => {
     expect(() => read(bytes)).toThrow(message);
   });
 
+  test.for([
+    ["in base 256", file("huge", "", { size: 9 * 2 ** 30 })],
+    ["in PAX", file("huge", "", { size: 0, pax: [["size", String(9 * 2 ** 30)]] })],
+  ] as const)("passes over a file of 9 GiB, its size %s", ([, entry], { expect }) => {
+    const found: Array<readonly [string, number]> = [];
+    const reader = new TarReader("layer", {
+      entry: ({ path, size }) => found.push([path, size]) < 0,
+      data: () => {
+        throw new Error("nobody wants it");
+      },
+      end: () => {},
+    });
+    reader.push(encodeEntry(entry));
+    const chunk = Buffer.alloc(1 << 20);
+    for (let i = 0; i < 9 * 1024; i++) reader.push(chunk);
+    reader.push(tarOf([file("next")]));
+    reader.finish();
+    expect(found).toEqual([
+      ["huge", 9 * 2 ** 30],
+      ["next", 4],
+    ]);
+  });
+
+  test.for(["x", "g"])("many headers %s of one entry are not all kept", (type, { expect }) => {
+    const reader = new TarReader("layer", { entry: () => false, data: () => {}, end: () => {} });
+    const header = (i: number) =>
+      encodeEntry({ name: "p", type, data: paxRecord(`SCHILY.xattr.user.${i}`, Buffer.alloc(1_000_000)) });
+    for (let i = 0; i < 8; i++) reader.push(header(i));
+    // One name again and again takes no more.
+    for (let i = 0; i < 20; i++) reader.push(header(7));
+    expect(() => reader.push(header(8))).toThrow(/extended headers of one entry hold \d+ bytes/);
+  });
+
+  test("an ACL given as text counts unless its attribute is there too", ({ expect }) => {
+    const text = "user::rwx,user:7:r--,group::r--,mask::r--,other::---";
+    const acl = ["SCHILY.acl.access", text] as const;
+    const xattr = ["SCHILY.xattr.system.posix_acl_access", "exact"] as const;
+    const byName = ["SCHILY.acl.access", text.replace("7", "lisa")] as const;
+    const xattrs = (pax: TestEntry["pax"] = []) => read(tarOf([file("a", "", { pax })]))[0]?.entry.xattrs;
+    expect(xattrs([acl])).toMatchObject([{ name: "system.posix_acl_access" }]);
+    expect(xattrs([byName, xattr])).toEqual([
+      { name: "system.posix_acl_access", value: Buffer.from("exact") },
+    ]);
+    expect(xattrs([["SCHILY.acl.access", "user::rwx,group::r--,other::---"]])).toBeUndefined();
+    expect(() => xattrs([byName])).toThrow('entry "a": an ACL names "lisa" and not its number');
+  });
+
   test("takes archives without their end marker, nothing, and rubbish after the end", ({ expect }) => {
     expect(read(encodeEntry(file("a")))).toHaveLength(1);
     expect(read(Buffer.alloc(0))).toEqual([]);

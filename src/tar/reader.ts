@@ -49,6 +49,9 @@ export interface TarSink {
 /** Largest PAX header, long name or long link, in bytes; Go's archive/tar, hence Docker, has the same. */
 export const MAX_META_BYTES: number = 1 << 20;
 
+/** What several extended headers of one entry, or global ones together, may hold, in bytes. */
+const MAX_HELD_BYTES: number = 8 * MAX_META_BYTES;
+
 /** What the bytes to come are. */
 type Expect = "header" | "meta" | "sparse-extension" | "sparse-map" | "data" | "padding" | "rest";
 
@@ -252,10 +255,12 @@ export class TarReader {
         break;
       case 0x67:
         parsePax(this.#meta, this.#globals);
+        refuseTooMuch(this.#globals);
         break;
       default:
         this.#locals ??= cloneGlobals(this.#globals);
         parsePax(this.#meta, this.#locals);
+        refuseTooMuch(this.#locals);
         this.#entryPath = this.#locals.path ?? this.#entryPath;
     }
     this.#meta = Buffer.alloc(0);
@@ -386,6 +391,17 @@ function xattrList({ xattrs, acls }: PaxAttributes): Xattr[] | undefined {
     if (value !== undefined) list.push({ name, value });
   }
   return list.length === 0 ? undefined : list;
+}
+
+/** Each header may be small, and all of an entry yet too much to hold. */
+function refuseTooMuch({ xattrs, sparse }: PaxAttributes): void {
+  let bytes = 8 * (sparse?.map.length ?? 0);
+  for (const [name, value] of xattrs ?? []) bytes += name.length + value.length;
+  if (bytes > MAX_HELD_BYTES) {
+    throw new TarError(
+      `extended headers of one entry hold ${bytes} bytes, at most ${MAX_HELD_BYTES} are kept`,
+    );
+  }
 }
 
 function cloneGlobals(globals: PaxAttributes): PaxAttributes {
