@@ -9,7 +9,7 @@ import { buildChecked, layer, tool, type Workspace, workspace } from "./built-im
 import { openFilesystem } from "./ext4-reader/filesystem.ts";
 import { attributes, describeTree, mounted } from "./mounted-tree.test-helper.ts";
 import { walkView } from "./overlay/walk.ts";
-import { propertyRuns } from "./property-runs.test-helper.ts";
+import { propertyRuns } from "../core/property-runs.test-helper.ts";
 import { layersOfStack, randomStack, type Thing } from "./random-stack.test-helper.ts";
 import { parseGetfattr, readTree } from "./read-image.test-helper.ts";
 

@@ -22,7 +22,7 @@ import { dir, file, hardLink, symlink as linkEntry } from "../../tar/tar-builder
 import { buildChecked, layersOf, tool, type Workspace, workspace } from "../built-image.test-helper.ts";
 import { openFilesystem } from "../ext4-reader/filesystem.ts";
 import { attributes, describeTree } from "../mounted-tree.test-helper.ts";
-import { propertyRuns } from "../property-runs.test-helper.ts";
+import { propertyRuns } from "../../core/property-runs.test-helper.ts";
 import { parseGetfattr, readView } from "../read-image.test-helper.ts";
 import { createWritableDisk } from "../writable-disk.ts";
 

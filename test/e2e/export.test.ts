@@ -1,0 +1,211 @@
+import { createHash } from "node:crypto";
+import { createReadStream, existsSync, readdirSync } from "node:fs";
+import path from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type TarEntry, TarReader } from "../../src/tar/reader.ts";
+import { onEveryBackend } from "./support/backends.ts";
+import { IMAGES, Sandbox } from "./support/firectl.ts";
+
+/** What lies on filesystems of its own in the guest; and 400 links to busybox, which would take it long to list. */
+const LEFT_OUT = /^\.\/(dev|proc|sys)(\/|$)|^\.\/bin\//;
+
+/**
+ * A line for each name: type and mode, owner, time; a size, device numbers and contents for what has them. The
+ * guest's own names for its files, byte for byte, are on a line of their own in `find`'s escapes.
+ */
+const LISTING = `cd / && find . -xdev -mindepth 1 ! -path './bin/*' | while IFS= read -r f; do
+    case "$f" in ./dev|./dev/*|./proc|./sys) continue;; esac
+    [ -e "$f" ] || [ -L "$f" ] || continue
+    rest=-; sum=-
+    if [ -L "$f" ]; then rest=$(readlink "$f")
+    elif [ -b "$f" ] || [ -c "$f" ]; then rest=$(stat -c %t:%T "$f")
+    elif [ -f "$f" ]; then rest=$(stat -c %s "$f"); [ "$rest" -gt 4000000 ] || sum=$(md5sum < "$f" | cut -c1-32)
+    fi
+    printf '%s %s %s %s\\n' "$f" "$(stat -c '%f %u:%g %y' "$f" | sed 's/ +0000//')" "$rest" "$sum"
+  done`;
+
+/** What a workload may do to its image: overlayfs notes each in a way of its own. */
+const CHANGES = `set -e
+  echo changed >> /data/original; chmod 600 /data/setgid; chown 5:6 /data/fifo
+  rm /keep/kept; rm -r /opaque; mkdir /opaque; echo new > /opaque/new
+  rm -r /sticky; echo 'a file now' > /sticky
+  mkdir /made /made/deep; mv /data /made/moved; mkdir /data; echo other > /data/original
+  mv /usr /made/deep/usr; mv /made/deep/usr/sbin /made/deep/usr/renamed; mkdir -p /usr/sbin
+  ln /made/moved/replaced /linked; ln -s nowhere /dangling
+  mknod /node b 8 300; mkfifo /made/pipe
+  truncate -s 2G /holes; echo tail >> /holes; dd if=/dev/urandom of=/random bs=100k count=9 2>/dev/null
+  touch -d '2011-11-11 11:11:11' /random; chown 100000:200000 /random; chmod 6755 /random
+  i=0; mkdir /many; while [ $i -lt 300 ]; do : > /many/a-rather-long-name-for-a-file-$i; i=$((i+1)); done
+  sync`;
+
+interface Exported {
+  readonly lines: string[];
+  readonly entries: Map<string, TarEntry>;
+}
+
+/** Reads an archive, and writes of each entry the line that the guest would. */
+async function readArchive(file: string): Promise<Exported> {
+  const entries = new Map<string, TarEntry>();
+  const sums = new Map<string, string>();
+  let current: { path: string; hash: ReturnType<typeof createHash> } | undefined;
+  const reader = new TarReader(file, {
+    entry(entry) {
+      const name = entry.path.replace(/\/$/, "");
+      expect(entries.has(name), name).toBe(false);
+      const target = entry.type === "link" ? entries.get(entry.linkPath) : entry;
+      expect(target, `${name} → ${entry.linkPath}`).toBeDefined();
+      entries.set(name, target ?? entry);
+      if (entry.type === "link") sums.set(name, sums.get(entry.linkPath) ?? "-");
+      if (entry.type !== "file") return false;
+      current = { path: name, hash: createHash("md5") };
+      return true;
+    },
+    data(bytes) {
+      current?.hash.update(bytes);
+    },
+    end() {
+      if (current !== undefined) sums.set(current.path, current.hash.digest("hex"));
+    },
+  });
+  for await (const chunk of createReadStream(file)) reader.push(chunk);
+  reader.finish();
+  const lines = [...entries].map(([name, entry]) => {
+    const time = new Date(entry.mtimeSec * 1000).toISOString().replace("T", " ").slice(0, 19);
+    const mode = (TYPE_BITS[entry.type] ?? 0) | entry.mode;
+    const sum = entry.type === "file" && entry.size <= 4_000_000 ? (sums.get(name) ?? EMPTY) : "-";
+    const nanoseconds = String(entry.mtimeNsec).padStart(9, "0");
+    const owner = `${entry.uid}:${entry.gid}`;
+    return `./${name} ${mode.toString(16)} ${owner} ${time}.${nanoseconds} ${detailOf(entry)} ${sum}`;
+  });
+  return { lines: comparable(lines), entries };
+}
+
+const EMPTY = createHash("md5").digest("hex");
+const TYPE_BITS: Readonly<Record<string, number>> = {
+  file: 0x8000,
+  directory: 0x4000,
+  symlink: 0xa000,
+  "character-device": 0x2000,
+  "block-device": 0x6000,
+  fifo: 0x1000,
+};
+
+function detailOf(entry: TarEntry): string {
+  if (entry.type === "symlink") return entry.linkPath;
+  if (entry.type === "file") return String(entry.size);
+  return entry.type.endsWith("device")
+    ? `${entry.devMajor.toString(16)}:${entry.devMinor.toString(16)}`
+    : "-";
+}
+
+/** Sorted, without what is not the disk's, and without the one name that has a newline in it. */
+function comparable(lines: readonly string[]): string[] {
+  return lines
+    .join("\n")
+    .replaceAll(/^.*\/n[^\n]*w\nline.*\n/gm, "")
+    .split("\n")
+    .filter(
+      (line) => line !== "" && !LEFT_OUT.test(line.split(" ", 1)[0] ?? "") && !line.startsWith("./beat "),
+    )
+    .sort();
+}
+
+onEveryBackend("firectl export", (vmm) => {
+  let sandbox: Sandbox;
+  beforeAll(async () => {
+    sandbox = await Sandbox.create();
+  });
+  afterAll(async () => {
+    await sandbox.closeEmpty();
+  });
+
+  const inGuest = (name: string, script: string) => sandbox.ok(["exec", name, "/bin/sh", "-c", script]);
+  const exportTo = async (name: string, file: string): Promise<Exported> => {
+    const archive = path.join(sandbox.directory, file);
+    await sandbox.ok(["export", "-o", archive, name]);
+    return readArchive(archive);
+  };
+  const leftovers = () =>
+    readdirSync(path.join(sandbox.data, "vms"), { recursive: true, encoding: "utf8" }).filter((name) =>
+      name.includes("export-"),
+    );
+
+  test.each(["overlay", "copy"])("with --storage %s: running, stopped, and cut off", async (storage) => {
+    const name = `export-${storage}`;
+    await sandbox.ok([
+      ...["run", "-d", "--name", name, "--vmm", vmm, "--storage", storage, `oci:${IMAGES}/layers`],
+      ...["/bin/sh", "-c", "while :; do date > /beat; sleep 0.1; done"],
+    ]);
+    await inGuest(name, CHANGES);
+    const listing = comparable((await inGuest(name, LISTING)).split("\n"));
+    expect(listing.length).toBeGreaterThan(330);
+
+    const running = await exportTo(name, "running.tar");
+    expect(running.lines).toEqual(listing);
+    expect(running.entries.get("random")).toMatchObject({ mode: 0o6755, uid: 100_000, gid: 200_000 });
+    expect(running.entries.get("holes")?.sparse?.length).toBe(1);
+    const xattrs = (file: string) =>
+      (running.entries.get(file)?.xattrs ?? []).map(
+        ({ name, value }) => `${name}=${value.toString("latin1")}`,
+      );
+    expect(xattrs("made/moved/original")).toEqual(["user.purpose=binary safe"]);
+    expect(xattrs("made/deep/usr/renamed/grep")).toEqual([expect.stringMatching(/^security\.capability=/)]);
+    expect(xattrs("made/moved/with-acl")).toEqual([expect.stringMatching(/^system\.posix_acl_access=/)]);
+    // Nothing of overlayfs' own, and the workload goes on.
+    for (const { xattrs } of running.entries.values()) {
+      for (const { name } of xattrs ?? []) expect(name).not.toMatch(/^trusted\.overlay/);
+    }
+    const beats = `a=$(stat -c %y /beat); sleep 1; [ "$a" != "$(stat -c %y /beat)" ] && echo alive`;
+    expect(await inGuest(name, beats)).toBe("alive\n");
+    expect(leftovers()).toEqual([]);
+
+    await inGuest(name, "rm -r /many; mv /made /made-again; sync");
+    const cut = comparable((await inGuest(name, LISTING)).split("\n"));
+    const record = sandbox.records().find((each) => each["name"] === name);
+    process.kill(Number(record?.["firecrackerPid"]), "SIGKILL");
+    await sandbox.call(["wait", name]);
+    expect((await exportTo(name, "cut.tar")).lines).toEqual(cut);
+
+    await sandbox.ok(["start", name]);
+    await inGuest(name, "echo once more > /again");
+    const again = comparable((await inGuest(name, LISTING)).split("\n"));
+    await sandbox.ok(["stop", "--keep", "-t", "1", name]);
+    expect((await exportTo(name, "stopped.tar")).lines).toEqual(again);
+    await sandbox.ok(["rm", name]);
+  });
+
+  test("what was exported runs again as an image", async () => {
+    await sandbox.ok([
+      ...["run", "--name", "first", "--vmm", vmm, `oci:${IMAGES}/layers`],
+      ...["/bin/sh", "-c", "rm -r /keep; echo exported > /note"],
+    ]);
+    const archive = path.join(sandbox.directory, "first.tar");
+    await sandbox.ok(["export", "-o", archive, "first"]);
+    await sandbox.ok(["rm", "first"]);
+    const script = "cat /note; ls -d /keep 2>/dev/null || echo gone";
+    const said = await sandbox.ok([
+      "run",
+      "--rm",
+      "--vmm",
+      vmm,
+      `rootfs:${archive}`,
+      "/bin/sh",
+      "-c",
+      script,
+    ]);
+    expect(said).toBe("exported\ngone\n");
+  });
+
+  test("stdout carries the archive; nothing of it is left in a file when it fails", async () => {
+    await sandbox.ok(["run", "--name", "brief", "--vmm", vmm, `oci:${IMAGES}/layers`, "/bin/true"]);
+    const listed = await sandbox.start(["export", "brief"]).finished;
+    expect(listed.status).toBe(0);
+    expect(listed.stdout.slice(257, 262)).toBe("ustar");
+    const file = path.join(sandbox.directory, "missing.tar");
+    expect(await sandbox.call(["export", "-o", file, "nobody"])).toMatchObject({ status: 3 });
+    expect(existsSync(file)).toBe(false);
+    const into = await sandbox.call(["export", "-o", sandbox.directory, "brief"]);
+    expect(into).toMatchObject({ status: 2, stderr: expect.stringContaining("it is a directory") });
+    await sandbox.ok(["rm", "brief"]);
+  });
+});
