@@ -6,7 +6,7 @@ import { ACCEPTED_MANIFESTS, isForeignLayer } from "../../media-types.ts";
 import { type BlobDescriptor, sha256 } from "../../store/content-store.ts";
 import type { RawManifest } from "../copy-image.ts";
 import { type EndpointOptions, RegistryEndpoint } from "./endpoint.ts";
-import type { HttpRequest, HttpResponse } from "./http.ts";
+import { discard, type HttpRequest, type HttpResponse } from "./http.ts";
 import { pauseBeforeRetry, type RetryOptions, TransientFailure, withRetries } from "./retry.ts";
 
 const ATTEMPTS = 6;
@@ -56,7 +56,7 @@ export class RegistryClient implements Disposable {
         headers: { accept: ACCEPTED_MANIFESTS },
         signal,
       });
-      response.body.resume();
+      discard(response);
       return announcedDigest(response);
     });
   }

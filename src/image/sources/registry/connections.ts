@@ -6,9 +6,6 @@ import type { HostCertificates } from "./certificates.ts";
 import type { ProxyServer } from "./proxy.ts";
 import { openTunnel, proxyAuthorization } from "./tunnel.ts";
 
-/** A tunnel that a proxy takes longer to make is given up. */
-const TUNNEL_TIMEOUT_MS = 60_000;
-
 /** What decides how a host is reached. */
 export interface Network {
   /** Whether plain HTTP may be spoken to that host (with its port), and its certificate be any. */
@@ -35,9 +32,12 @@ export class Connections implements Disposable {
   /** Authorities that count for an origin instead of Node's own. */
   readonly #authorities = new Map<string, readonly string[]>();
   readonly #disposed = new AbortController();
+  readonly #tunnelTimeoutMs: number;
 
-  constructor(network: Network) {
+  /** @param options A tunnel that a proxy takes longer to make is given up. */
+  constructor(network: Network, options: { tunnelTimeoutMs: number }) {
     this.#network = network;
+    this.#tunnelTimeoutMs = options.tunnelTimeoutMs;
   }
 
   [Symbol.dispose](): void {
@@ -116,7 +116,7 @@ export class Connections implements Disposable {
     return this.#agent(agentKey("http:", proxy), () =>
       proxy === undefined
         ? new http.Agent({ keepAlive: true })
-        : new PlainTunnelAgent(proxy, this.#disposed.signal),
+        : new PlainTunnelAgent(this.#opener(proxy, undefined)),
     );
   }
 
@@ -135,12 +135,13 @@ export class Connections implements Disposable {
       };
       return proxy === undefined
         ? new https.Agent(options)
-        : new SecureTunnelAgent(options, {
-            proxy,
-            authorities: this.#authorities.get(url.origin),
-            signal: this.#disposed.signal,
-          });
+        : new SecureTunnelAgent(options, this.#opener(proxy, this.#authorities.get(url.origin)));
     });
+  }
+
+  #opener(proxy: ProxyServer, authorities: readonly string[] | undefined): Open {
+    const options = { timeoutMs: this.#tunnelTimeoutMs, signal: this.#disposed.signal, authorities };
+    return (target) => openTunnel(proxy, target, options);
   }
 
   #agent(key: string, make: () => http.Agent): http.Agent {
@@ -152,19 +153,20 @@ export class Connections implements Disposable {
 
 type Created = (error: Error | null, stream: Duplex) => void;
 
+/** Opens the tunnels of an agent. */
+type Open = (target: { hostname: string; port: number }) => Promise<Duplex>;
+
 /** Plain HTTP in a tunnel, which only a SOCKS proxy is asked for. */
 class PlainTunnelAgent extends http.Agent {
-  readonly #proxy: ProxyServer;
-  readonly #signal: AbortSignal;
+  readonly #open: Open;
 
-  constructor(proxy: ProxyServer, signal: AbortSignal) {
+  constructor(open: Open) {
     super({ keepAlive: true });
-    this.#proxy = proxy;
-    this.#signal = signal;
+    this.#open = open;
   }
 
   override createConnection(options: http.ClientRequestArgs, created?: Created): undefined {
-    openTunnel(this.#proxy, targetOf(options), { timeoutMs: TUNNEL_TIMEOUT_MS, signal: this.#signal }).then(
+    this.#open(targetOf(options)).then(
       (stream) => created?.(null, stream),
       (error: unknown) => fail(created, error),
     );
@@ -173,24 +175,17 @@ class PlainTunnelAgent extends http.Agent {
 
 /** HTTPS in a tunnel through a proxy, which sees nothing but the name of the host. */
 class SecureTunnelAgent extends https.Agent {
-  readonly #tunnel: { proxy: ProxyServer; authorities: readonly string[] | undefined; signal: AbortSignal };
+  readonly #open: Open;
 
-  constructor(
-    options: https.AgentOptions,
-    tunnel: { proxy: ProxyServer; authorities: readonly string[] | undefined; signal: AbortSignal },
-  ) {
+  constructor(options: https.AgentOptions, open: Open) {
     super(options);
-    this.#tunnel = tunnel;
+    this.#open = open;
   }
 
   override createConnection(options: https.RequestOptions, created?: Created): undefined {
-    const { proxy, ...rest } = this.#tunnel;
-    openTunnel(proxy, targetOf(options), { timeoutMs: TUNNEL_TIMEOUT_MS, ...rest }).then(
-      (socket) => {
-        // Node hands over what tls.connect takes, the agent's own options among them.
-        const secure = tls.connect({ ...(options as tls.ConnectionOptions), socket });
-        created?.(null, secure);
-      },
+    this.#open(targetOf(options)).then(
+      // Node hands over what tls.connect takes, the agent's own options among them.
+      (socket) => created?.(null, tls.connect({ ...(options as tls.ConnectionOptions), socket })),
       (error: unknown) => fail(created, error),
     );
   }

@@ -2,12 +2,13 @@ import { FirectlError } from "../../../core/errors.ts";
 import { RegistryAuth } from "./auth.ts";
 import type { Network } from "./connections.ts";
 import type { FoundCredentials } from "./credentials.ts";
-import { HttpClient, type HttpRequest, type HttpResponse } from "./http.ts";
+import { discard, HttpClient, type HttpRequest, type HttpResponse } from "./http.ts";
 import { DOCKER_HUB_API } from "./network.ts";
 import { parseRetryAfter, TransientFailure } from "./retry.ts";
 
 /** A server that speaks plain HTTP may stay silent when it is greeted in TLS. */
 const PROBE_TIMEOUT_MS = 10_000;
+const HEAD_TIMEOUT_MS = 60_000;
 const IDLE_TIMEOUT_MS = 30_000;
 const MAX_ERROR_BODY_BYTES = 64 * 1024;
 
@@ -39,8 +40,9 @@ export class RegistryEndpoint implements Disposable {
 
   constructor(options: EndpointOptions) {
     this.#options = options;
-    const { domain: registry, network, idleTimeoutMs = IDLE_TIMEOUT_MS, ...rest } = options;
-    this.http = new HttpClient({ network, idleTimeoutMs });
+    const { domain: registry, network, ...rest } = options;
+    const { headTimeoutMs = HEAD_TIMEOUT_MS, idleTimeoutMs = IDLE_TIMEOUT_MS } = options;
+    this.http = new HttpClient({ network, headTimeoutMs, idleTimeoutMs });
     this.#auth = new RegistryAuth({ ...rest, http: this.http, registry, isInsecure: network.isInsecure });
   }
 
@@ -56,16 +58,14 @@ export class RegistryEndpoint implements Disposable {
    */
   async send(resource: string, what: string, request: HttpRequest): Promise<HttpResponse> {
     const url = new URL(resource, await this.#located(request.signal));
-    const { headTimeoutMs } = this.#options;
-    const timeout = headTimeoutMs === undefined ? {} : { headTimeoutMs };
     for (let isRetry = false; ; isRetry = true) {
       const authorization = await this.#auth.authorization(request.signal);
-      const response = await this.http.send(url, { ...timeout, ...request, authorization });
+      const response = await this.http.send(url, { ...request, authorization });
       if (response.status >= 200 && response.status < 300) return response;
       // A challenge counts only from the registry itself, not from where it redirected to.
       const isOwn = response.url.origin === url.origin;
       if (response.status !== 401 || !isOwn || isRetry) throw await this.#failure(response, what);
-      response.body.resume();
+      discard(response);
       await this.#auth.challenged(response, authorization);
     }
   }
@@ -79,7 +79,7 @@ export class RegistryEndpoint implements Disposable {
     await this.#located(signal);
     this.#auth.assumeBasic();
     const response = await this.send("", "access", { method: "GET", signal });
-    response.body.resume();
+    discard(response);
     return this.#auth.identityToken;
   }
 
@@ -92,25 +92,24 @@ export class RegistryEndpoint implements Disposable {
   }
 
   async #findBase(signal: AbortSignal | undefined): Promise<URL> {
-    const { domain, network, protocol, headTimeoutMs } = this.#options;
+    const { domain, network, protocol, headTimeoutMs = HEAD_TIMEOUT_MS } = this.#options;
     const host = domain === "docker.io" ? DOCKER_HUB_API : domain;
     const [secure, plain] = [new URL(`https://${host}/v2/`), new URL(`http://${host}/v2/`)];
-    const timeout = headTimeoutMs === undefined ? {} : { headTimeoutMs };
     const isInsecure = network.isInsecure(host);
     if (protocol === "http:") {
       if (!isInsecure) throw plainHttpUnwanted(host);
-      return this.#probed(plain, { ...timeout, signal });
+      return this.#probed(plain, { signal });
     }
-    if (!isInsecure || protocol === "https:") return this.#probed(secure, { ...timeout, signal });
+    if (!isInsecure || protocol === "https:") return this.#probed(secure, { signal });
     try {
-      return await this.#probed(secure, { headTimeoutMs: PROBE_TIMEOUT_MS, signal });
+      return await this.#probed(secure, { headTimeoutMs: Math.min(PROBE_TIMEOUT_MS, headTimeoutMs), signal });
     } catch (error) {
       signal?.throwIfAborted();
       // A server that did answer speaks HTTPS, whatever it said.
       const failure = error instanceof TransientFailure ? error.failure : error;
       if (!(failure instanceof FirectlError && failure.code === "REGISTRY_UNREACHABLE")) throw error;
       // Whatever is wrong with the host itself shows again here.
-      return this.#probed(plain, { ...timeout, signal });
+      return this.#probed(plain, { signal });
     }
   }
 
@@ -121,12 +120,12 @@ export class RegistryEndpoint implements Disposable {
   ): Promise<URL> {
     const response = await this.http.send(base, { method: "GET", ...options });
     if (response.status === 401 && response.url.origin === base.origin) {
-      response.body.resume();
+      discard(response);
       await this.#auth.challenged(response, undefined);
     } else if (response.status === 429 || response.status >= 500) {
       throw await this.#failure(response, base.href);
     } else {
-      response.body.resume();
+      discard(response);
     }
     return base;
   }

@@ -6,7 +6,8 @@ import { proxyWantsLogin } from "./tunnel.ts";
 
 /** Hops of a redirected request; registries need one. */
 const MAX_REDIRECTS = 5;
-const HEAD_TIMEOUT_MS = 60_000;
+/** A whole small body may take as long as so many silences: it must not come a byte at a time. */
+const SMALL_BODY_SILENCES = 4;
 
 export interface HttpRequest {
   readonly method: "GET" | "HEAD" | "POST";
@@ -14,7 +15,7 @@ export interface HttpRequest {
   /** Sent to the origin of the first URL only. */
   readonly authorization?: string | undefined;
   readonly body?: string;
-  /** Time for connecting and for the head of the answer. */
+  /** See {@link HttpOptions.headTimeoutMs}, for this request. */
   readonly headTimeoutMs?: number;
   readonly signal?: AbortSignal | undefined;
 }
@@ -29,18 +30,34 @@ export interface HttpResponse {
 
 export interface HttpOptions {
   readonly network: Network;
+  /** Time for connecting and for the head of the answer. */
+  readonly headTimeoutMs: number;
   /** Longest silence within a body. */
   readonly idleTimeoutMs: number;
 }
 
+/** What is not wanted of an answer is read so far, to keep the connection; beyond that it is not worth it. */
+const MAX_DISCARDED_BYTES = 64 * 1024;
+
+/** Gives up a body that nobody reads. */
+export function discard({ body }: HttpResponse): void {
+  let size = 0;
+  body.on("data", (chunk: Uint8Array) => {
+    size += chunk.byteLength;
+    if (size > MAX_DISCARDED_BYTES) body.destroy();
+  });
+}
+
 /** HTTP as the registry protocol needs it: kept connections, deadlines, redirects that leak nothing. */
 export class HttpClient implements Disposable {
+  readonly #headTimeoutMs: number;
   readonly #idleTimeoutMs: number;
   readonly #connections: Connections;
 
   constructor(options: HttpOptions) {
+    this.#headTimeoutMs = options.headTimeoutMs;
     this.#idleTimeoutMs = options.idleTimeoutMs;
-    this.#connections = new Connections(options.network);
+    this.#connections = new Connections(options.network, { tunnelTimeoutMs: options.headTimeoutMs });
   }
 
   [Symbol.dispose](): void {
@@ -61,7 +78,7 @@ export class HttpClient implements Disposable {
       // A POST carries a secret in its body, which must not go elsewhere either.
       const isRedirect = [301, 302, 303, 307, 308].includes(response.status) && request.method !== "POST";
       if (!isRedirect || location === undefined) return response;
-      response.body.resume();
+      discard(response);
       target = redirectTarget(target, location);
       // Whoever leads away does not say where the credentials go when it leads back.
       isHome = isHome && target.origin === url.origin;
@@ -110,8 +127,8 @@ export class HttpClient implements Disposable {
         ...(request.signal === undefined ? {} : { signal: request.signal }),
       });
       const timer = setTimeout(() => {
-        outgoing.destroy(Object.assign(new Error("no answer"), { code: "ETIMEDOUT" }));
-      }, request.headTimeoutMs ?? HEAD_TIMEOUT_MS);
+        outgoing.destroy(timedOut("no answer"));
+      }, request.headTimeoutMs ?? this.#headTimeoutMs);
       outgoing.once("response", (body) => {
         clearTimeout(timer);
         const status = body.statusCode ?? 0;
@@ -136,9 +153,7 @@ export class HttpClient implements Disposable {
     const { body, url } = response;
     const idleTimeoutMs = this.#idleTimeoutMs;
     const timer = setTimeout(() => {
-      body.destroy(
-        Object.assign(new Error(`nothing came for ${idleTimeoutMs / 1000} s`), { code: "ETIMEDOUT" }),
-      );
+      body.destroy(timedOut(`nothing came for ${idleTimeoutMs / 1000} s`));
     }, idleTimeoutMs);
     try {
       const chunks: AsyncIterable<Uint8Array> = body;
@@ -167,18 +182,29 @@ export class HttpClient implements Disposable {
   ): Promise<Buffer> {
     const parts: Uint8Array[] = [];
     let size = 0;
-    for await (const chunk of this.chunks(response, options.signal)) {
-      size += chunk.byteLength;
-      if (size > options.maxBytes) {
-        throw new FirectlError(
-          "REGISTRY_REFUSED",
-          `${options.what} is larger than ${options.maxBytes} bytes`,
-        );
+    const timeoutMs = this.#idleTimeoutMs * SMALL_BODY_SILENCES;
+    const timer = setTimeout(() => {
+      response.body.destroy(timedOut(`${options.what} did not come within ${timeoutMs / 1000} s`));
+    }, timeoutMs);
+    try {
+      for await (const chunk of this.chunks(response, options.signal)) {
+        size += chunk.byteLength;
+        if (size > options.maxBytes) throw tooLarge(options.what, options.maxBytes);
+        parts.push(chunk);
       }
-      parts.push(chunk);
+    } finally {
+      clearTimeout(timer);
     }
     return Buffer.concat(parts);
   }
+}
+
+function timedOut(message: string): Error {
+  return Object.assign(new Error(message), { code: "ETIMEDOUT" });
+}
+
+function tooLarge(what: string, maxBytes: number): FirectlError {
+  return new FirectlError("REGISTRY_REFUSED", `${what} is larger than ${maxBytes} bytes`);
 }
 
 function redirectTarget(from: URL, location: string): URL {

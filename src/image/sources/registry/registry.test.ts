@@ -155,8 +155,9 @@ describe.skipIf(!(await hasTool("docker-registry")))("a real registry (needs doc
       { manifest: amd64.manifest, platform: { os: "linux", architecture: "amd64" } },
     ]);
     await registry.pushManifest(index, { name: "multi", tag: "1" });
-    const images = imagesIn(directory);
     for (const name of [`${registry.host}/multi:1`, `${registry.host}/multi@${index.digest}`]) {
+      await using own = await TemporaryDirectory.make();
+      const images = imagesIn(own);
       const first = await images.obtain(name, { pull: "missing", platform: "linux/amd64" });
       const second = await images.obtain(name, { pull: "missing", platform: "linux/arm/v7" });
       expect([first.manifestDigest, second.manifestDigest]).toEqual([
@@ -169,7 +170,7 @@ describe.skipIf(!(await hasTool("docker-registry")))("a real registry (needs doc
       expect(await images.find(name, { platform: "linux/amd64" })).toEqual(first);
     }
     await expect(
-      images.obtain(`${registry.host}/multi:1`, { pull: "missing", platform: "s390x" }),
+      imagesIn(directory).obtain(`${registry.host}/multi:1`, { pull: "missing", platform: "s390x" }),
     ).rejects.toMatchObject({
       code: "PLATFORM_MISSING",
       message: expect.stringContaining("it has linux/amd64, linux/amd64/v3, linux/arm/v7"),
@@ -209,7 +210,9 @@ describe.skipIf(!(await hasTool("docker-registry")))("a real registry (needs doc
     await pull(directory, name, { pull: "always" });
     expect((await imagesIn(directory).find(name))?.manifestDigest).toBe(second.manifest.digest);
     expect(await pull(directory, name, { pull: "always" })).toEqual([{ type: "resolving", reference: name }]);
-    expect(await imagesIn(directory).list()).toHaveLength(1);
+    // The one that had the name stays without it, until it is pruned.
+    const names = (await imagesIn(directory).list()).map((stored) => stored.name);
+    expect(names.filter((each) => each !== undefined)).toHaveLength(1);
   });
 
   it("mends a store that has lost a blob, by the policy always", async () => {
