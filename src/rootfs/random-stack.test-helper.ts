@@ -118,7 +118,8 @@ class RandomLayer {
       const targets =
         kind === "link" ? this.#files : [...this.#below].filter((each) => this.#isUntouched(each));
       const target = targets[thing.salt % Math.max(1, targets.length)];
-      if (target === undefined || target === path) return;
+      // A link in the place of a directory cannot lead to what was in it.
+      if (target === undefined || target === path || target.startsWith(`${path}/`)) return;
       this.#taken.add(path);
       this.#push(thing, "link", { path, linkPath: target });
       return;
