@@ -8,10 +8,17 @@ import { decompressByProgram } from "./decompress-by-program.ts";
 import type { Compression } from "./media-types.ts";
 import { digestOf } from "./store/content-store.ts";
 
-/** Node's default of 16 KiB makes inflating 2.3 times slower: each piece is a job of the thread pool. */
-const CHUNK_BYTES = 512 * 1024;
+/**
+ * Each piece is a job of the thread pool, so that Node's default of 16 KiB makes inflating 2.3 times slower; and
+ * with several pieces in and out at hand, the next job begins before the main thread has used the last one's.
+ */
+const INFLATE_OPTIONS = {
+  chunkSize: 1024 * 1024,
+  writableHighWaterMark: 2 * 1024 * 1024,
+  readableHighWaterMark: 2 * 1024 * 1024,
+};
 /** Read at a time from a blob. */
-const READ_BYTES = 256 * 1024;
+const READ_BYTES = 512 * 1024;
 /** fzstd recurses once a frame: this bounds the frames, of 13 bytes and more, that one call can meet. */
 const ZSTD_PIECE_BYTES = 32 * 1024;
 
@@ -114,17 +121,17 @@ function nativeDecoder(compression: Compression): Transform | undefined {
     case "none":
       return undefined;
     case "gzip":
-      return zlib.createGunzip({ chunkSize: CHUNK_BYTES });
+      return zlib.createGunzip(INFLATE_OPTIONS);
     case "zstd":
-      return zstdTransform?.({ chunkSize: CHUNK_BYTES });
+      return zstdTransform?.(INFLATE_OPTIONS);
   }
 }
 
 /** zstd has been part of node:zlib since 22.15, of which the types for Node 20 know nothing. */
-const zstdTransform: ((options: { chunkSize: number }) => Transform) | undefined =
+const zstdTransform: ((options: typeof INFLATE_OPTIONS) => Transform) | undefined =
   "createZstdDecompress" in zlib && typeof zlib.createZstdDecompress === "function"
     ? // https://nodejs.org/api/zlib.html#zlibcreatezstddecompressoptions
-      (zlib.createZstdDecompress as (options: { chunkSize: number }) => Transform)
+      (zlib.createZstdDecompress as (options: typeof INFLATE_OPTIONS) => Transform)
     : undefined;
 
 /** Decodes zstd where node:zlib cannot. Its checksums are not looked at: the diff_id covers all of it. */
