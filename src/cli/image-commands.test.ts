@@ -76,6 +76,12 @@ describe("images", () => {
     `);
   });
 
+  test("tells platforms apart where there are several", async () => {
+    const listImages = async () => [NGINX, image({ platform: "linux/arm64" })];
+    const { stdout } = await firectl(["images"], { operations: { listImages } });
+    expect(stdout).toMatch(/^REPOSITORY +TAG +DIGEST +PLATFORM +CREATED.*\n.*linux\/amd64.*\n.*linux\/arm64/);
+  });
+
   test.each([
     [["-q"], ["abababababab", "cdcdcdcdcdcd", "efefefefefef", "010101010101"]],
     [["-q", "--no-trunc", "nginx"], [NGINX.digest]],

@@ -21,8 +21,11 @@ import { environmentIn } from "./store-worker.test-helper.ts";
 import { vmPathsOf } from "./vm-paths.ts";
 
 /** A firectl of its own, with directories that go away with the test. */
-export async function freshContext(home: string = temporaryDirectory()): Promise<Context> {
-  return openContext({ env: environmentIn(home) });
+export async function freshContext(
+  home: string = temporaryDirectory(),
+  env: NodeJS.ProcessEnv = {},
+): Promise<Context> {
+  return openContext({ env: { ...environmentIn(home), ...env } });
 }
 
 /** A layer of one file. */

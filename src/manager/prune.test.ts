@@ -3,7 +3,10 @@ import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { tryFileLock } from "../host/file-lock.ts";
 import { exists } from "../host/files.ts";
+import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
 import { makeImage } from "../image/image.test-helper.ts";
+import { buildInitramfs } from "../kernel/initramfs.ts";
+import { fakeVmlinux } from "../kernel/kernel.test-helper.ts";
 import { baseDirectoryOf } from "./base-files.ts";
 import { obtainBaseImage } from "./base-image.ts";
 import type { Context } from "./context.ts";
@@ -172,6 +175,49 @@ describe("prune", () => {
     expect(items[1]?.bytes).toBeGreaterThan(4096);
     await dropVm(context, vm);
     expect((await prune(context, {})).items).toMatchObject([{ kind: "cache", name: used }]);
+  });
+
+  test("takes the initramfs of kernels and agents that are gone", async () => {
+    const home = temporaryDirectory();
+    const agent = path.join(home, "agent");
+    await writeFile(agent, "an agent");
+    const context = await freshContext(home, { FIRECTL_AGENT: agent });
+    const cacheDir = path.join(context.directories.data, "initramfs");
+    const kernels = await context.kernels();
+    const [kept, removed] = await Promise.all(
+      ["6.1.1-kept", "6.1.2-removed"].map(async (release) => {
+        const image = path.join(home, release);
+        await writeFile(image, fakeVmlinux(release));
+        const kernel = await kernels.add({ image });
+        return kernel.name;
+      }),
+    );
+    const archive = async (agentPath: string): Promise<string> =>
+      buildInitramfs({ kernel: await kernels.find(kept ?? ""), agentPath, cacheDir });
+    const current = await archive(agent);
+    const oldAgent = path.join(home, "old agent");
+    await writeFile(oldAgent, "an older agent");
+    const [stale, booted] = [await archive(oldAgent), path.join(cacheDir, `${"b".repeat(64)}.cpio`)];
+    await writeFile(booted, "what a VM boots");
+    await addVm(context, await addImage(context, "a"));
+    await context.vms.update((records) => ({
+      records: records.map(({ machine, ...record }) => ({
+        ...record,
+        machine:
+          machine === null ? null : { ...machine, bootSource: { ...machine.bootSource, initrdPath: booted } },
+      })),
+      result: undefined,
+    }));
+    await kernels.remove(removed ?? "");
+    const { items } = await prune(context, {});
+    expect(items.map(({ name }) => name)).toContain(stale);
+    expect(items.every(({ kind }) => kind === "cache")).toBe(true);
+    const left = (await readdir(cacheDir)).filter((name) => name.endsWith(".cpio")).sort();
+    expect(left).toEqual([current, booted].map((file) => path.basename(file)).sort());
+    // Nobody can tell what is current without an agent.
+    await rm(agent);
+    await archive(oldAgent);
+    expect((await prune(context, {})).items).toEqual([]);
   });
 
   test("takes entries that lead nowhere any more", async () => {

@@ -14,16 +14,18 @@ import { shortId } from "../vm-view.ts";
 
 const NONE = "<none>";
 
-function imageView(options: { truncated: boolean }): ListView<ImageSummary> {
+function imageView(options: { truncated: boolean; platforms: boolean }): ListView<ImageSummary> {
   const digest = (image: ImageSummary): string =>
     options.truncated ? shortId(image.digest.replace(/^sha256:/, ""), options) : image.digest;
   const repository = (image: ImageSummary): string => image.repository ?? NONE;
   const tag = (image: ImageSummary): string => image.tag ?? NONE;
+  const platform = (image: ImageSummary): string => image.platform;
   return {
     columns: [
       { heading: "REPOSITORY", cell: repository },
       { heading: "TAG", cell: tag },
       { heading: "DIGEST", cell: digest },
+      ...(options.platforms ? [{ heading: "PLATFORM", cell: platform }] : []),
       { heading: "CREATED", cell: (image) => ago(image.createdAt) },
       { heading: "SIZE", cell: (image) => formatSize(image.sizeBytes) },
       { heading: "DISK", cell: (image) => formatSize(image.diskBytes) },
@@ -35,7 +37,7 @@ function imageView(options: { truncated: boolean }): ListView<ImageSummary> {
       Tag: tag,
       ID: digest,
       Digest: (image) => image.digest,
-      Platform: (image) => image.platform,
+      Platform: platform,
       CreatedAt: (image) => image.createdAt ?? null,
       CreatedSince: (image) => ago(image.createdAt),
       Size: (image) => formatSize(image.sizeBytes),
@@ -94,7 +96,11 @@ export const images: Command = defineCommand({
         (pattern === undefined || matchesReference(image, pattern)) &&
         matchesImageFilters(image, flags.filter, moments),
     );
-    const view = imageView({ truncated: !flags["no-trunc"] && !flags.digests && !context.json });
+    const view = imageView({
+      truncated: !flags["no-trunc"] && !flags.digests && !context.json,
+      // Only where they tell images apart.
+      platforms: new Set(found.map(({ platform }) => platform)).size > 1,
+    });
     const format = flags.format ?? { kind: context.json ? "json" : "table" };
     const idsOnly = flags.quiet && !given.has("format");
     const text = idsOnly
