@@ -15,6 +15,7 @@
  */
 
 export const BLOCK_SIZE = 4096;
+/** As many as a block of bits tells apart; groups can be smaller. */
 export const BLOCKS_PER_GROUP = 32_768;
 export const MAX_INODES_PER_GROUP = 32_768;
 export const INODE_SIZE = 256;
@@ -79,6 +80,7 @@ export interface SuperblockFields {
   readonly inodes: number;
   readonly inodesPerGroup: number;
   readonly blocks: number;
+  readonly blocksPerGroup: number;
   readonly freeBlocks: number;
   readonly freeInodes: number;
   /** 16 bytes. */
@@ -103,8 +105,8 @@ export function encodeSuperblock(bytes: Buffer, at: number, fields: SuperblockFi
   u32(0x14, 0); // s_first_data_block
   u32(0x18, 2); // s_log_block_size: 1024 << 2
   u32(0x1c, 2); // s_log_cluster_size
-  u32(0x20, BLOCKS_PER_GROUP); // s_blocks_per_group
-  u32(0x24, BLOCKS_PER_GROUP); // s_clusters_per_group
+  u32(0x20, fields.blocksPerGroup); // s_blocks_per_group
+  u32(0x24, fields.blocksPerGroup); // s_clusters_per_group
   u32(0x28, fields.inodesPerGroup); // s_inodes_per_group
   u16(0x36, 0xffff); // s_max_mnt_count: never ask for a check
   u16(0x38, 0xef53); // s_magic

@@ -37,6 +37,7 @@ export interface GroupOptions {
 /** The block groups, and what they leave free. */
 export interface GroupPlacement {
   readonly blocks: number;
+  readonly blocksPerGroup: number;
   readonly inodesPerGroup: number;
   /** First block of the inode tables, which follow one another. */
   readonly inodeTable: number;
@@ -65,11 +66,14 @@ export function placeGroups(numbered: NumberedTree, space: Space, options: Group
   const inodeTable = space.end;
   const tableBlocks = inodesPerGroup / INODES_PER_BLOCK;
   space.end += groupCount * tableBlocks;
-  const blocks = Math.max(geometry.blocks, options.sizeBlocks === undefined ? space.end : 0);
+  const { blocks, blocksPerGroup } =
+    options.sizeBlocks === undefined
+      ? shrinkGroups(Math.max(geometry.blocks, space.end), groupCount)
+      : { blocks: geometry.blocks, blocksPerGroup: BLOCKS_PER_GROUP };
   if (space.end > blocks || blocks > MAX_BLOCKS) throw new DiskTooSmallError(space.end);
 
   const free = space.freeRuns(blocks);
-  const freeBlocks = countFree(free, groupCount);
+  const freeBlocks = countFree(free, groupCount, blocksPerGroup);
   const usedDirectories = new Uint32Array(groupCount);
   const { tree } = numbered;
   for (const directory of numbered.directories) {
@@ -80,7 +84,7 @@ export function placeGroups(numbered: NumberedTree, space: Space, options: Group
   const groups = blockBitmaps.map((blockBitmap, group): GroupFields => {
     const usedInodes = Math.min(Math.max(inodeCount - group * inodesPerGroup, 0), inodesPerGroup);
     // A bitmap that is not written must not be the last group's: e2fsck wants to see its end.
-    const untouched = freeBlocks[group] === BLOCKS_PER_GROUP && group !== groupCount - 1;
+    const untouched = freeBlocks[group] === blocksPerGroup && group !== groupCount - 1;
     return {
       blockBitmap,
       inodeBitmap: inodeBitmaps[group] ?? 0,
@@ -95,7 +99,7 @@ export function placeGroups(numbered: NumberedTree, space: Space, options: Group
       unusedInodes: inodesPerGroup - usedInodes,
     };
   });
-  return { blocks, inodesPerGroup, inodeTable, groups, free };
+  return { blocks, blocksPerGroup, inodesPerGroup, inodeTable, groups, free };
 }
 
 interface Geometry {
@@ -106,7 +110,7 @@ interface Geometry {
 
 /**
  * The smallest filesystem that holds `end` blocks and what its groups add, `spare` of whose bitmap blocks find
- * room before `end`. Many inodes and little data need more groups than the blocks do: the rest is free space.
+ * room before `end`. Many inodes and little data need more groups than the blocks do.
  */
 function tightGeometry(inodeCount: number, end: number, spare: number): Geometry {
   let groups = Math.max(1, Math.ceil(inodeCount / MAX_INODES_PER_GROUP));
@@ -116,11 +120,21 @@ function tightGeometry(inodeCount: number, end: number, spare: number): Geometry
     const bitmaps = Math.max(0, 2 * groups - Math.max(0, left));
     const blocks = end + bitmaps + (groups * inodesPerGroup) / INODES_PER_BLOCK;
     const needed = Math.ceil(blocks / BLOCKS_PER_GROUP);
-    if (needed < groups) return { blocks: groups * BLOCKS_PER_GROUP, groups, inodesPerGroup };
-    if (needed === groups) return { blocks, groups, inodesPerGroup };
+    if (needed <= groups) return { blocks, groups, inodesPerGroup };
     groups = needed;
   }
 }
+
+/** Where inodes need more groups than blocks do, groups are smaller, so that no space is left free. */
+function shrinkGroups(blocks: number, groups: number): { blocks: number; blocksPerGroup: number } {
+  if (Math.ceil(blocks / BLOCKS_PER_GROUP) === groups) return { blocks, blocksPerGroup: BLOCKS_PER_GROUP };
+  const blocksPerGroup = roundUp(Math.ceil(blocks / groups), GROUP_UNIT);
+  // What rounding adds to each group could leave the last one without a block.
+  return { blocks: Math.max(blocks, (groups - 1) * blocksPerGroup + 1), blocksPerGroup };
+}
+
+/** A group's blocks come in eights, as the bits of its bitmap's bytes. */
+const GROUP_UNIT = 8;
 
 /** Bytes of disk for which a writable filesystem has an inode, as mke2fs does it. */
 const BYTES_PER_INODE = 16_384;
@@ -139,14 +153,14 @@ function roomyGeometry(inodeCount: number, sizeBlocks: number): Geometry {
 }
 
 /** Free blocks of each group. */
-function countFree(free: readonly Run[], groupCount: number): Uint32Array {
+function countFree(free: readonly Run[], groupCount: number, blocksPerGroup: number): Uint32Array {
   const counts = new Uint32Array(groupCount);
   for (const run of free) {
     let at = run.physical;
     const end = run.physical + run.length;
     while (at < end) {
-      const group = Math.floor(at / BLOCKS_PER_GROUP);
-      const stop = Math.min(end, (group + 1) * BLOCKS_PER_GROUP);
+      const group = Math.floor(at / blocksPerGroup);
+      const stop = Math.min(end, (group + 1) * blocksPerGroup);
       counts[group] = (counts[group] ?? 0) + stop - at;
       at = stop;
     }

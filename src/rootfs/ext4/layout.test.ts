@@ -69,7 +69,7 @@ function checkConsistent(layout: Layout): void {
     group.inodeTable + tableBlocks - 1,
   ]);
   if (taken.some(isFree)) throw new Error("a group's structure stands on a free block");
-  if (layout.groups.length !== Math.ceil(layout.blocks / BLOCKS_PER_GROUP))
+  if (layout.groups.length !== Math.ceil(layout.blocks / layout.blocksPerGroup))
     throw new Error("wrong group count");
 }
 
@@ -110,7 +110,16 @@ describe("planLayout", () => {
     const two = plan(manyFiles(MAX_INODES_PER_GROUP - reserved + 1));
     expect(two.groups).toHaveLength(2);
     expect(two.inodesPerGroup).toBe(16_400);
-    expect(two.blocks).toBe(2 * BLOCKS_PER_GROUP);
+    // They are smaller than they could be: the whole is no larger for it.
+    expect(two.blocksPerGroup).toBe(Math.ceil(two.blocks / 2 / 8) * 8);
+    expect(two.free).toEqual([]);
+  });
+
+  test("files that need many groups of inodes leave no space free", ({ expect }) => {
+    const layout = plan(manyFiles(10 * MAX_INODES_PER_GROUP));
+    expect(layout.groups).toHaveLength(11);
+    expect(layout.blocks).toBeLessThan(BLOCKS_PER_GROUP);
+    expect(layout.free).toEqual([]);
   });
 
   test("43 GiB in one file: extents in two leaves, every group full", ({ expect }) => {

@@ -4,7 +4,6 @@ import { encodeDirectory } from "./directory.ts";
 import { buildExtentTree, extentsOf } from "./extents.ts";
 import {
   BLOCK_SIZE,
-  BLOCKS_PER_GROUP,
   DESCRIPTOR_CHECKSUM_OFFSET,
   DESCRIPTOR_SIZE,
   encodeDescriptor,
@@ -108,8 +107,8 @@ function writeBitmaps(file: BlockFile, layout: Layout): void {
   let firstRun = 0;
   layout.groups.forEach((group, index) => {
     if ((group.flags & GROUP_BLOCK_UNINIT) !== 0) return;
-    const start = index * BLOCKS_PER_GROUP;
-    const end = start + BLOCKS_PER_GROUP;
+    const start = index * layout.blocksPerGroup;
+    const end = start + layout.blocksPerGroup;
     // Used unless free; what lies beyond the filesystem's end counts as used.
     bitmap.fill(0xff);
     while ((layout.free[firstRun]?.physical ?? end) + (layout.free[firstRun]?.length ?? 0) <= start)
@@ -175,6 +174,7 @@ function superblock(layout: Layout, identity: FilesystemIdentity): Buffer {
     inodes: layout.inodesPerGroup * layout.groups.length,
     inodesPerGroup: layout.inodesPerGroup,
     blocks: layout.blocks,
+    blocksPerGroup: layout.blocksPerGroup,
     freeBlocks: sum((group) => group.freeBlocks),
     freeInodes: sum((group) => group.freeInodes),
     uuid: identity.uuid,
