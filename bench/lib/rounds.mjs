@@ -2,7 +2,8 @@ import { spawnSync } from "node:child_process";
 import { timed } from "./timed.mjs";
 
 /**
- * Runs each way once a round: A B C A B C …, so that a machine whose speed drifts is unfair to all alike.
+ * Runs each way once a round, there and back: A B C C B A …, so that a machine whose speed drifts is unfair to all
+ * alike, and none always follows the same other one.
  * Dirty pages are written out between two ways (`writesMuch`), so that none waits for another one's.
  *
  * A way is `{ name, run }`. `run(round)` may return figures: `{ ms, cpuMs, peakBytes, diskBytes }`; the times it
@@ -16,7 +17,7 @@ export async function alternate(ways, { rounds, warmUp = 0, writesMuch = true, p
   const results = new Map();
   for (let round = -warmUp; round < rounds; round++) {
     await prepare?.(round);
-    for (const way of ways) {
+    for (const way of round % 2 === 0 ? ways : ways.toReversed()) {
       await way.reset?.();
       if (writesMuch) spawnSync("sync");
       for (const { name, ...sample } of await samplesOf(way, round)) {
