@@ -106,3 +106,15 @@ export function base256(value: number, length: number): Buffer {
   bytes[0] = (bytes[0] ?? 0) | 0x80;
   return bytes;
 }
+
+/** Makes the checksums of damaged headers right again, without which no reader would look any further. */
+export function withChecksums(bytes: Buffer): Buffer {
+  for (let at = 0; at + 512 <= bytes.length; at += 512) {
+    const looksLikeHeader = /^[0-7]{6}\0 $/.test(bytes.toString("latin1", at + 148, at + 156));
+    if (!looksLikeHeader) continue;
+    let sum = 8 * 0x20;
+    for (let i = 0; i < 512; i++) if (i < 148 || i >= 156) sum += bytes[at + i] ?? 0;
+    bytes.write(`${sum.toString(8).padStart(6, "0")}\0 `, at + 148, "latin1");
+  }
+  return bytes;
+}
