@@ -1,4 +1,4 @@
-import { open, rm, writeFile } from "node:fs/promises";
+import { open, readdir, rm, writeFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { dir, file, hardLink, symlink, type TestEntry, tarOf } from "../../tar/tar-builder.test-helper.ts";
@@ -399,6 +399,28 @@ describe.each(WAYS)("an archive that comes as a %s", (way) => {
     const images = new Images({ root: directory.join("store"), env: process.env });
     expect(await images.list()).toEqual([]);
   });
+});
+
+it("gives up a stream that is silent when it is told to", async () => {
+  await using directory = await TemporaryDirectory.make();
+  const controller = new AbortController();
+  let hasBegun = (): void => {};
+  const begun = new Promise<void>((resolve) => {
+    hasBegun = resolve;
+  });
+  async function* silent(): AsyncGenerator<Uint8Array> {
+    yield tarOf([file("blobs/sha256/x", bigTar)]).subarray(0, 2_000_000);
+    hasBegun();
+    await new Promise(() => {});
+  }
+  const images = new Images({ root: directory.join("store"), env: process.env });
+  const loading = images.load({ chunks: silent(), label: "x" }, { signal: controller.signal });
+  await begun;
+  controller.abort(new Error("enough"));
+  await expect(loading).rejects.toThrow("enough");
+  // Nothing is left, and nobody holds the store.
+  expect(await images.collectGarbage({ timeoutMs: 1000 })).toMatchObject({ blobs: 0 });
+  expect(await readdir(directory.join("store/ingest"))).toEqual([]);
 });
 
 it("reads the headers of a seekable archive, and no more than the wanted blobs", async () => {

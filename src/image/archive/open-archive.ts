@@ -3,6 +3,7 @@ import { errnoOf, FirectlError } from "../../core/errors.ts";
 import { CleanupStack } from "../../host/cleanup.ts";
 import { ioError } from "../../host/files.ts";
 import type { ContentStore } from "../store/content-store.ts";
+import { abortable } from "./abortable.ts";
 import type { Archive } from "./archive.ts";
 import { compressionOf, expand, sniff } from "./expand.ts";
 import { indexArchive } from "./seekable.ts";
@@ -33,7 +34,10 @@ export async function withArchive<T>(
   options: OpenArchiveOptions,
   work: (archive: Archive) => Promise<T>,
 ): Promise<T> {
-  if ("chunks" in input) return await work(await spool(input.chunks, { ...options, label: input.label }));
+  if ("chunks" in input) {
+    const chunks = abortable(input.chunks, options.signal);
+    return await work(await spool(chunks, { ...options, label: input.label }));
+  }
   await using resources = new CleanupStack();
   const handle = await openFile(input.file);
   resources.defer(() => handle.close());

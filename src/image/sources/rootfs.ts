@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { FirectlError } from "../../core/errors.ts";
 import { BLOCK, isZeroBlock, parseHeader } from "../../tar/header.ts";
+import { abortable } from "../archive/abortable.ts";
 import { expand, sniff } from "../archive/expand.ts";
 import { openFile, streamOf } from "../archive/open-archive.ts";
 import { packDirectory } from "../archive/pack-directory.ts";
@@ -51,7 +52,11 @@ export class RootfsSource implements ImageSource {
   async #layer(context: SourceContext): Promise<BlobDescriptor> {
     const { path } = this.#input;
     if (path === "-")
-      return ingest(this.#stdin(), { label: "standard input", reference: this.reference, context });
+      return ingest(this.#stdin(context.signal), {
+        label: "standard input",
+        reference: this.reference,
+        context,
+      });
     if (await isDirectory(path)) {
       const { env, signal, onProgress } = context;
       const onNotice = (message: string): void => onProgress({ type: "notice", message });
@@ -74,9 +79,9 @@ export class RootfsSource implements ImageSource {
     }
   }
 
-  #stdin(): AsyncIterable<Uint8Array> {
+  #stdin(signal: AbortSignal | undefined): AsyncIterable<Uint8Array> {
     const { stdin } = this.#input;
-    if (stdin !== undefined) return stdin;
+    if (stdin !== undefined) return abortable(stdin, signal);
     if (process.stdin.isTTY) {
       throw new FirectlError(
         "INVALID_ARGUMENT",
@@ -86,7 +91,16 @@ export class RootfsSource implements ImageSource {
         },
       );
     }
-    return process.stdin;
+    return letGo(abortable(process.stdin, signal));
+  }
+}
+
+/** Standard input that stays open would keep the process alive. */
+async function* letGo(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* chunks;
+  } finally {
+    process.stdin.destroy();
   }
 }
 
