@@ -22,7 +22,8 @@ import type {
 } from "./sources/source.ts";
 import { ContentStore } from "./store/content-store.ts";
 import type { Collected, CollectOptions } from "./store/gc.ts";
-import type { IndexChange, IndexEntry } from "./store/index-file.ts";
+import { enterImage, type Forgotten, forget, giveName } from "./store/index-changes.ts";
+import type { IndexEntry } from "./store/index-file.ts";
 import type { StoreUsage } from "./store/usage.ts";
 
 export type { LoadedImage } from "./archive/load-archive.ts";
@@ -34,7 +35,7 @@ export type { LocalImage, LocalLayer } from "./local-image.ts";
 export type { Platform } from "./platform.ts";
 export type { PullProgress } from "./progress.ts";
 export type { Selection } from "./select-image.ts";
-export type { PullPolicy, WhileLayersCome } from "./sources/source.ts";
+export type { OpenLayer, PullPolicy, WhileLayersCome } from "./sources/source.ts";
 export type { Collected } from "./store/gc.ts";
 export type { IndexEntry } from "./store/index-file.ts";
 export type { StoreUsage } from "./store/usage.ts";
@@ -181,13 +182,11 @@ export class Images {
     const { items } = await this.select(source);
     await this.#store.prepare();
     // Held: what is being named is not collected meanwhile.
+    const digests = new Set(items.map(({ entry }) => entry.digest));
     await this.#store.hold(undefined, () =>
       this.#store.updateIndex((entries) => {
-        const digests = new Set(items.map(({ entry }) => entry.digest));
-        const named = entries.filter(({ digest }) => digests.has(digest));
-        if (named.length === 0) throw notHere(source);
-        const added = uniqueByDigest(named).map((entry) => ({ ...entry, reference: name }));
-        return withAdded(entries, { added, isReplaced: ({ reference }) => reference === name });
+        if (!entries.some(({ digest }) => digests.has(digest))) throw notHere(source);
+        return giveName(name, digests)(entries);
       }),
     );
     return name;
@@ -197,16 +196,8 @@ export class Images {
    * Takes the names away that `loses` selects, and forgets the images of `digests` (of the index's entries). An
    * image without any name that is not forgotten stays, nameless. Blobs stay until the next collection.
    */
-  async forget(what: {
-    digests: ReadonlySet<Digest>;
-    loses?: (entry: IndexEntry) => boolean;
-  }): Promise<void> {
-    const { digests, loses = () => false } = what;
-    const change: IndexChange = (entries) =>
-      withoutNames(
-        entries.filter(({ digest }) => !digests.has(digest)),
-        loses,
-      );
+  async forget(what: Forgotten): Promise<void> {
+    const change = forget(what);
     try {
       await this.#store.updateIndex(change);
     } catch (error) {
@@ -399,18 +390,7 @@ export class Images {
     const { storeOciForm } = await import("./store/oci-form.ts");
     const ociForm = await storeOciForm(this.#store, entry);
     await this.#store.writeDescription(entry.digest, JSON.stringify(image));
-    await this.#store.updateIndex((entries) => {
-      const isNameless = entry.reference === undefined;
-      if (isNameless && entries.some(({ digest }) => digest === entry.digest)) return entries;
-      return withAdded(entries, {
-        added: [{ ...entry, ociForm }],
-        isReplaced: (other) =>
-          // What skopeo has put here is for no platform in particular.
-          !isNameless &&
-          other.reference === entry.reference &&
-          (other.platform === undefined || isSamePlatform(other, entry)),
-      });
-    });
+    await this.#store.updateIndex(enterImage({ ...entry, ociForm }));
   }
 
   #find(reference: string, platform: Platform): Promise<StoredImage | undefined> {
@@ -470,42 +450,6 @@ function bestOf(items: readonly StoredImage[], platform: Platform): StoredImage 
     items.map(({ image }) => image.platform),
   );
   return chosen === undefined ? undefined : items[chosen];
-}
-
-function uniqueByDigest(entries: readonly IndexEntry[]): readonly IndexEntry[] {
-  return [...new Map(entries.map((entry) => [entry.digest, entry])).values()];
-}
-
-function withAdded(
-  entries: readonly IndexEntry[],
-  change: { added: readonly IndexEntry[]; isReplaced: (entry: IndexEntry) => boolean },
-): readonly IndexEntry[] {
-  const { added } = change;
-  const digests = new Set(added.map(({ digest }) => digest));
-  // What stood there without a name has one again.
-  const others = entries.filter((entry) => entry.reference !== undefined || !digests.has(entry.digest));
-  return [...withoutNames(others, change.isReplaced, digests), ...added];
-}
-
-/** The entries for which `loses` is true lose their name; those of images named elsewhere go. */
-function withoutNames(
-  entries: readonly IndexEntry[],
-  loses: (entry: IndexEntry) => boolean,
-  named: ReadonlySet<Digest> = new Set(),
-): readonly IndexEntry[] {
-  const keep = new Set(named);
-  for (const entry of entries) if (entry.reference !== undefined && !loses(entry)) keep.add(entry.digest);
-  return entries.flatMap((entry) => {
-    if (!loses(entry)) return [entry];
-    if (keep.has(entry.digest)) return [];
-    // Of several names that one image loses at once, the first is remembered.
-    keep.add(entry.digest);
-    return [{ ...entry, reference: undefined, formerReference: entry.reference }];
-  });
-}
-
-function isSamePlatform(a: IndexEntry, b: IndexEntry): boolean {
-  return a.platform?.architecture === b.platform?.architecture && a.platform?.variant === b.platform?.variant;
 }
 
 function notHere(reference: string): FirectlError {
