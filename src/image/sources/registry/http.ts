@@ -1,5 +1,6 @@
 import type { ClientRequest, IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { errnoOf, FirectlError, messageOf } from "../../../core/errors.ts";
+import { bodyChunks } from "./body.ts";
 import { Connections, type Network } from "./connections.ts";
 import { isTransientErrno, TransientFailure } from "./retry.ts";
 import { proxyWantsLogin } from "./tunnel.ts";
@@ -156,8 +157,7 @@ export class HttpClient implements Disposable {
       body.destroy(timedOut(`nothing came for ${idleTimeoutMs / 1000} s`));
     }, idleTimeoutMs);
     try {
-      const chunks: AsyncIterable<Uint8Array> = body;
-      for await (const chunk of chunks) {
+      for await (const chunk of bodyChunks(body)) {
         timer.refresh();
         yield chunk;
         // What the reader took for its own work is not the network's silence.

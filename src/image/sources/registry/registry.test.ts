@@ -495,6 +495,31 @@ describe("redirects", () => {
     );
   });
 
+  it("that lead away and back come back without the login", async () => {
+    await using directory = await TemporaryDirectory.make();
+    await using elsewhere = await TestServer.start((_request, response) => {
+      response.writeHead(307, { location: `http://${server.host}/v2/private/blobs/x` }).end();
+    });
+    await using server: TestServer = await TestServer.start(
+      serveImage(served(image), (request, response) => {
+        if (request.headers.authorization === undefined) {
+          response.writeHead(401, { "www-authenticate": 'Basic realm="x"' }).end();
+          return true;
+        }
+        if (!request.url?.includes("/blobs/")) return false;
+        response.writeHead(307, { location: `http://${elsewhere.host}/` }).end();
+        return true;
+      }),
+    );
+    const env = await login(directory, server.host, "me:pw");
+    await expect(pull(directory, `${server.host}/a:1`, { env })).rejects.toMatchObject({
+      code: "AUTHENTICATION_FAILED",
+    });
+    const back = server.requests.filter(({ url }) => url.startsWith("/v2/private/"));
+    expect(back.length).toBeGreaterThan(0);
+    expect(back.map(({ authorization }) => authorization)).toEqual(back.map(() => undefined));
+  });
+
   it("whose target asks for a login do not get one", async () => {
     await using directory = await TemporaryDirectory.make();
     await using thief = await TestServer.start((_request, response) => {
