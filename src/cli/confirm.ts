@@ -9,7 +9,11 @@ import type { CommandContext } from "./command.ts";
 export async function confirm(question: string, context: CommandContext): Promise<boolean> {
   const { io, interrupts } = context;
   io.stderr.write(`${question} [y/N] `);
-  const answer = await firstLine(io.stdin, interrupts.signal());
+  const answer = await firstLine(io.stdin, interrupts.signal()).catch((error: unknown) => {
+    // The terminal has shown ^C behind the question.
+    io.stderr.write("\n");
+    throw error;
+  });
   if (answer === undefined) {
     io.stderr.write("\n");
     throw new FirectlError("INVALID_ARGUMENT", "nobody answered the question", {

@@ -313,7 +313,10 @@ describe("prune", () => {
       }),
     };
     const result = await firectl(["prune"], { io: { ...io, stdin }, operations: {} });
-    expect(result).toMatchObject({ status: 130 });
+    expect(result).toMatchObject({
+      status: 130,
+      stderr: expect.stringMatching(/\[y\/N\] \nfirectl: interrupted by SIGINT\n$/),
+    });
   });
 
   test.each([
@@ -338,7 +341,7 @@ describe("df", () => {
   const items: readonly DiskUsageItem[] = [
     { kind: "image", name: "nginx:1.27", bytes: 60_000_000, inUse: true },
     { kind: "image", name: "debian:12", bytes: 40_000_000, inUse: false },
-    { kind: "filesystem", name: "/data/base/a.ext4", bytes: 100_000_000, inUse: true },
+    { kind: "filesystem", name: `base/${"a".repeat(64)}.ext4`, bytes: 100_000_000, inUse: true },
     { kind: "vm", name: "web", bytes: 500_000, inUse: true },
     { kind: "download", name: "aa.partial", bytes: 1000, inUse: false },
   ];
@@ -364,7 +367,7 @@ describe("df", () => {
       "TYPE         SIZE    IN USE   NAME
       image        60MB    yes      nginx:1.27
       image        40MB    no       debian:12
-      filesystem   100MB   yes      /data/base/a.ext4
+      filesystem   100MB   yes      base/aaaaaaaaaaaa….ext4
       vm           500kB   yes      web
       download     1kB     no       aa.partial
       "

@@ -16,6 +16,11 @@ export function shortId(id: string, options: { truncated: boolean }): string {
   return options.truncated ? id.slice(0, SHORT_ID) : id;
 }
 
+/** A text with the digests and keys in it cut to as many digits. */
+export function shortenDigests(text: string): string {
+  return text.replace(/\b([0-9a-f]{12})[0-9a-f]{52}\b/g, "$1…");
+}
+
 /** "Up 3 minutes", "Exited (0) 2 hours ago". */
 function statusText(vm: VmSummary, now: number = Date.now()): string {
   switch (vm.state) {

@@ -14,6 +14,28 @@ export type PullPolicy = "always" | "missing" | "never";
 export type StorageMode = "overlay" | "copy";
 export type VmmChoice = "auto" | VmmName;
 
+/** What `pull` does. */
+export interface PullOptions {
+  /** `os/arch[/variant]`. */
+  readonly platform?: string;
+  /**
+   * Whether the root filesystem is built while the layers come in, so that the first run finds it; true unless
+   * given, for images of this machine's architecture.
+   */
+  readonly build?: boolean;
+  readonly limits?: ImageLimits;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (event: ProgressEvent) => void;
+}
+
+/** What an image may take, uncompressed; `config.json` and then defaults hold for what is absent. */
+export interface ImageLimits {
+  /** Bytes of all layers together. */
+  readonly maxBytes?: number;
+  /** Entries of all layers together. */
+  readonly maxEntries?: number;
+}
+
 /** What `run` does, in `docker run`'s words. Sizes in bytes, times in milliseconds. */
 export interface RunOptions {
   /**
@@ -53,6 +75,7 @@ export interface RunOptions {
   readonly pull?: PullPolicy;
   /** `os/arch[/variant]`. */
   readonly platform?: string;
+  readonly limits?: ImageLimits;
   readonly vmm?: VmmChoice;
   /** Name of an installed kernel or path of a kernel image. */
   readonly kernel?: string;
@@ -276,7 +299,7 @@ export type DiskUsageKind = "image" | "blob" | "filesystem" | "vm" | "kernel" | 
 /** One thing that takes space below firectl's data directory. */
 export interface DiskUsageItem {
   readonly kind: DiskUsageKind;
-  /** An image's name or digest, a VM's name, a path. */
+  /** An image's names or digest, a VM's or kernel's name, else a path below the data directory. */
   readonly name: string;
   /** Real blocks. What images share counts once, with one that is in use if there is one. */
   readonly bytes: number;
@@ -401,10 +424,7 @@ export interface FirectlOperations {
   addKernel(options: AddKernelOptions): Promise<KernelSummary>;
   setDefaultKernel(name: string): Promise<void>;
   removeKernel(name: string): Promise<void>;
-  pullImage(
-    reference: string,
-    options?: { platform?: string; signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void },
-  ): Promise<ImageSummary>;
+  pullImage(reference: string, options?: PullOptions): Promise<ImageSummary>;
   /** Brings in the images of an archive, as docker, podman and skopeo save them. */
   loadImages(source: LoadSource, options?: BringImageOptions): Promise<readonly LoadedImage[]>;
   /** Writes images into one archive. */

@@ -24,7 +24,7 @@ export async function diskUsage(
     vmItems(context, records),
     kernelItems(context, records),
     cacheItems(context, records),
-    downloadItems(images, usage),
+    downloadItems(context, usage),
   ]);
   return parts.flat();
 }
@@ -88,7 +88,7 @@ async function baseItems(context: Context, records: readonly VmRecord[]): Promis
   const inUse = basesOf(records);
   return (await listBaseFiles(context)).map((base) => ({
     kind: "filesystem",
-    name: base.path,
+    name: path.relative(context.directories.data, base.path),
     bytes: base.diskBytes,
     inUse: inUse.has(base.path),
   }));
@@ -129,19 +129,20 @@ async function kernelItems(
 }
 
 async function cacheItems(context: Context, records: readonly VmRecord[]): Promise<readonly DiskUsageItem[]> {
-  return (await listCaches(context, records)).map(({ path, diskBytes, inUse }) => ({
+  return (await listCaches(context, records)).map((cache) => ({
     kind: "cache",
-    name: path,
-    bytes: diskBytes,
-    inUse,
+    name: path.relative(context.directories.data, cache.path),
+    bytes: cache.diskBytes,
+    inUse: cache.inUse,
   }));
 }
 
-function downloadItems(images: Images, { partials }: StoreUsage): Promise<readonly DiskUsageItem[]> {
+async function downloadItems(context: Context, { partials }: StoreUsage): Promise<readonly DiskUsageItem[]> {
+  const images = await context.images();
   return Promise.all(
     partials.map(async ({ path: file, diskBytes }) => ({
       kind: "download" as const,
-      name: path.basename(file),
+      name: path.relative(context.directories.data, file),
       bytes: diskBytes,
       inUse: await images.isComing(file),
     })),

@@ -169,12 +169,12 @@ describe("prune", () => {
     await writeFile(path.join(killed, "vmlinux"), "x".repeat(5000));
     const { items } = await prune(context, {});
     expect(items.map(({ kind, name }) => [kind, name])).toEqual([
-      ["cache", unused],
-      ["cache", killed],
+      ["cache", "kernel-files/unused"],
+      ["cache", "kernels/.killed.tmp"],
     ]);
     expect(items[1]?.bytes).toBeGreaterThan(4096);
     await dropVm(context, vm);
-    expect((await prune(context, {})).items).toMatchObject([{ kind: "cache", name: used }]);
+    expect((await prune(context, {})).items).toMatchObject([{ kind: "cache", name: "kernel-files/used" }]);
   });
 
   test("takes the initramfs of kernels and agents that are gone", async () => {
@@ -210,7 +210,7 @@ describe("prune", () => {
     }));
     await kernels.remove(removed ?? "");
     const { items } = await prune(context, {});
-    expect(items.map(({ name }) => name)).toContain(stale);
+    expect(items.map(({ name }) => name)).toContain(`initramfs/${path.basename(stale)}`);
     expect(items.every(({ kind }) => kind === "cache")).toBe(true);
     const left = (await readdir(cacheDir)).filter((name) => name.endsWith(".cpio")).sort();
     expect(left).toEqual([current, booted].map((file) => path.basename(file)).sort());
@@ -247,10 +247,10 @@ describe("diskUsage", () => {
     expect(items.map(({ kind, name, inUse }) => [kind, name, inUse])).toEqual([
       ["image", "two:latest, two:2", true],
       ["image", "one:latest", false],
-      ["filesystem", vm.machine?.drives[0]?.path, true],
+      ["filesystem", `base/${path.basename(vm.machine?.drives[0]?.path ?? "")}`, true],
       ["vm", "web", false],
       ["vm", "job", true],
-      ["download", path.basename(partial), false],
+      ["download", `images/ingest/${path.basename(partial)}`, false],
     ]);
     const report = await prune(context, { all: true });
     const unused = items.filter(({ kind, inUse }) => !inUse && kind !== "vm");

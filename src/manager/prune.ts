@@ -1,4 +1,5 @@
 import { rm } from "node:fs/promises";
+import path from "node:path";
 import type { Digest } from "../core/brands.ts";
 import { FirectlError } from "../core/errors.ts";
 import { exists } from "../host/files.ts";
@@ -10,6 +11,7 @@ import { sweepUnfinishedBases } from "./base-files.ts";
 import { listCaches } from "./caches.ts";
 import { imagesIn, reasonsToWait, removeUnusedBases } from "./collect.ts";
 import type { Context } from "./context.ts";
+import type { DiskFile } from "./disk-file.ts";
 import { usersOf } from "./image-usage.ts";
 import { sweepKernelWork } from "./kernels.ts";
 
@@ -21,12 +23,10 @@ const ALONE_TIMEOUT_MS = 3000;
  * `all` every image that no VM uses. What VMs use, or may be about to use, stays.
  */
 export async function prune(context: Context, options: PruneOptions): Promise<PruneReport> {
-  const report = new Report();
+  const report = new Report(context.directories.data);
   // Nothing of this needs the index written: a full disk gets room first.
   if (await exists(context.directories.runtime)) {
-    for (const { path, diskBytes } of await sweepUnfinishedBases(context)) {
-      report.add("filesystem", path, diskBytes);
-    }
+    for (const file of await sweepUnfinishedBases(context)) report.addFile("filesystem", file);
     await sweepKernelWork(context);
   }
   const images = await context.images();
@@ -58,10 +58,10 @@ async function pruneCaches(context: Context, run: PruneRun): Promise<void> {
   const reasons = await reasonsToWait(context, run.records);
   for (const reason of reasons) run.report.postpone(reason);
   if (reasons.length > 0) return;
-  for (const { path, diskBytes, modifiedMs, inUse } of await listCaches(context, run.records)) {
-    if (inUse || !isBefore(modifiedMs, run)) continue;
-    await rm(path, { recursive: true, force: true });
-    run.report.add("cache", path, diskBytes);
+  for (const cache of await listCaches(context, run.records)) {
+    if (cache.inUse || !isBefore(cache.modifiedMs, run)) continue;
+    await rm(cache.path, { recursive: true, force: true });
+    run.report.addFile("cache", cache);
   }
 }
 
@@ -78,7 +78,7 @@ async function pruneImages(context: Context, run: PruneRun & { images: Images })
   if (reasons.length === 0) {
     const { untilMs } = run;
     const bases = await removeUnusedBases(context, { images: imagesIn(kept), records, untilMs });
-    for (const { path, diskBytes } of bases) report.add("filesystem", path, diskBytes);
+    for (const file of bases) report.addFile("filesystem", file);
   }
   const broken = await images.brokenEntries();
   if (gone.length + broken.size === 0) return;
@@ -127,12 +127,21 @@ function plural(count: number, noun: string): string {
 
 /** Gathers what went. */
 class Report {
+  readonly #dataDirectory: string;
   readonly #images: RemovedImage[] = [];
   readonly #items: { kind: DiskUsageKind; name: string; bytes: number }[] = [];
   readonly #postponed = new Set<string>();
 
+  constructor(dataDirectory: string) {
+    this.#dataDirectory = dataDirectory;
+  }
+
   add(kind: DiskUsageKind, name: string, bytes: number): void {
     this.#items.push({ kind, name, bytes });
+  }
+
+  addFile(kind: DiskUsageKind, { path: file, diskBytes }: DiskFile): void {
+    this.add(kind, path.relative(this.#dataDirectory, file), diskBytes);
   }
 
   addImage(image: RemovedImage): void {

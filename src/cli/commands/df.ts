@@ -2,6 +2,7 @@ import { formatSize } from "../../core/units.ts";
 import type { DiskUsageItem, DiskUsageKind } from "../../manager/api.ts";
 import { type Command, defineCommand } from "../command.ts";
 import { type ListView, parseListFormat, renderList } from "../output.ts";
+import { shortenDigests } from "../vm-view.ts";
 
 /** In the order of the table. */
 const TYPES = [
@@ -47,7 +48,7 @@ const DETAILS: ListView<DiskUsageItem> = {
     { heading: "TYPE", cell: ({ kind }) => kind },
     { heading: "SIZE", cell: ({ bytes }) => formatSize(bytes) },
     { heading: "IN USE", cell: ({ inUse }) => (inUse ? "yes" : "no") },
-    { heading: "NAME", cell: ({ name }) => name },
+    { heading: "NAME", cell: ({ name }) => shortenDigests(name) },
   ],
   fields: {
     Type: ({ kind }) => kind,

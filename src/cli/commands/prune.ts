@@ -6,6 +6,7 @@ import { confirm } from "../confirm.ts";
 import { defined } from "../defined.ts";
 import { escapeControls, safeJson } from "../sanitize.ts";
 import { parseMoment } from "../values.ts";
+import { shortenDigests } from "../vm-view.ts";
 
 /** Reads `until=TIME` of `--filter`; milliseconds since the Unix epoch. */
 function parseUntil(text: string, flag: string): number {
@@ -80,7 +81,7 @@ function reportText({ images, items, reclaimedBytes }: PruneReport): string {
     ...deleted.map((digest) => `Deleted: ${digest}`),
   ]);
   const others = items.map(
-    ({ kind, name, bytes }) => `Deleted ${KINDS[kind]}: ${name} (${formatSize(bytes)})`,
+    ({ kind, name, bytes }) => `Deleted ${KINDS[kind]}: ${shortenDigests(name)} (${formatSize(bytes)})`,
   );
   return [...lines, ...others, `Total reclaimed space: ${formatSize(reclaimedBytes)}`]
     .map((line) => `${escapeControls(line)}\n`)
