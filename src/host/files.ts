@@ -24,7 +24,8 @@ export async function writeFileAtomic(
     }
     await rename(temporary, file);
   } catch (error) {
-    await rm(temporary, { force: true });
+    // Where it could not be made it cannot be looked for either: the first failure is the one to tell.
+    await rm(temporary, { force: true }).catch(() => {});
     throw ioError(`cannot write ${file}`, error);
   }
   await syncDirectory(path.dirname(file));
@@ -45,7 +46,8 @@ export async function writeChunksAtomic(file: string, chunks: AsyncIterable<Uint
     await writeChunks(temporary, { flags: "wx", sync: true, chunks });
     await rename(temporary, file);
   } catch (error) {
-    await rm(temporary, { force: true });
+    // Where it could not be made it cannot be looked for either: the first failure is the one to tell.
+    await rm(temporary, { force: true }).catch(() => {});
     throw ioError(`cannot write ${file}`, error);
   }
   await syncDirectory(path.dirname(file));
