@@ -63,9 +63,8 @@ export function parsePax(bytes: Buffer, into: PaxAttributes): void {
   while (at < bytes.length) {
     // Some writers pad with NULs what the header's size already counts.
     if (bytes[at] === 0) return;
-    const space = bytes.indexOf(0x20, at);
-    const digits = space < 0 ? "" : bytes.toString("latin1", at, space);
-    const length = /^[0-9]{1,9}$/.test(digits) ? Number(digits) : 0;
+    const space = endOfDigits(bytes, at);
+    const length = space - at > 9 || bytes[space] !== 0x20 ? 0 : digitsValue(bytes, at, space);
     const end = at + length;
     const equals = bytes.indexOf(0x3d, space);
     if (length === 0 || end > bytes.length || bytes[end - 1] !== 0x0a || equals < 0 || equals >= end) {
@@ -181,7 +180,7 @@ function setNumber(field: "size" | "uid" | "gid", key: string, value: Buffer, in
 
 function setTime(field: "mtime" | "atime", key: string, value: Buffer, into: PaxAttributes): void {
   if (value.length === 0) delete into[field];
-  else into[field] = parseTime(key, value.toString("latin1"));
+  else into[field] = parseTime(key, value);
 }
 
 function text(key: string, value: Buffer): string {
@@ -198,11 +197,36 @@ function decimal(key: string, value: Buffer | string): number {
   return result;
 }
 
-function parseTime(key: string, value: string): PaxTime {
-  const match = /^(-?)(\d{1,15})(?:\.(\d*))?$/.exec(value);
-  if (match === null) throw new TarError(`PAX ${key} is not a time: ${JSON.stringify(value.slice(0, 40))}`);
-  const sec = Number(match[2]);
-  const nsec = Number((match[3] ?? "").slice(0, 9).padEnd(9, "0"));
-  if (match[1] !== "-") return { sec, nsec };
+/** A time as most entries have it is read without a string of it. */
+function parseTime(key: string, value: Buffer): PaxTime {
+  const negative = value[0] === 0x2d;
+  const start = negative ? 1 : 0;
+  const point = endOfDigits(value, start);
+  const end = point < value.length ? endOfDigits(value, point + 1) : point;
+  const isTime = point > start && point - start <= 15 && end === value.length;
+  if (!isTime || (point < value.length && value[point] !== 0x2e)) {
+    const shown = JSON.stringify(value.toString("latin1", 0, 40));
+    throw new TarError(`PAX ${key} is not a time: ${shown}`);
+  }
+  const sec = digitsValue(value, start, point);
+  const last = Math.min(end, point + 1 + NANOSECOND_DIGITS);
+  const digits = Math.max(0, last - point - 1);
+  const nsec = digitsValue(value, point + 1, last) * 10 ** (NANOSECOND_DIGITS - digits);
+  if (!negative) return { sec, nsec };
   return nsec === 0 ? { sec: 0 - sec, nsec: 0 } : { sec: -sec - 1, nsec: 1_000_000_000 - nsec };
+}
+
+const NANOSECOND_DIGITS = 9;
+
+/** Where the digits that begin at `at` end. */
+function endOfDigits(bytes: Buffer, at: number): number {
+  let end = at;
+  for (let byte = bytes[end] ?? 0; byte >= 0x30 && byte <= 0x39; byte = bytes[end] ?? 0) end++;
+  return end;
+}
+
+function digitsValue(bytes: Buffer, start: number, end: number): number {
+  let value = 0;
+  for (let i = start; i < end; i++) value = value * 10 + (bytes[i] ?? 0x30) - 0x30;
+  return value;
 }

@@ -76,6 +76,7 @@ export class BlockFile {
   #writeOut(bytes: Buffer | undefined): void {
     let pieces: Buffer[] = this.#staged === 0 ? [] : [this.#staging.subarray(0, this.#staged)];
     if (bytes !== undefined) pieces.push(bytes);
+    let total = this.#staged + (bytes?.length ?? 0);
     this.#staged = 0;
     try {
       while (pieces.length > 0) {
@@ -85,7 +86,8 @@ export class BlockFile {
             ? writeSync(this.#fd, first, 0, first.length, this.#position)
             : writevSync(this.#fd, pieces, this.#position);
         this.#position += written;
-        pieces = after(pieces, written);
+        pieces = written === total ? [] : after(pieces, written);
+        total -= written;
       }
     } catch (error) {
       throw ioError(`cannot write ${this.#path}`, error);

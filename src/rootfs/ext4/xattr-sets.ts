@@ -37,6 +37,11 @@ export class XattrSets {
     return set;
   }
 
+  /** How many sets there are. */
+  get count(): number {
+    return this.#table.count;
+  }
+
   get(set: XattrSetId): Xattr[] {
     return unpack(this.#arena.bytes(this.#table.get(set, ADDRESS), this.#table.get(set, LENGTH)));
   }

@@ -15,9 +15,16 @@ export type CleanPath =
 export function cleanPath(raw: string): CleanPath {
   if (raw.length > MAX_PATH_BYTES)
     return { problem: `a path of ${raw.length} bytes, at most ${MAX_PATH_BYTES}` };
-  const path = isClean(raw) ? raw : cleanParts(raw);
+  const trimmed = trim(raw);
+  const path = isClean(trimmed) ? trimmed : cleanParts(raw);
   if (path === undefined) return { problem: "the path leads out of the image" };
   return hasLongName(path) ? { problem: `a name of more than ${MAX_NAME_BYTES} bytes` } : { path };
+}
+
+/** Without the `./` that many tools put before a path, and the slash that they put behind a directory. */
+function trim(path: string): string {
+  const start = path.startsWith("./") ? 2 : 0;
+  return path.slice(start, path.endsWith("/") && path.length > start ? -1 : undefined);
 }
 
 /** The usual case, found without taking the path apart. */
