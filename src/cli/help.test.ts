@@ -103,6 +103,8 @@ test("run's help is grouped", async () => {
     Image:
           --pull always|missing|never    When to fetch the image (default missing)
           --platform OS/ARCH[/VARIANT]   Platform to take of an image with several
+          --max-image-size SIZE          Refuse an image whose layers unpack to more (default 128g)
+          --max-image-entries N          Refuse an image with more files and directories (default 2000000)
 
     Options:
       -d, --detach                       Print the id and return once the process has started

@@ -21,6 +21,10 @@ describe("progress", () => {
     now = 200;
     layer("a", 2_000_000, true);
     now = 300;
+    // While a layer is still coming, that is what takes the time.
+    progress.update({ kind: "building", readBytes: 20, totalBytes: undefined });
+    layer("b", 2_000_000, true);
+    now = 400;
     progress.update({ kind: "building", readBytes: 30, totalBytes: undefined });
     progress.update({ kind: "booting", vmm: "qemu" });
     progress.stop();
@@ -31,6 +35,7 @@ describe("progress", () => {
       "Looking for nginx",
       "Pulling nginx: 0 of 1 layers, 500kB of 2MB (25%)",
       "Pulling nginx: 1 of 2 layers, 3MB of 4MB (75%)",
+      "Pulling nginx: 2 of 2 layers, 4MB of 4MB (100%)",
       "Building the root filesystem: 30B",
       "Starting the virtual machine (qemu)",
       "",

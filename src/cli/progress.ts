@@ -81,6 +81,10 @@ function lineOf(
     case "reading":
       return `Reading ${event.reference}: ${formatSize(event.receivedBytes)}`;
     case "building":
+      // Building begins while layers still come in: until they are here, their coming is the slower thing.
+      if ([...state.layers.values()].some((layer) => !layer.done)) {
+        return layersLine(state.reference, [...state.layers.values()]);
+      }
       return `Building the root filesystem: ${ofTotal(event.readBytes, event.totalBytes)}`;
     case "booting":
       return `Starting the virtual machine (${event.vmm})`;

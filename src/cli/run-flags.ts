@@ -1,17 +1,18 @@
 import { FirectlError } from "../core/errors.ts";
-import { MIB, parseSize } from "../core/units.ts";
+import { MIB } from "../core/units.ts";
 import type { Flags } from "./command.ts";
+import { IMAGE_FLAGS } from "./image-flags.ts";
 import { parseKeyValue } from "./key-values.ts";
 import {
   choice,
   parseGuestPath,
   parseHostname,
   parseName,
-  parsePlatform,
   parseSignal,
   parseText,
   parseUser,
   parseWait,
+  sizeOfAtLeast,
   wholeNumber,
 } from "./values.ts";
 
@@ -19,14 +20,6 @@ import {
 const MIN_MEMORY = 64 * MIB;
 /** Less is no file system. */
 const MIN_DISK = 16 * MIB;
-
-function sizeOfAtLeast(min: number): (text: string, flag: string) => number {
-  return (text, flag) => {
-    const bytes = parseSize(text, flag);
-    if (bytes >= min) return bytes;
-    throw new FirectlError("INVALID_ARGUMENT", `${flag}: "${text}" is less than ${min / MIB}m, the least`);
-  };
-}
 
 function parseKernelArguments(text: string, flag: string): readonly string[] {
   if (!/^[\x20-\x7e]+$/.test(text)) {
@@ -173,13 +166,7 @@ export const RUN_FLAGS = {
     summary: "When to fetch the image (default missing)",
     group: IMAGE,
   },
-  platform: {
-    kind: "value",
-    placeholder: "OS/ARCH[/VARIANT]",
-    parse: parsePlatform,
-    summary: "Platform to take of an image with several",
-    group: IMAGE,
-  },
+  ...IMAGE_FLAGS,
   detach: { kind: "boolean", short: "d", summary: "Print the id and return once the process has started" },
   name: { kind: "value", placeholder: "NAME", parse: parseName, summary: "Name of the VM" },
   rm: { kind: "boolean", summary: "Remove everything of the VM when its process has ended" },

@@ -1,5 +1,6 @@
 import { constants } from "node:os";
 import { FirectlError } from "../core/errors.ts";
+import { MIB, parseSize } from "../core/units.ts";
 
 /** Readers of flag values: each takes the text and the flag as the user wrote it, and names both on failure. */
 function invalidValue(flag: string, text: string, expected: string, hint?: string): FirectlError {
@@ -39,6 +40,15 @@ export function wholeNumber(min: number, max: number): (text: string, flag: stri
       throw invalidValue(flag, text, `a whole number from ${min} to ${max}`);
     }
     return value;
+  };
+}
+
+/** A reader of sizes (`512m`, `10g`) with a lower bound in bytes, a whole number of MiB. */
+export function sizeOfAtLeast(min: number): (text: string, flag: string) => number {
+  return (text, flag) => {
+    const bytes = parseSize(text, flag);
+    if (bytes >= min) return bytes;
+    throw new FirectlError("INVALID_ARGUMENT", `${flag}: "${text}" is less than ${min / MIB}m, the least`);
   };
 }
 

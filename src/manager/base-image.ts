@@ -3,10 +3,11 @@ import { rename, rm } from "node:fs/promises";
 import path from "node:path";
 import type { Digest } from "../core/brands.ts";
 import { digestHex } from "../core/brands.ts";
+import { FirectlError, messageOf } from "../core/errors.ts";
 import { withFileLock } from "../host/file-lock.ts";
 import { exists, makePrivateDirectory, syncDirectory } from "../host/files.ts";
-import type { LocalImage } from "../image/images.ts";
-import type { ProgressEvent } from "./api.ts";
+import type { LocalImage, OpenLayer } from "../image/images.ts";
+import type { ImageLimits, ProgressEvent } from "./api.ts";
 import { baseDirectoryOf } from "./base-files.ts";
 import type { Context } from "./context.ts";
 
@@ -19,6 +20,9 @@ const BUILD_LOCK_TIMEOUT_MS = 30 * 60_000;
 export interface BaseOptions {
   /** Present for `--storage copy`: the size of the writable filesystem. */
   readonly writableBytes?: number | undefined;
+  readonly limits?: ImageLimits | undefined;
+  /** Gives the layers while they still come in; the store's, which has them all, unless given. */
+  readonly open?: OpenLayer | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
@@ -71,20 +75,28 @@ async function build(
     context.images(),
   ]);
   const temporary = `${options.target}.${randomUUID()}.tmp`;
+  const open: OpenLayer = base.open ?? ((layer, how) => images.openLayer(layer, how));
+  const buildBy = (decompressor: "auto" | "node"): Promise<unknown> =>
+    buildRootfs({
+      layers: image.layers.map((layer) => ({
+        name: shortDigest(layer.digest),
+        open: (signal) => open(layer, { signal, decompressor }),
+      })),
+      path: temporary,
+      uuid: uuidOf(options.key),
+      limits: base.limits,
+      writable: base.writableBytes === undefined ? undefined : { sizeBytes: base.writableBytes },
+      signal: base.signal,
+      onProgress: (readBytes) => base.onProgress?.({ kind: "building", readBytes, totalBytes: undefined }),
+    });
   try {
-    const layers = image.layers.map((layer) => ({
-      name: shortDigest(layer.digest),
-      open: () => images.openLayer(layer, { signal: base.signal }),
-    }));
     // Held: nobody collects the layers while they are read.
     await images.hold(base.signal, () =>
-      buildRootfs({
-        layers,
-        path: temporary,
-        uuid: uuidOf(options.key),
-        writable: base.writableBytes === undefined ? undefined : { sizeBytes: base.writableBytes },
-        signal: base.signal,
-        onProgress: (readBytes) => base.onProgress?.({ kind: "building", readBytes, totalBytes: undefined }),
+      buildBy("auto").catch((error: unknown) => {
+        // A program that is no match for a layer must not make the image unusable: Node decides.
+        if (!isProgramsFailure(error)) throw error;
+        base.onProgress?.({ kind: "notice", message: `${messageOf(error)}; trying without that program` });
+        return buildBy("node");
       }),
     );
     await rename(temporary, options.target);
@@ -92,6 +104,16 @@ async function build(
   } finally {
     await rm(temporary, { force: true });
   }
+}
+
+/** Whether a layer was found damaged by a program, not by Node itself. */
+function isProgramsFailure(error: unknown): boolean {
+  return (
+    error instanceof FirectlError &&
+    error.code === "LAYER_INVALID" &&
+    error.cause instanceof FirectlError &&
+    error.cause.code === "PROCESS_FAILED"
+  );
 }
 
 /** A version 8 UUID (RFC 9562) made of the key, so that the same image gives the same bytes. */

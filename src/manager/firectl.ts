@@ -23,6 +23,7 @@ import type {
   ProgressEvent,
   PruneOptions,
   PruneReport,
+  PullOptions,
   RemovedImage,
   RemoveImageOptions,
   RunConfigurationOptions,
@@ -168,10 +169,7 @@ export class Firectl implements FirectlOperations {
     await removeKernel(this.#context, name);
   }
 
-  async pullImage(
-    reference: string,
-    options: { platform?: string; signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void } = {},
-  ): Promise<ImageSummary> {
+  async pullImage(reference: string, options: PullOptions = {}): Promise<ImageSummary> {
     const { pullImage } = await import("./images.ts");
     return pullImage(this.#context, reference, options);
   }

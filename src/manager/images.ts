@@ -1,27 +1,29 @@
 import { familiarName, nameParts } from "../image/image-names.ts";
 import type { Images, LocalImage, StoredImage } from "../image/images.ts";
-import { formatPlatform } from "../image/platform.ts";
+import { formatPlatform, hostPlatform, parsePlatform } from "../image/platform.ts";
 import type { VmRecord } from "../state/vm-record.ts";
-import type { ImageSummary, ProgressEvent } from "./api.ts";
+import type { ImageSummary, PullOptions } from "./api.ts";
 import { type BaseFile, listBaseFiles } from "./base-files.ts";
 import { baseKeyOf } from "./base-image.ts";
 import type { Context } from "./context.ts";
+import { obtainImageFilesystem } from "./image-filesystem.ts";
 import { blobsOf, usersOf } from "./image-usage.ts";
 import { reportPull } from "./pull-progress.ts";
 
-/** Brings an image into the local store, newer than the one that is there. */
+/** Brings an image into the local store, newer than the one that is there, and builds its filesystem. */
 export async function pullImage(
   context: Context,
   reference: string,
-  options: { platform?: string; signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void },
+  options: PullOptions,
 ): Promise<ImageSummary> {
-  const images = await context.images();
-  const image = await images.obtain(reference, {
-    pull: "always",
-    platform: options.platform,
-    signal: options.signal,
-    onProgress: reportPull(options.onProgress),
-  });
+  const { platform, limits, signal, onProgress } = options;
+  const wanted = { pull: "always", platform, signal } as const;
+  const isForeign =
+    platform !== undefined && parsePlatform(platform).architecture !== hostPlatform().architecture;
+  const image =
+    options.build === false || isForeign
+      ? await (await context.images()).obtain(reference, { ...wanted, onProgress: reportPull(onProgress) })
+      : (await obtainImageFilesystem(context, reference, { ...wanted, limits, onProgress })).image;
   return summaryOfPulled(context, image);
 }
 

@@ -5,14 +5,13 @@ import { parseImageLocation } from "../image/reference.ts";
 import type { VmRecord, WorkloadRecord } from "../state/vm-record.ts";
 import type { MachineConfiguration } from "../vmm/vmm.ts";
 import type { RunOptions, StartedVm, StartTimings } from "./api.ts";
-import { obtainBaseImage } from "./base-image.ts";
 import { type BootedVm, bootVm, recordAsRunning } from "./boot-vm.ts";
 import type { Context } from "./context.ts";
 import { destroyVm } from "./destroy-vm.ts";
 import { machineFor, makeControlDrive, makeWritableDisk } from "./disks.ts";
 import { finishVm } from "./finish-vm.ts";
+import { obtainImageFilesystem } from "./image-filesystem.ts";
 import { choosePlatform, type Platform } from "./platform.ts";
-import { reportPull } from "./pull-progress.ts";
 import { createRecord } from "./record-for.ts";
 import { bothOrNeither, inStage } from "./stage.ts";
 import { AttendedVm, type AttendedVmOptions } from "./started-vm.ts";
@@ -99,44 +98,20 @@ async function obtainParts(
 ): Promise<Parts> {
   const [filesystem, chosen] = await bothOrNeither(
     options.signal,
-    (signal) => obtainFilesystem(context, { ...options, signal }),
+    (signal) =>
+      obtainImageFilesystem(context, options.image, {
+        pull: options.pull ?? "missing",
+        platform: options.platform,
+        limits: options.limits,
+        writableBytes: options.storage === "copy" ? options.size.diskBytes : undefined,
+        signal,
+        onProgress: options.onProgress,
+      }),
     (signal) =>
       timed(() => inStage("choosing VMM and kernel", () => choosePlatform(context, { ...options, signal }))),
   );
-  return { ...filesystem, platform: chosen.value, platformMs: chosen.ms };
-}
-
-async function obtainFilesystem(
-  context: Context,
-  options: RunOptions & { size: VmSize; signal: AbortSignal },
-): Promise<Omit<Parts, "platform" | "platformMs">> {
-  const images = await context.images();
-  const { signal, onProgress } = options;
-  const pulled = await timed(() =>
-    inStage(`obtaining image ${options.image}`, () =>
-      images.obtain(options.image, {
-        pull: options.pull ?? "missing",
-        signal,
-        ...(options.platform === undefined ? {} : { platform: options.platform }),
-        onProgress: reportPull(onProgress),
-      }),
-    ),
-  );
-  const built = await timed(() =>
-    inStage(`building the root filesystem of ${options.image}`, () =>
-      obtainBaseImage(context, pulled.value, {
-        writableBytes: options.storage === "copy" ? options.size.diskBytes : undefined,
-        signal,
-        onProgress,
-      }),
-    ),
-  );
-  return {
-    image: pulled.value,
-    basePath: built.value.path,
-    pullMs: pulled.ms,
-    buildMs: built.value.built ? built.ms : undefined,
-  };
+  const { image, base, pullMs, buildMs } = filesystem;
+  return { image, basePath: base.path, pullMs, buildMs, platform: chosen.value, platformMs: chosen.ms };
 }
 
 async function prepareDisks(

@@ -21,6 +21,8 @@ const settings = z
       .optional(),
     cpus: z.int().min(1).max(32).optional(),
     memoryMib: z.int().min(MIN_MEMORY_MIB).optional(),
+    maxImageBytes: z.int().min(1).optional(),
+    maxImageEntries: z.int().min(1).optional(),
   })
   .refine((value) => (value.kernelUrl === undefined) === (value.kernelSha256 === undefined), {
     error: "kernelUrl and kernelSha256 go together",

@@ -2,6 +2,7 @@ import path from "node:path";
 import { FirectlError, messageOf } from "../core/errors.ts";
 import { readTextIfPresent } from "../host/files.ts";
 import { configDirectoryOf } from "../state/directories.ts";
+import type { ImageLimits } from "./api.ts";
 
 /** What `config.json` in the configuration directory may hold; environment variables win over it. */
 export interface Settings {
@@ -24,6 +25,19 @@ export interface Settings {
   /** Defaults of `run`. */
   readonly cpus?: number | undefined;
   readonly memoryMib?: number | undefined;
+  /** What images may take, uncompressed: bytes and entries of all layers together. */
+  readonly maxImageBytes?: number | undefined;
+  readonly maxImageEntries?: number | undefined;
+}
+
+/** The limits for images that the settings name, with those of an operation's own before them. */
+export function limitsOf(settings: Settings, own: ImageLimits = {}): ImageLimits {
+  const maxBytes = own.maxBytes ?? settings.maxImageBytes;
+  const maxEntries = own.maxEntries ?? settings.maxImageEntries;
+  return {
+    ...(maxBytes === undefined ? {} : { maxBytes }),
+    ...(maxEntries === undefined ? {} : { maxEntries }),
+  };
 }
 
 /**

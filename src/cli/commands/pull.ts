@@ -1,24 +1,24 @@
 import { type Command, defineCommand } from "../command.ts";
 import { defined } from "../defined.ts";
-import { parsePlatform } from "../values.ts";
+import { IMAGE_FLAGS, limitsFrom } from "../image-flags.ts";
 
 export const pull: Command = defineCommand({
   name: "pull",
   summary: "Fetch images into the store",
   description: [
-    "Fetches what the name stands for now; what is here already is not fetched again. Prints the digest",
-    "of each image. An image that had the name before stays without one until firectl prune. IMAGE may be",
-    "of any kind that firectl run takes; firectl load takes all images of an archive, under their own names.",
+    "Fetches what the name stands for now, and builds its root filesystem meanwhile, so that the first run",
+    "need not; what is here already is not fetched again. Prints the digest of each image. An image that had",
+    "the name before stays without one until firectl prune. IMAGE may be of any kind that firectl run takes;",
+    "firectl load takes all images of an archive, under their own names.",
   ].join("\n"),
   arguments: "IMAGE [IMAGE...]",
   minArguments: 1,
   maxArguments: Number.POSITIVE_INFINITY,
   flags: {
-    platform: {
-      kind: "value",
-      placeholder: "OS/ARCH[/VARIANT]",
-      parse: parsePlatform,
-      summary: "Platform to take of an image with several",
+    ...IMAGE_FLAGS,
+    "no-build": {
+      kind: "boolean",
+      summary: "Only fetch: the first run builds the root filesystem",
     },
     quiet: { kind: "boolean", short: "q", summary: "Show no progress" },
   },
@@ -38,6 +38,8 @@ export const pull: Command = defineCommand({
       try {
         const image = await operations.pullImage(reference, {
           ...defined({ platform: flags.platform }),
+          ...limitsFrom(flags),
+          build: !flags["no-build"],
           signal,
           onProgress: progress.update,
         });

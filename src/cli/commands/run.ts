@@ -4,6 +4,7 @@ import { attachToWorkload } from "../attach.ts";
 import { createCidfile } from "../cidfile.ts";
 import { type Command, type CommandContext, type CommandInput, defineCommand } from "../command.ts";
 import { defined } from "../defined.ts";
+import { limitsFrom } from "../image-flags.ts";
 import { collectEnv, collectLabels } from "../key-values.ts";
 import { FLAGS_BESIDE_CONFIG, RUN_FLAGS } from "../run-flags.ts";
 import { safeJson } from "../sanitize.ts";
@@ -71,6 +72,7 @@ function imageLaunch({ flags, args }: RunInput, context: CommandContext): Launch
     readOnly: flags["read-only"],
     kernelArguments: flags["kernel-args"].flat(),
     ...recordOptions(flags),
+    ...limitsFrom(flags),
     ...defined({
       entrypoint: entrypointOf(flags.entrypoint),
       user: flags.user,

@@ -27,15 +27,14 @@ export interface SourceContext {
   readonly whileLayersCome?: WhileLayersCome | undefined;
 }
 
+/** Gives a layer's uncompressed tar; see {@link openLayer}. */
+export type OpenLayer = (layer: LocalLayer, options?: OpenLayerOptions) => AsyncIterable<Uint8Array>;
+
 /**
  * Work with an image whose layers are still on their way: `open` gives a layer's tar as its bytes come in. The
  * image is brought when this has settled too, and not brought when it fails. `signal` aborts when a layer fails.
  */
-export type WhileLayersCome = (
-  image: LocalImage,
-  open: (layer: LocalLayer, options?: OpenLayerOptions) => AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
-) => Promise<void>;
+export type WhileLayersCome = (image: LocalImage, open: OpenLayer, signal: AbortSignal) => Promise<void>;
 
 /** An image whose blobs are all in the store, ready to be named in its index. */
 export interface SourcedImage {
