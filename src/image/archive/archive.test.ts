@@ -141,6 +141,49 @@ describe.each(WAYS)("an archive that comes as a %s", (way) => {
     expect(loaded.map(({ image }) => image.manifestDigest)).toEqual([own.manifest.digest]);
   });
 
+  it("is Docker's new form: a layout, and manifest.json beside it", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const image = makeImage({ layers: [gzipLayer(bigTar)] });
+    const blob = (digest: string): string => `blobs/sha256/${hex(digest)}`;
+    const [layer] = image.layers;
+    const saved = [
+      {
+        Config: blob(image.config.digest),
+        RepoTags: ["app:1"],
+        Layers: [blob(layer?.digest ?? "")],
+        LayerSources: { [sha256(bigTar)]: descriptor(image.config) },
+      },
+    ];
+    const { images, loaded } = await load(
+      directory,
+      [
+        ...ociArchive([
+          {
+            image,
+            annotations: {
+              "io.containerd.image.name": "docker.io/library/app:1",
+              "org.opencontainers.image.ref.name": "1",
+            },
+          },
+        ]),
+        file("manifest.json", json(saved)),
+        file("repositories", '{"app":{"1":"x"}}'),
+      ],
+      way,
+    );
+    expect(loaded.map(({ names }) => names)).toEqual([["docker.io/library/app:1"]]);
+    expect(loaded[0]?.image.manifestDigest).toBe(image.manifest.digest);
+    if (way === "stream") return;
+    const archive = directory.join("archive.tar");
+    for (const reference of [
+      `docker-archive:${archive}:app:1`,
+      `oci-archive:${archive}:1`,
+      `oci-archive:${archive}:app:1`,
+    ]) {
+      expect((await images.obtain(reference, { pull: "never" })).manifestDigest).toBe(image.manifest.digest);
+    }
+  });
+
   it("is Docker's old form: links for layers that are there already, ./ before names", async () => {
     await using directory = await TemporaryDirectory.make();
     const image = makeImage({
@@ -242,6 +285,18 @@ describe.each(WAYS)("an archive that comes as a %s", (way) => {
       () => [symlink("manifest.json", "/etc/passwd")],
       "ARCHIVE_INVALID",
       "it has neither",
+    ],
+    [
+      "a name that is long",
+      () => [file("x", "", { pax: [["path", "a/".repeat(100_000)]] })],
+      "ARCHIVE_INVALID",
+      "a name of more than 4096 bytes",
+    ],
+    [
+      "a link that is long",
+      () => [symlink("manifest.json", "x", { pax: [["linkpath", "a/".repeat(100_000)]] })],
+      "ARCHIVE_INVALID",
+      "a name of more than 4096 bytes",
     ],
     [
       "a list that is no JSON",

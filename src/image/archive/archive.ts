@@ -4,6 +4,8 @@ import type { TarEntry } from "../../tar/reader.ts";
 
 /** Far more than the largest archives have; each costs some 300 bytes of memory. */
 const MAX_MEMBERS = 200_000;
+/** PATH_MAX: longer ones nobody could unpack. */
+const MAX_NAME_BYTES = 4096;
 /** As many as the kernel follows. */
 const MAX_LINKS = 40;
 /** Longest piece of a name that a message quotes. */
@@ -43,6 +45,9 @@ export class Archive {
   add(entry: TarEntry, content: MemberContent | undefined): void {
     this.#count += 1;
     if (this.#count > MAX_MEMBERS) throw this.invalid(entry.path, `more than ${MAX_MEMBERS} members`);
+    if (entry.path.length > MAX_NAME_BYTES || entry.linkPath.length > MAX_NAME_BYTES) {
+      throw this.invalid(entry.path, `a name of more than ${MAX_NAME_BYTES} bytes`);
+    }
     const name = resolveName("", entry.path);
     if (name === undefined) throw this.invalid(entry.path, "its name leads out of the archive");
     if (entry.type !== "file" && entry.type !== "symlink" && entry.type !== "link") return;

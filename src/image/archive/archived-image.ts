@@ -16,7 +16,7 @@ export interface ArchivedImage {
   /** The names that the archive gives it, in full. */
   readonly names: readonly string[];
   /** Whether `known` is this very image. */
-  isSame(known: SourcedImage): boolean;
+  isSame(known: SourcedImage): Promise<boolean>;
   open(context: SourceContext): Promise<ArchivedBlobs>;
 }
 

@@ -35,16 +35,13 @@ type SavedImage = z.infer<typeof manifestSchema>[number];
 export async function dockerImages(archive: Archive): Promise<readonly ArchivedImage[]> {
   const bytes = await archive.document("manifest.json", MAX_MANIFEST_BYTES);
   const saved = parseSaved(archive, bytes);
-  const images: ArchivedImage[] = [];
-  for (const image of saved) {
-    const config = await readConfig(archive, image.Config);
-    images.push({
-      names: (image.RepoTags ?? []).map((tag) => nameOf(archive, tag)),
-      isSame: (known) => known.image.configDigest === sha256(config),
-      open: (context) => dockerBlobs(archive, { image, config, context }),
-    });
-  }
-  return images;
+  // Configurations are read one by one, when they are needed: a list may name many large ones.
+  return saved.map((image) => ({
+    names: (image.RepoTags ?? []).map((tag) => nameOf(archive, tag)),
+    isSame: async (known) => known.image.configDigest === sha256(await readConfig(archive, image.Config)),
+    open: async (context) =>
+      dockerBlobs(archive, { image, config: await readConfig(archive, image.Config), context }),
+  }));
 }
 
 function parseSaved(archive: Archive, bytes: Uint8Array): readonly SavedImage[] {

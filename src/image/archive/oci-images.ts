@@ -47,7 +47,7 @@ export async function ociEntries(archive: Archive): Promise<readonly Descriptor[
 export function ociImage(archive: Archive, root: Descriptor, names: readonly string[]): ArchivedImage {
   return {
     names,
-    isSame: (known) => known.entry.origin === root.digest,
+    isSame: async (known) => known.entry.origin === root.digest,
     open: async () => ociBlobs(archive, root),
   };
 }

@@ -106,6 +106,22 @@ describe.skipIf(!has("skopeo") || !has("umoci"))("archives of skopeo (needs skop
     });
   });
 
+  it("the tar of a layout that umoci made is an oci-archive, whatever stands before the names", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const images = new Images({ root: directory.join("store"), env: process.env });
+    const original = await images.obtain(`oci:${layout}:v1`, { pull: "missing" });
+    for (const [index, args] of [
+      ["."],
+      ["blobs", "oci-layout", "index.json"],
+      ["--format=v7", "."],
+    ].entries()) {
+      const file = directory.join(`layout${index}.tar`);
+      await runProgram("tar", ["-cf", file, "-C", layout, ...args]);
+      const archived = await images.obtain(`oci-archive:${file}:v1`, { pull: "missing" });
+      expect(archived.manifestDigest).toBe(original.manifestDigest);
+    }
+  });
+
   it("oci-archive keeps the manifest to the byte", async () => {
     await using directory = await TemporaryDirectory.make();
     const file = directory.join("oci:archive.tar");

@@ -32,7 +32,7 @@ export class ArchiveSource implements ImageSource {
         { store, env, signal, onReceived },
         async (archive) => {
           const image = await this.#choose(archive, context);
-          if (known !== undefined && image.isSame(known)) return known;
+          if (known !== undefined && (await image.isSame(known))) return known;
           return bringArchived(archive, { image, reference, context });
         },
       );
