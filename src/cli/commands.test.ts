@@ -332,6 +332,27 @@ describe("exec", () => {
   });
 });
 
+describe("export", () => {
+  async function* exportVm(vm: string, options?: { signal?: AbortSignal }): AsyncGenerator<Uint8Array> {
+    expect(options?.signal?.aborted).toBe(false);
+    yield Buffer.from(`tar of ${vm}`);
+  }
+
+  test("writes the archive to stdout", async () => {
+    const result = await firectl(["export", "web"], { operations: { exportVm } });
+    expect(result).toEqual({ status: 0, stdout: "tar of web", stderr: "" });
+  });
+
+  test("refuses a terminal, and names what to do", async () => {
+    const result = await firectl(["export", "web"], { operations: { exportVm }, stdoutIsTerminal: true });
+    expect(result).toMatchObject({
+      status: 2,
+      stdout: "",
+      stderr: expect.stringContaining("name a file with -o"),
+    });
+  });
+});
+
 describe("start", () => {
   test("detached by default", async () => {
     const events: string[] = [];

@@ -1,10 +1,10 @@
-import { open, rename, rm, stat } from "node:fs/promises";
+import { open, realpath, rename, rm, stat } from "node:fs/promises";
 import { errnoOf, FirectlError } from "../core/errors.ts";
 import { ioError } from "../host/files.ts";
 import type { CliIo } from "./io.ts";
 
 export interface OutputOptions {
-  /** Where to write instead of stdout. */
+  /** Where to write; `-` and undefined are stdout. */
   readonly file: string | undefined;
   /** What is written, for messages: "an archive". */
   readonly what: string;
@@ -19,13 +19,15 @@ export async function writeOutput(
   chunks: AsyncIterable<Uint8Array>,
   options: OutputOptions,
 ): Promise<void> {
-  if (options.file === undefined) {
+  const { file } = options;
+  if (file === undefined || file === "-") {
     refuseTerminal(io, options.what);
     for await (const chunk of chunks) await io.stdout.stream(chunk);
-  } else if (await isPlain(options.file)) {
-    await writeWhole(options.file, chunks);
+  } else if (await isPlain(file)) {
+    // What a link leads to is replaced, not the link.
+    await writeWhole(await realpath(file).catch(() => file), chunks);
   } else {
-    await writeInto(options.file, chunks, "w");
+    await writeInto(file, chunks, "w");
   }
 }
 

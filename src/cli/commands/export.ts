@@ -16,7 +16,7 @@ export const exportCommand: Command = defineCommand({
       short: "o",
       placeholder: "FILE",
       parse: parseText,
-      summary: "Write to a file instead of stdout",
+      summary: "Write to FILE, whole or not at all, instead of stdout",
     },
   },
   examples: ["firectl export -o web.tar web", "firectl export web | tar -tv"],
