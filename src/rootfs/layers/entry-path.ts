@@ -1,5 +1,6 @@
-/** Longest name in a directory of ext4, and longest path and link target the kernel takes (less its NUL). */
-const MAX_NAME_BYTES = 255;
+import { MAX_NAME_BYTES } from "../ext4/tree.ts";
+
+/** Longest path and link target the kernel takes, less its NUL. */
 const MAX_PATH_BYTES = 4095;
 
 /** Why a path cannot be used, or the path cleaned. */

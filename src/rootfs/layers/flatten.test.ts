@@ -93,3 +93,17 @@ test("any stack of layers merges as overlaying them one by one does", async ({ e
     closeSync(fd);
   }
 });
+
+test("65535 layers can be told apart, and not one more are taken", async ({ expect }) => {
+  await using space = await workspace();
+  const fd = openSync(space.fresh(), "wx+");
+  try {
+    const tree = new FileTree();
+    const flattener = new Flattener(tree, new FileData(new BlockFile(fd, "image"), tree.inodes), limitsOf());
+    for (let i = 1; i <= 65_535; i++) flattener.layer(`${i}`).finish();
+    expect(() => flattener.layer("one more")).toThrow("layer one more: the image has more than 65535 layers");
+    expect(flattener.layerName(flattener.finish())).toBe("1");
+  } finally {
+    closeSync(fd);
+  }
+});

@@ -1,3 +1,4 @@
+import { layerError } from "../../tar/layer-error.ts";
 import type { TarEntry } from "../../tar/reader.ts";
 import type { InodeId, Run } from "../ext4/inodes.ts";
 import { dataRuns } from "../ext4/layout.ts";
@@ -6,7 +7,14 @@ import { limitError, type RootfsLimits, STEPS_PER_ENTRY } from "../limits.ts";
 import type { FileData } from "./file-data.ts";
 import { LinkResolver } from "./hard-links.ts";
 import { LayerSink } from "./layer-sink.ts";
-import { dropWhiteouts, impliedInode, layerOf, mergeBelow, type StepBudget } from "./layer-tree.ts";
+import {
+  dropWhiteouts,
+  impliedInode,
+  layerOf,
+  MAX_LAYERS,
+  mergeBelow,
+  type StepBudget,
+} from "./layer-tree.ts";
 
 /**
  * Merges layers, the topmost first, so that the data of what a lower layer would only lose is never written.
@@ -39,6 +47,9 @@ export class Flattener {
    */
   layer(name: string): LayerSink {
     this.#layers.push(name);
+    if (this.#layers.length > MAX_LAYERS) {
+      throw layerError(name, undefined, `the image has more than ${MAX_LAYERS} layers`);
+    }
     return new LayerSink(name, this.#merged, {
       tree: this.#tree,
       depth: this.#layers.length,
