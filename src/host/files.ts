@@ -38,7 +38,9 @@ export async function writeFileAtomic(
 export async function writeChunksAtomic(file: string, chunks: AsyncIterable<Uint8Array>): Promise<void> {
   const found = await stat(file).catch(() => undefined);
   if (found !== undefined && !found.isFile()) {
-    await writeChunks(file, { flags: "w", sync: false, chunks });
+    await writeChunks(file, { flags: "w", sync: false, chunks }).catch((error: unknown) => {
+      throw ioError(`cannot write ${file}`, error);
+    });
     return;
   }
   const temporary = `${file}.${crypto.randomUUID()}.tmp`;
@@ -57,9 +59,7 @@ async function writeChunks(
   file: string,
   options: { flags: string; sync: boolean; chunks: AsyncIterable<Uint8Array> },
 ): Promise<void> {
-  const handle = await open(file, options.flags, 0o600).catch((error: unknown) => {
-    throw ioError(`cannot write ${file}`, error);
-  });
+  const handle = await open(file, options.flags, 0o600);
   try {
     for await (const chunk of options.chunks) await handle.writeFile(chunk);
     if (options.sync) await handle.sync();

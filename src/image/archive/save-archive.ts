@@ -1,4 +1,5 @@
 import { type Digest, digestHex } from "../../core/brands.ts";
+import { ioError } from "../../host/files.ts";
 import type { TarEntry } from "../../tar/reader.ts";
 import { type TarContent, writeTar } from "../../tar/writer.ts";
 import type { StoredImage } from "../catalog.ts";
@@ -132,7 +133,12 @@ async function* readBlob(
     highWaterMark: READ_BYTES,
     ...(signal === undefined ? {} : { signal }),
   });
-  yield* chunks;
+  try {
+    yield* chunks;
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw ioError(`cannot read blob ${blob.digest}`, error);
+  }
 }
 
 function document(name: string, value: unknown): TarContent {

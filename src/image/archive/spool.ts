@@ -1,5 +1,6 @@
 import { FirectlError } from "../../core/errors.ts";
 import { GIB, MIB } from "../../core/units.ts";
+import { ioError } from "../../host/files.ts";
 import type { TarEntry } from "../../tar/reader.ts";
 import { type ContentStore, digestOf } from "../store/content-store.ts";
 import { ingestStream } from "../store/ingest.ts";
@@ -88,7 +89,12 @@ function storedContent(store: ContentStore, blob: Awaited<ReturnType<typeof inge
         highWaterMark: 256 * 1024,
         ...(signal === undefined ? {} : { signal }),
       });
-      yield* chunks;
+      try {
+        yield* chunks;
+      } catch (error) {
+        signal?.throwIfAborted();
+        throw ioError(`cannot read blob ${blob.digest}`, error);
+      }
     },
   };
 }
