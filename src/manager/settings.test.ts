@@ -22,6 +22,8 @@ describe("readSettings", () => {
       memoryMib: 64,
       kernelUrl: "https://k.example/vmlinux",
       kernelSha256: "a".repeat(64),
+      registryMirrors: { "docker.io": ["https://mirror.lan:5000"] },
+      registryTokenServers: { "registry.example": ["sso.example.net"] },
     };
     expect(await settingsFrom(JSON.stringify(settings))).toEqual(settings);
   });
@@ -31,6 +33,7 @@ describe("readSettings", () => {
     ['{"memoryMB": 5}', "memoryMB"],
     ['{"memoryMib": 63}', "memoryMib"],
     ['{"cpus": 33}', "cpus"],
+    ['{"registryMirrors": {"docker.io": "https://mirror.lan"}}', "registryMirrors"],
     ['{"qemu": "qemu"}', "must be an absolute path"],
     ['{"kernelUrl": "https://k.example/v"}', "kernelUrl and kernelSha256 go together"],
     ['{"kernelUrl": "file:///v", "kernelSha256": "00"}', "kernelUrl"],

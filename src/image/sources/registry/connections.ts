@@ -89,6 +89,13 @@ export class Connections implements Disposable {
     return true;
   }
 
+  /** Ends the connections that are kept for an origin: where one was stale, so may the others be. */
+  dropIdle(url: URL): void {
+    const { agent } = this.route(url).options;
+    if (!(agent instanceof http.Agent)) return;
+    for (const socket of Object.values(agent.freeSockets).flat()) socket?.destroy();
+  }
+
   /** Plain HTTP is not tunnelled: the proxy is asked for the whole URL. */
   #throughProxy(url: URL, proxy: ProxyServer): Route {
     const authorization = proxyAuthorization(proxy);

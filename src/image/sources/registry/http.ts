@@ -97,16 +97,21 @@ export class HttpClient implements Disposable {
   }
 
   async #sendOnce(url: URL, request: HttpRequest, authorization: string | undefined): Promise<HttpResponse> {
-    try {
-      return await this.#exchange(url, request, authorization);
-    } catch (error) {
-      if (!isUnknownAuthority(error) || !(await this.#connections.trustAll(url))) throw failureOf(url, error);
+    for (let isAgain = false; ; isAgain = true) {
+      try {
+        return await this.#exchange(url, request, authorization);
+      } catch (error) {
+        if (isAgain || !(await this.#mayHelpAgain(url, error))) throw failureOf(url, error);
+      }
     }
-    try {
-      return await this.#exchange(url, request, authorization);
-    } catch (error) {
-      throw failureOf(url, error);
+  }
+
+  async #mayHelpAgain(url: URL, error: unknown): Promise<boolean> {
+    if (error instanceof StaleConnection) {
+      this.#connections.dropIdle(url);
+      return true;
     }
+    return isUnknownAuthority(error) && this.#connections.trustAll(url);
   }
 
   #exchange(url: URL, request: HttpRequest, authorization: string | undefined): Promise<HttpResponse> {
@@ -143,7 +148,9 @@ export class HttpClient implements Disposable {
       // It stays for the life of the request: a late error of the socket must not be unhandled.
       outgoing.on("error", (error) => {
         clearTimeout(timer);
-        reject(request.signal?.aborted === true ? request.signal.reason : error);
+        if (request.signal?.aborted === true) reject(request.signal.reason);
+        else
+          reject(outgoing.reusedSocket && isLeftBehind(request, error) ? new StaleConnection(error) : error);
       });
       outgoing.end(request.body);
     });
@@ -218,6 +225,20 @@ function redirectTarget(from: URL, location: string): URL {
   return target;
 }
 
+/** A kept connection that the server ended just when it was used again: a new one may work at once. */
+class StaleConnection extends Error {
+  override readonly cause: Error;
+
+  constructor(cause: Error) {
+    super(cause.message);
+    this.cause = cause;
+  }
+}
+
+function isLeftBehind(request: HttpRequest, error: Error): boolean {
+  return request.method !== "POST" && ["ECONNRESET", "EPIPE"].includes(errnoOf(error) ?? "");
+}
+
 /** Certificates that are right as far as can be told, but that nobody known vouches for. */
 const UNKNOWN_AUTHORITY = new Set([
   "UNABLE_TO_GET_ISSUER_CERT",
@@ -232,7 +253,8 @@ function isUnknownAuthority(error: unknown): boolean {
 }
 
 /** What the caller of a request is told of what Node or a tunnel threw; an abort's reason stays what it is. */
-function failureOf(url: URL, error: unknown): unknown {
+function failureOf(url: URL, thrown: unknown): unknown {
+  const error = thrown instanceof StaleConnection ? thrown.cause : thrown;
   if (error instanceof FirectlError || error instanceof TransientFailure) return error;
   const errno = errnoOf(error);
   if (errno === undefined || errno === "ABORT_ERR") return error;

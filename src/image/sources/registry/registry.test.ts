@@ -608,6 +608,25 @@ describe("a connection that fails", () => {
     expect(cuts).toBe(2);
   });
 
+  it("just when it is used again is replaced at once, without a word", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const seen = new WeakSet<object>();
+    let cuts = 0;
+    await using server = await TestServer.start(
+      serveImage(served(image), (request, response) => {
+        const isReused = seen.has(request.socket);
+        seen.add(request.socket);
+        if (!isReused || cuts >= 3) return false;
+        cuts += 1;
+        response.destroy();
+        return true;
+      }),
+    );
+    const events = await pull(directory, `${server.host}/a:1`);
+    expect(cuts).toBeGreaterThan(0);
+    expect(events.filter(({ type }) => type === "retrying")).toEqual([]);
+  });
+
   it("falls silent: the next attempt comes after the idle timeout", async () => {
     await using directory = await TemporaryDirectory.make();
     let stalls = 0;
