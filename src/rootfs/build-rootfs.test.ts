@@ -12,7 +12,7 @@ import {
   type TestEntry,
   tarOf,
 } from "../tar/tar-builder.test-helper.ts";
-import { buildRootfs, type LayerInput } from "./build-rootfs.ts";
+import { type BuildRootfsOptions, buildRootfs, type LayerInput } from "./build-rootfs.ts";
 import {
   buildChecked,
   debugfs,
@@ -368,15 +368,16 @@ describe.skipIf(!tools)("layers (e2fsck, debugfs)", () => {
 test("the same layers and options give the same bytes, however they arrive", async ({ expect }) => {
   await using space = await workspace();
   const entries = [dir("d"), file("d/a", "x".repeat(70_000)), symlink("l", "d/a"), hardLink("h", "d/a")];
-  const hash = async (layers: readonly LayerInput[]) => {
+  const hash = async (layers: readonly LayerInput[], limits?: BuildRootfsOptions["limits"]) => {
     const target = space.fresh();
-    await buildRootfs({ layers, path: target, uuid: UUID, sync: false });
+    await buildRootfs({ layers, path: target, uuid: UUID, sync: false, limits });
     return createHash("sha256")
       .update(await readFile(target))
       .digest("hex");
   };
   const whole = await hash([layer("l", tarOf(entries), 1 << 20)]);
   expect(await hash([layer("l", tarOf(entries), 777)])).toBe(whole);
+  expect(await hash([layer("l", tarOf(entries))], { maxBytes: 2 ** 20, maxEntries: 9 })).toBe(whole);
   const kinds = ["file", "dir", "whiteout", "opaque", "symlink", "link"] as const;
   const stack = fc.tuple(...[0o700, 0o710, 0o711].map((mode) => layerEntries(mode, kinds)));
   await fc.assert(

@@ -112,10 +112,15 @@ async function buildInto(fd: number, uuid: Buffer, options: BuildRootfsOptions):
   return { sizeBytes, inodeCount: tree.inodes.length + 1, dataBytes: data.bytes };
 }
 
-/** Blocks to leave for group descriptors: a file's block may hold a single byte of what the limit counts. */
+/**
+ * Blocks to leave for group descriptors: a file's block may hold a single byte of what the limit counts. Limits lower
+ * than the usual ones give the same bytes as those.
+ */
 function reservedFor(sizeBlocks: number | undefined, limits: RootfsLimits): number {
-  const blocks =
-    sizeBlocks ?? limits.maxBytes / BLOCK_SIZE + 4 * Math.min(limits.maxEntries, limits.maxBytes / 512);
+  const usual = limitsOf();
+  const bytes = Math.max(limits.maxBytes, usual.maxBytes);
+  const entries = Math.max(limits.maxEntries, usual.maxEntries);
+  const blocks = sizeBlocks ?? bytes / BLOCK_SIZE + 4 * Math.min(entries, bytes / 512);
   const groups = Math.min(Math.ceil(blocks / BLOCKS_PER_GROUP) + 1, 2 ** 32 / BLOCKS_PER_GROUP);
   return Math.ceil(groups / DESCRIPTORS_PER_BLOCK);
 }

@@ -182,6 +182,22 @@ describe("planLayout", () => {
     );
   });
 
+  test("values of attributes that are inodes count as what they take", ({ expect }) => {
+    const value = (i: number) => ({ name: "user.large", value: Buffer.alloc(65_536, `${i}`) });
+    const files = new Map<string, TestFile>();
+    for (let i = 0; i < 20; i++) {
+      const { inode } = fileInode(0);
+      files.set(`f${i}`, { inode: { ...inode, xattrs: [value(i % 10)] }, block: 0, runs: undefined });
+    }
+    const layout = plan(files);
+    expect(layout.xattrs.valueInodes.map(({ number }) => number)).toEqual(
+      Array.from({ length: 10 }, (_, i) => 31 + i),
+    );
+    // 40 inodes; ten values of 16 blocks and a block that leads to each.
+    expect([layout.inodesPerGroup, layout.blocks]).toEqual([48, 1 + 1 + 1 + 10 * 17 + 2 + 3]);
+    expect(layout.groups[0]?.freeInodes).toBe(48 - 40);
+  });
+
   test("a filesystem has at most 2^32 - 1 blocks", ({ expect }) => {
     const reservedBlocks = 1024;
     const layout = plan(new Map(), { reservedBlocks, dataEnd: 2 ** 32 - 1 - 3 * 2 ** 17 - 1 });

@@ -15,6 +15,7 @@ import { type GroupPlacement, placeGroups } from "./groups.ts";
 import type { InodeId, InodeTable, Run } from "./inodes.ts";
 import { Space } from "./space.ts";
 import { type DirectoryId, type FileTree, type NumberedTree, numberInodes, type PlaceId } from "./tree.ts";
+import { MIN_LARGE_BYTES } from "./xattr.ts";
 import { planXattrBlocks, type XattrPlacement } from "./xattr-layout.ts";
 
 /*
@@ -160,7 +161,9 @@ function descriptorBlocksAtMost(numbered: NumberedTree, options: LayoutOptions):
       }
     }
     // A directory's block may be half empty; an inode has at most two blocks of its own and a share of a table.
-    const metadata = (2 * entryBytes) / BLOCK_SIZE + 4 * (inodes.length + FIRST_INODE);
+    // Values of attributes that have inodes of their own take a block each and a share of a table, or more if long.
+    const valueBlocks = (2 * tree.inodes.xattrSets.bytes) / MIN_LARGE_BYTES;
+    const metadata = (2 * entryBytes) / BLOCK_SIZE + 4 * (inodes.length + FIRST_INODE) + valueBlocks;
     blocks = 1.02 * (options.dataEnd + metadata) + 1024;
     blocks = Math.max(blocks, inodes.length + BLOCKS_PER_GROUP);
   }

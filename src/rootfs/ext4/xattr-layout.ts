@@ -47,7 +47,7 @@ export function planXattrBlocks(numbered: NumberedTree, space: Space): XattrPlac
   const sets = new Map<XattrSetId, BlockPlacement>();
   const small = new Set<XattrSetId>();
   const blocks = new BlockPlanner(numbered, space);
-  if (inodes.xattrSets.count === 0) return { sets, placements: [], valueInodes: [] };
+  if (inodes.xattrSets.bytes === 0) return { sets, placements: [], valueInodes: [] };
   for (const inode of xattrOrder(numbered)) {
     const set = inodes.xattrs(inode);
     if (set === undefined || small.has(set)) continue;

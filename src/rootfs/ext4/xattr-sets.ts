@@ -23,6 +23,8 @@ export class XattrSets {
   readonly #arena: ByteArena = new ByteArena();
   readonly #known: Map<string, XattrSetId> = new Map();
 
+  #bytes = 0;
+
   /** @throws XattrError when ext4 cannot hold them. */
   add(xattrs: readonly Xattr[]): XattrSetId {
     checkXattrs(xattrs);
@@ -33,13 +35,14 @@ export class XattrSets {
     const set = this.#table.add() as XattrSetId; // Here sets get their names.
     this.#table.set(set, ADDRESS, this.#arena.add(packed));
     this.#table.set(set, LENGTH, packed.length);
+    this.#bytes += packed.length;
     if (this.#known.size < SHARED_SETS) this.#known.set(digest, set);
     return set;
   }
 
-  /** How many sets there are. */
-  get count(): number {
-    return this.#table.count;
+  /** What they take together. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   get(set: XattrSetId): Xattr[] {

@@ -59,7 +59,7 @@ export const MAX_BLOCK_REFERENCES = 1024;
 /** Longest value that the kernel takes (XATTR_SIZE_MAX). */
 export const MAX_VALUE_BYTES = 65_536;
 /** What a reference to an inode takes, so a value that is no longer gains nothing by one. */
-const MIN_LARGE_BYTES = 64;
+export const MIN_LARGE_BYTES = 64;
 
 /**
  * Says whether ext4 can hold the attributes. Names outside the namespaces that it has are left out, as they are
