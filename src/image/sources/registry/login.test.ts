@@ -1,6 +1,7 @@
 import { chmod, mkdir, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { runProgram } from "../../../host/process.ts";
 import { hasTool, makeImage, TemporaryDirectory } from "../../image.test-helper.ts";
 import { RealRegistry, serveImage, TestServer } from "../../registry.test-helper.ts";
 import { TestAuthority } from "./certificates.test-helper.ts";
@@ -377,5 +378,37 @@ describe("a token that expires in the middle of a blob", () => {
     // Whole, then the rest with the old token, then with the new one.
     expect(asked).toEqual([undefined, `bytes=40-${layer.size - 1}`, `bytes=40-${layer.size - 1}`]);
     expect(identity).toBe("next-next-first");
+  });
+});
+
+const noSkopeo = (await Promise.all(["docker-registry", "skopeo"].map(hasTool))).includes(false);
+
+describe.skipIf(noSkopeo)("skopeo and firectl (needs docker-registry, skopeo)", () => {
+  it("read each other's logins", async () => {
+    const { directory, env } = await home();
+    await using _ = directory;
+    // "user" with the password "s3cret:x".
+    const hash = "user:$2y$04$abcdefghijklmnopqrstuuh51NQfZBCY2nUs1Btlpp7LsFp/mk44C\n";
+    await writeFile(directory.join("htpasswd"), hash);
+    await using registry = await RealRegistry.start(directory, {
+      auth: `{htpasswd: {realm: r, path: ${directory.join("htpasswd")}}}`,
+    });
+    const authorization = `Basic ${basic("user:s3cret:x")}`;
+    await registry.push(image, { name: "a/b", tag: "1", authorization });
+    const skopeo = (...args: readonly string[]): Promise<string> => runProgram("skopeo", args, { env });
+    const file = directory.join("auth.json");
+    const own = { ...env, REGISTRY_AUTH_FILE: file };
+    await logIn(registry.host, { username: "user", password: "s3cret:x" }, { env: own });
+    const inspect = ["inspect", "--tls-verify=false", "--authfile", file, `docker://${registry.host}/a/b:1`];
+    expect(JSON.parse(await skopeo(...inspect))).toMatchObject({ Digest: image.manifest.digest });
+    await logOut(registry.host, { env: own });
+    await expect(skopeo(...inspect)).rejects.toThrow(/auth/);
+    const login = ["login", "--tls-verify=false", "--authfile", file, "-u", "user", "-p", "s3cret:x"];
+    // A repository's own entry, which Docker does not know.
+    await skopeo(...login, `${registry.host}/a`);
+    await pull(directory, `${registry.host}/a/b:1`, { env: own });
+    await expect(pull(directory, `${registry.host}/other:1`, { env: own })).rejects.toMatchObject({
+      code: "AUTHENTICATION_FAILED",
+    });
   });
 });
