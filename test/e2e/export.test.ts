@@ -2,6 +2,8 @@ import { createHash } from "node:crypto";
 import { createReadStream, existsSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { GuestClient } from "../../src/guest/client.ts";
+import { dialHybridVsock } from "../../src/host/hybrid-vsock.ts";
 import { type TarEntry, TarReader } from "../../src/tar/reader.ts";
 import { onEveryBackend } from "./support/backends.ts";
 import { IMAGES, Sandbox } from "./support/firectl.ts";
@@ -40,6 +42,8 @@ const CHANGES = `set -e
 
 interface Exported {
   readonly lines: string[];
+  /** Of small files, by name. */
+  readonly contents: ReadonlyMap<string, string>;
   readonly entries: Map<string, TarEntry>;
 }
 
@@ -47,6 +51,7 @@ interface Exported {
 async function readArchive(file: string): Promise<Exported> {
   const entries = new Map<string, TarEntry>();
   const sums = new Map<string, string>();
+  const contents = new Map<string, string>();
   let current: { path: string; hash: ReturnType<typeof createHash> } | undefined;
   const reader = new TarReader(file, {
     entry(entry) {
@@ -62,6 +67,8 @@ async function readArchive(file: string): Promise<Exported> {
     },
     data(bytes) {
       current?.hash.update(bytes);
+      const name = current?.path ?? "";
+      if (bytes.length < 100) contents.set(name, `${contents.get(name) ?? ""}${bytes.toString("latin1")}`);
     },
     end() {
       if (current !== undefined) sums.set(current.path, current.hash.digest("hex"));
@@ -77,7 +84,7 @@ async function readArchive(file: string): Promise<Exported> {
     const owner = `${entry.uid}:${entry.gid}`;
     return `./${name} ${mode.toString(16)} ${owner} ${time}.${nanoseconds} ${detailOf(entry)} ${sum}`;
   });
-  return { lines: comparable(lines), entries };
+  return { lines: comparable(lines), contents, entries };
 }
 
 const EMPTY = createHash("md5").digest("hex");
@@ -124,6 +131,11 @@ onEveryBackend("firectl export", (vmm) => {
     const archive = path.join(sandbox.directory, file);
     await sandbox.ok(["export", "-o", archive, name]);
     return readArchive(archive);
+  };
+  const guestOf = (name: string): GuestClient => {
+    const id = String(sandbox.records().find((each) => each["name"] === name)?.["id"]);
+    const socket = path.join(sandbox.runtime, id, "v.sock");
+    return new GuestClient(() => dialHybridVsock(socket, { port: 1024, timeoutMs: 10_000 }));
   };
   const leftovers = () =>
     readdirSync(path.join(sandbox.data, "vms"), { recursive: true, encoding: "utf8" }).filter((name) =>
@@ -173,6 +185,39 @@ onEveryBackend("firectl export", (vmm) => {
     expect((await exportTo(name, "stopped.tar")).lines).toEqual(again);
     await sandbox.ok(["rm", name]);
   });
+
+  test.each(["overlay", "copy"])(
+    "a busy guest's disk is of one moment, with --storage %s",
+    async (storage) => {
+      const name = `busy-${storage}`;
+      const count =
+        "i=0; while :; do i=$((i+1)); echo $i > /first; echo $i > /second; echo $i > /third; done";
+      await sandbox.ok([
+        ...["run", "-d", "--name", name, "--vmm", vmm, "--storage", storage, `oci:${IMAGES}/layers`],
+        ...["/bin/sh", "-c", count],
+      ]);
+      for (let round = 0; round < 3; round++) {
+        const { contents } = await exportTo(name, "busy.tar");
+        // A file that is just being written is empty.
+        const [first, second, third] = ["first", "second", "third"].map((file) => contents.get(file) ?? "");
+        const numbers = [first, second, third].filter((text) => text !== "").map(Number);
+        expect(numbers.length).toBeGreaterThanOrEqual(2);
+        expect(numbers).toEqual(numbers.toSorted((a, b) => b - a));
+        expect((numbers.at(0) ?? 0) - (numbers.at(-1) ?? 0)).toBeLessThanOrEqual(1);
+      }
+      // Whoever froze it is gone: the agent thaws it by itself, and what waited goes on.
+      using guest = guestOf(name);
+      await guest.freeze(2000);
+      await expect(guest.freeze(2000)).rejects.toMatchObject({ code: "WRONG_STATE" });
+      expect(await inGuest(name, "echo late > /late; cat /late")).toBe("late\n");
+      expect(await guest.thaw()).toBe(false);
+      // An order to stop does not wait for the thaw.
+      await guest.freeze(600_000);
+      await sandbox.ok(["stop", "--keep", "-t", "5", name]);
+      expect((await exportTo(name, "stopped.tar")).contents.get("late")).toBe("late\n");
+      await sandbox.ok(["rm", name]);
+    },
+  );
 
   test("what was exported runs again as an image", async () => {
     await sandbox.ok([
