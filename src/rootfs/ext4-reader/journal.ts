@@ -25,6 +25,9 @@ const KNOWN_INCOMPAT =
   INCOMPAT_REVOKE | INCOMPAT_64BIT | INCOMPAT_ASYNC_COMMIT | INCOMPAT_CSUM_V2 | INCOMPAT_CSUM_V3;
 const INCOMPAT_FAST_COMMIT = 0x20;
 
+/** As many as mke2fs makes. */
+const MAX_BLOCKS = 10_240_000;
+
 const TAG_ESCAPED = 0x1;
 const TAG_SAME_UUID = 0x2;
 const TAG_LAST = 0x8;
@@ -82,6 +85,9 @@ function openJournal(volume: Volume): Journal {
   const blocks: number[] = [];
   for (const { logical, physical, count } of runsOf(volume, inode)) {
     if (logical !== blocks.length) throw volume.invalid("its journal has a hole");
+    if (blocks.length + count > MAX_BLOCKS) {
+      throw volume.invalid(`its journal has ${blocks.length + count} blocks, at most ${MAX_BLOCKS} are read`);
+    }
     for (let i = 0; i < count; i++) blocks.push(physical + i);
   }
   const [place] = blocks;

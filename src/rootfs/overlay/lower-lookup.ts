@@ -5,6 +5,8 @@ import { isDirectory, isWhiteout, namesIn, type Place } from "./place.ts";
 
 /** Names kept of directories that were looked into. */
 const CACHED_NAMES = 100_000;
+/** Most names of one directory that is looked into. */
+const MAX_NAMES = 4_000_000;
 /** How often, on average, each block of the layer may be read by look-ups before they are taken for an attack. */
 const READS_PER_BLOCK = 16;
 const FREE_READS = 100_000;
@@ -49,8 +51,11 @@ export class LowerLookup {
   #names(directory: Place): ReadonlyMap<string, number> {
     const cached = this.#cache.get(directory.inode.number);
     if (cached !== undefined) return cached;
-    const names = namesIn(directory, () => {
-      if (this.#readsLeft-- === 0) throw this.#volume.invalid("too many look-ups of renamed directories");
+    const names = namesIn(directory, {
+      room: MAX_NAMES,
+      onBlock: () => {
+        if (this.#readsLeft-- === 0) throw this.#volume.invalid("too many look-ups of renamed directories");
+      },
     });
     if (this.#cachedNames + names.size > CACHED_NAMES) {
       this.#cache.clear();

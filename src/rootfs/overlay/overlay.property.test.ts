@@ -17,12 +17,12 @@ import {
 } from "node:fs/promises";
 import fc from "fast-check";
 import { describe, type ExpectStatic, test } from "vitest";
+import { propertyRuns } from "../../core/property-runs.test-helper.ts";
 import { runProgram } from "../../host/process.ts";
 import { dir, file, hardLink, symlink as linkEntry } from "../../tar/tar-builder.test-helper.ts";
 import { buildChecked, layersOf, tool, type Workspace, workspace } from "../built-image.test-helper.ts";
 import { openFilesystem } from "../ext4-reader/filesystem.ts";
 import { attributes, describeTree } from "../mounted-tree.test-helper.ts";
-import { propertyRuns } from "../../core/property-runs.test-helper.ts";
 import { parseGetfattr, readView } from "../read-image.test-helper.ts";
 import { createWritableDisk } from "../writable-disk.ts";
 

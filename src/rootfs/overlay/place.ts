@@ -22,16 +22,23 @@ export function isWhiteout({ inode }: Place): boolean {
 
 /**
  * A directory's names and their inodes.
- * @param onBlock Told of each block read; what it throws ends the reading.
+ * @param options.room How many names there may be.
+ * @param options.onBlock Told of each block read; what it throws ends the reading.
  * @throws FirectlError DISK_INVALID, also when a name is there twice.
  */
-export function namesIn({ volume, inode }: Place, onBlock: () => void): Map<string, number> {
+export function namesIn(
+  { volume, inode }: Place,
+  options: { readonly room?: number; readonly onBlock?: () => void } = {},
+): Map<string, number> {
   const names = new Map<string, number>();
+  const { room = Number.POSITIVE_INFINITY, onBlock } = options;
   for (const entry of entriesOf(volume, inode, onBlock)) {
     if (names.has(entry.name)) {
       const name = JSON.stringify(Buffer.from(entry.name, "latin1").toString("utf8"));
       throw volume.invalid(`inode ${inode.number}: the directory has the name ${name} twice`);
     }
+    if (names.size >= room)
+      throw volume.invalid(`inode ${inode.number}: more names than can be held in memory`);
     names.set(entry.name, entry.inode);
   }
   return names;

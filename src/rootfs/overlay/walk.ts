@@ -18,6 +18,9 @@ export type RootView =
 /** Longest path that is exported, in bytes: a directory can be nested deeper than any path can name. */
 const MAX_PATH_BYTES = 65_536;
 
+/** Most names of directories that are gone through at a time: some 200 bytes of memory each. */
+const MAX_NAMES_HELD = 4_000_000;
+
 /** A directory of the view: in one layer or merged of both. */
 interface Directory {
   readonly path: string;
@@ -63,18 +66,23 @@ class Walk {
   }
 
   *entries(): Generator<TarContent, void> {
-    const root = this.#root();
-    const path: Array<{ directory: Directory; names: Iterator<Name> }> = [
-      { directory: root, names: this.#namesOf(root).values() },
-    ];
+    const path: Array<{ readonly directory: Directory; readonly names: readonly Name[]; next: number }> = [];
+    let held = 0;
+    const enter = (directory: Directory) => {
+      const names = this.#namesOf(directory, MAX_NAMES_HELD - held);
+      held += names.length;
+      path.push({ directory, names, next: 0 });
+    };
+    enter(this.#root());
     for (let level = path.at(-1); level !== undefined; level = path.at(-1)) {
-      const { done, value } = level.names.next();
-      if (done === true) {
+      const name = level.names[level.next++];
+      if (name === undefined) {
+        held -= level.names.length;
         path.pop();
         continue;
       }
-      const next = yield* this.#entry(level.directory, value);
-      if (next !== undefined) path.push({ directory: next, names: this.#namesOf(next).values() });
+      const next = yield* this.#entry(level.directory, name);
+      if (next !== undefined) enter(next);
     }
   }
 
@@ -83,18 +91,18 @@ class Walk {
     if (view.kind === "plain") {
       return { path: "", upper: rootOf(view.volume), lower: undefined };
     }
-    const number = namesIn(rootOf(view.upper), () => {}).get(view.upperPath);
+    const number = namesIn(rootOf(view.upper)).get(view.upperPath);
     if (number === undefined) throw view.upper.invalid(`there is no directory ${view.upperPath}`);
     return { path: "", upper: placeOf(view.upper, number), lower: rootOf(view.lower) };
   }
 
-  /** The names of a directory; it counts as shown from here on. */
-  #namesOf({ upper, lower }: Directory): Name[] {
+  /** The names of a directory, at most `room`; it counts as shown from here on. */
+  #namesOf({ upper, lower }: Directory, room: number): Name[] {
     const merged = new Map<string, Name>();
     const read = (place: Place | undefined) => {
       if (place === undefined) return new Map<string, number>();
       this.#showOnce(place);
-      return namesIn(place, () => this.#takeBlocks(place, 1));
+      return namesIn(place, { room: room - merged.size, onBlock: () => this.#takeBlocks(place, 1) });
     };
     for (const [name, number] of read(upper)) merged.set(name, { name, upper: number, lower: undefined });
     for (const [name, number] of read(lower)) {

@@ -1,0 +1,157 @@
+import { describe, test } from "vitest";
+import { dir, file, hardLink, symlink, type TestEntry } from "../../tar/tar-builder.test-helper.ts";
+import { buildChecked, layersOf, workspace } from "../built-image.test-helper.ts";
+import { openFilesystem } from "../ext4-reader/filesystem.ts";
+import { type ReadTree, readTree, readView } from "../read-image.test-helper.ts";
+
+const overlay = (name: string, value: string): readonly [string, string] => [
+  `SCHILY.xattr.trusted.overlay.${name}`,
+  value,
+];
+const whiteout = (name: string): TestEntry => ({ name, type: "3", dev: [0, 0] });
+
+const LOWER: readonly TestEntry[] = [
+  dir("a"),
+  file("a/x", "lower x"),
+  file("a/y", "lower y"),
+  dir("a/deep"),
+  file("a/deep/er", "deep"),
+  file("b", "lower b"),
+  hardLink("c", "b"),
+  dir("d"),
+  file("d/in", "in d"),
+];
+
+/** What a guest sees whose disk holds `upper` over the image of `lower`. */
+async function merged(upper: readonly TestEntry[], lower: readonly TestEntry[] = LOWER): Promise<ReadTree> {
+  await using space = await workspace();
+  const base = await buildChecked(space, layersOf(lower));
+  const disk = await buildChecked(space, layersOf([dir("upper"), dir("work"), ...upper]));
+  using lowerVolume = openFilesystem(base.path);
+  using upperVolume = openFilesystem(disk.path);
+  return await readView({ kind: "overlay", lower: lowerVolume, upper: upperVolume, upperPath: "upper" });
+}
+
+const names = (tree: ReadTree) => tree.lines.map((line) => line.split(" ", 1)[0]);
+
+describe("an overlay", () => {
+  test.for<readonly [what: string, upper: readonly TestEntry[], expected: readonly string[]]>([
+    ["of nothing", [], ["a", "a/deep", "a/deep/er", "a/x", "a/y", "b", "c", "d", "d/in"]],
+    [
+      "of directories that are there below",
+      [dir("upper/a"), file("upper/a/z")],
+      ["a", "a/deep", "a/deep/er", "a/x", "a/y", "a/z", "b", "c", "d", "d/in"],
+    ],
+    [
+      "of an opaque directory",
+      [dir("upper/a", { pax: [overlay("opaque", "y")] }), file("upper/a/z")],
+      ["a", "a/z", "b", "c", "d", "d/in"],
+    ],
+    ["of whiteouts", [whiteout("upper/a"), whiteout("upper/b"), whiteout("upper/none")], ["c", "d", "d/in"]],
+    ["of a file over a directory", [file("upper/a", "")], ["a", "b", "c", "d", "d/in"]],
+    ["of a directory over a file", [dir("upper/b"), whiteout("upper/a"), whiteout("upper/d")], ["b", "c"]],
+    [
+      "of a directory that was renamed, and one renamed in that",
+      [
+        whiteout("upper/a"),
+        dir("upper/d"),
+        dir("upper/d/moved", { pax: [overlay("redirect", "/a")] }),
+        dir("upper/d/moved/deeper", { pax: [overlay("redirect", "deep")] }),
+        whiteout("upper/d/moved/deep"),
+        whiteout("upper/d/moved/x"),
+      ],
+      ["b", "c", "d", "d/in", "d/moved", "d/moved/deeper", "d/moved/deeper/er", "d/moved/y"],
+    ],
+    [
+      "of a redirect to what is not there, or no directory",
+      [
+        dir("upper/e", { pax: [overlay("redirect", "/none/at/all")] }),
+        dir("upper/f", { pax: [overlay("redirect", "/b")] }),
+        whiteout("upper/a"),
+        whiteout("upper/d"),
+      ],
+      ["b", "c", "e", "f"],
+    ],
+  ])("%s", async ([, upper, expected], { expect }) => {
+    expect(names(await merged(upper))).toEqual(expected);
+  });
+
+  test("shows an image's own whiteouts and opaque marks as overlayfs does, and a single disk as it is", async ({
+    expect,
+  }) => {
+    const image = [dir("a", { pax: [overlay("opaque", "y")] }), whiteout("a/gone"), file("a/x")];
+    const tree = await merged([], image);
+    expect(names(tree)).toEqual(["a", "a/x"]);
+    expect(tree.xattrs).toEqual([]);
+    await using space = await workspace();
+    const plain = await readTree((await buildChecked(space, layersOf(image))).path);
+    expect(names(plain)).toEqual(["a", "a/gone", "a/x"]);
+    expect(plain.xattrs).toEqual(["a trusted.overlay.opaque=79"]);
+  });
+
+  test("gives the marks of an overlay within the guest their names back", async ({ expect }) => {
+    const tree = await merged([
+      dir("upper/d", { pax: [overlay("overlay.opaque", "y"), overlay("impure", "y")] }),
+    ]);
+    expect(tree.xattrs).toEqual(["d trusted.overlay.opaque=79"]);
+    expect(names(tree)).toContain("d/in");
+  });
+
+  test("takes the data of a file of which only the metadata was copied from where it is", async ({
+    expect,
+  }) => {
+    const tree = await merged([
+      file("upper/b", "", { mode: 0o4755, pax: [overlay("metacopy", "")] }),
+      file("upper/renamed", "", { pax: [overlay("metacopy", ""), overlay("redirect", "/a/x")] }),
+    ]);
+    expect(tree.entries.get("b")).toMatchObject({ mode: 0o4755, size: "lower b".length });
+    expect(tree.entries.get("c")).toMatchObject({ mode: 0o644, type: "file" });
+    expect(tree.entries.get("renamed")).toMatchObject({ size: "lower x".length });
+  });
+
+  test.for<readonly [what: string, upper: readonly TestEntry[], message: RegExp]>([
+    [
+      "a lower directory in two places",
+      [
+        dir("upper/e", { pax: [overlay("redirect", "/a")] }),
+        dir("upper/f", { pax: [overlay("redirect", "/a")] }),
+      ],
+      /inode \d+: the directory has two places in the tree$/,
+    ],
+    [
+      "the root in itself",
+      [dir("upper/e", { pax: [overlay("redirect", "/")] })],
+      /the guest's disk redirects to a path that is none$/,
+    ],
+    [
+      "a path with ..",
+      [dir("upper/e", { pax: [overlay("redirect", "/a/../d")] })],
+      /the guest's disk redirects to a path that is none$/,
+    ],
+    [
+      "metadata without data",
+      [file("upper/e", "", { pax: [overlay("metacopy", "")] })],
+      /inode \d+: the image has no file with its data$/,
+    ],
+    [
+      "metadata of a symlink's data",
+      [file("upper/e", "", { pax: [overlay("metacopy", ""), overlay("redirect", "/l")] })],
+      /inode \d+: the image has no file with its data$/,
+    ],
+  ])("refuses %s", async ([, upper, message], { expect }) => {
+    const read = merged(upper, [...LOWER, symlink("l", "b")]);
+    await expect(read).rejects.toMatchObject({
+      code: "DISK_INVALID",
+      message: expect.stringMatching(message),
+    });
+  });
+
+  test("needs the directory that the agent makes", async ({ expect }) => {
+    await using space = await workspace();
+    const { path } = await buildChecked(space, layersOf(LOWER));
+    using lower = openFilesystem(path);
+    using upper = openFilesystem(path);
+    const read = readView({ kind: "overlay", lower, upper, upperPath: "upper" });
+    await expect(read).rejects.toThrow(/: there is no directory upper$/);
+  });
+});
