@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { familiarName, nameParts } from "./image-names.ts";
-import { digestPrefixIn, type Selectable, selectImages } from "./select-image.ts";
+import { digestPrefixIn, mayMean, type Selectable, selectImages } from "./select-image.ts";
 import { sha256 } from "./store/content-store.ts";
 
 const digest = (text: string): Selectable["image"]["manifestDigest"] => sha256(Buffer.from(text));
@@ -74,6 +74,33 @@ describe("selectImages", () => {
       }),
       { numRuns: 20 },
     );
+  });
+});
+
+describe("mayMean", () => {
+  const layout = item("layout", { name: "oci:/srv/layout:v1" });
+  const gone = item("gone", { formerName: "docker.io/library/a:1" });
+  it.each<[string, Selectable, boolean]>([
+    ["a:1", a, true],
+    ["docker.io/library/a:1", a, true],
+    ["docker://a:1", a, true],
+    ["docker:a:1", a, false],
+    ["a:2", a, false],
+    ["a:1", gone, true],
+    ["oci:/srv/layout:v1", layout, true],
+    ["oci:/srv/other:v1", layout, false],
+    // Whoever asked so was in a directory of their own.
+    ["oci:layout:v1", layout, true],
+    ["oci:../x", layout, true],
+    ["docker-archive:x.tar", layout, false],
+    [digest("manifest a"), a, true],
+    [hex("manifest a"), a, true],
+    [hex("manifest a").slice(0, 9), a, true],
+    [hex("manifest b"), a, false],
+    ["Not A Name", a, false],
+    ["", a, false],
+  ])("%s", (reference, image, expected) => {
+    expect(mayMean(image, reference)).toBe(expected);
   });
 });
 

@@ -1,6 +1,8 @@
+import path from "node:path";
 import { FirectlError } from "../core/errors.ts";
 import { nameParts } from "./image-names.ts";
 import type { LocalImage } from "./local-image.ts";
+import { locationName, parseImageLocation } from "./reference.ts";
 
 /** An image as it can be chosen from among others. */
 export interface Selectable {
@@ -49,6 +51,28 @@ export function selectImages<Item extends Selectable>(
   }
   const prefix = digestPrefixIn(text);
   return prefix === undefined ? undefined : select(items, `sha256:${prefix}`, text);
+}
+
+/**
+ * Whether somebody who has asked for `reference`, in whatever directory, may have got this image: it has that
+ * name, or has had it.
+ */
+export function mayMean(item: Selectable, reference: string): boolean {
+  try {
+    const isDigest = /^(?:sha256:)?[0-9a-f]{64}$/.test(reference);
+    const location = isDigest ? undefined : parseImageLocation(reference);
+    const names = [item.name, item.formerName];
+    if (location !== undefined && "path" in location && !path.isAbsolute(location.path)) {
+      return names.some((name) => name?.startsWith(`${location.transport}:`) === true);
+    }
+    const fullName = location === undefined ? undefined : locationName(location);
+    if (fullName !== undefined && names.includes(fullName)) return true;
+    return selectImages([item], reference, fullName) !== undefined;
+  } catch (error) {
+    // No name at all; one image alone is never ambiguous.
+    if (error instanceof FirectlError) return false;
+    throw error;
+  }
 }
 
 /** The hexadecimal digits when `text` may be a digest or the beginning of one. */

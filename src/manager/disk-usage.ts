@@ -46,7 +46,7 @@ async function imageItems(
   const judged = oneOfEach(await images.list()).map(({ stored, names }) => ({
     stored,
     name: names.length === 0 ? stored.image.manifestDigest : names.join(", "),
-    inUse: usersOf(stored, { images, records }).length > 0,
+    inUse: usersOf(stored, records).length > 0,
   }));
   // Those in use first: what they share with others cannot be had back.
   const items = [true, false].flatMap((wanted) =>

@@ -3,7 +3,8 @@ import path from "node:path";
 import { type Digest, digestHex } from "../core/brands.ts";
 import { errnoOf } from "../core/errors.ts";
 import { ioError } from "../host/files.ts";
-import type { Images, StoredImage } from "../image/images.ts";
+import type { StoredImage } from "../image/images.ts";
+import { mayMean } from "../image/select-image.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
 
@@ -11,14 +12,10 @@ import type { Context } from "./context.ts";
  * The VMs that use an image: those made from it, under whatever name, and those being made that may be about
  * to use it: which image and filesystem they got, their records say only once they run.
  */
-export function usersOf(
-  stored: StoredImage,
-  options: { images: Images; records: readonly VmRecord[] },
-): readonly VmRecord[] {
-  const { images, records } = options;
+export function usersOf(stored: StoredImage, records: readonly VmRecord[]): readonly VmRecord[] {
   return records.filter((record) =>
     record.imageDigest === null
-      ? isBeingMade(record) && images.mayMean(stored, record.imageName)
+      ? isBeingMade(record) && mayMean(stored, record.imageName)
       : record.imageDigest === stored.image.manifestDigest,
   );
 }

@@ -1,5 +1,5 @@
 import { familiarName, nameParts } from "../image/image-names.ts";
-import type { Images, LocalImage, StoredImage } from "../image/images.ts";
+import type { LocalImage, StoredImage } from "../image/images.ts";
 import { formatPlatform, hostPlatform, parsePlatform } from "../image/platform.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { ImageSummary, PullOptions } from "./api.ts";
@@ -38,7 +38,7 @@ export async function listImages(
     images.blobSizes(),
     listBaseFiles(context),
   ]);
-  return stored.map((each) => summaryOf(each, { images, records, blobs, bases }));
+  return stored.map((each) => summaryOf(each, { records, blobs, bases }));
 }
 
 /** Gives an image a further name; returns that in full. */
@@ -57,7 +57,6 @@ async function summaryOfPulled(context: Context, image: LocalImage): Promise<Ima
 }
 
 interface Surroundings {
-  readonly images: Images;
   readonly records: readonly VmRecord[];
   /** Real blocks of each blob. */
   readonly blobs: ReadonlyMap<string, number>;
@@ -76,7 +75,7 @@ function summaryOf(stored: StoredImage, surroundings: Surroundings): ImageSummar
       : nameParts(name)),
     dangling: name === undefined,
     diskBytes: diskBytesOf(stored, surroundings),
-    usedBy: usersOf(stored, surroundings).map(({ id }) => id),
+    usedBy: usersOf(stored, surroundings.records).map(({ id }) => id),
   };
 }
 

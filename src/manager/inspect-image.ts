@@ -1,5 +1,5 @@
 import { familiarName, nameParts } from "../image/image-names.ts";
-import type { Images, Selection, StoredImage } from "../image/images.ts";
+import type { Selection, StoredImage } from "../image/images.ts";
 import { choosePlatform, hostPlatform } from "../image/platform.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import { listBaseFiles } from "./base-files.ts";
@@ -56,7 +56,7 @@ export async function inspectImage(
     Filesystems: bases
       .filter((base) => base.key === key && !base.isUnfinished)
       .map(({ path, diskBytes }) => ({ Path: path, DiskSize: diskBytes })),
-    VMs: vmsOf(sameImage, { images, records }),
+    VMs: vmsOf(sameImage, records),
   };
 }
 
@@ -84,9 +84,9 @@ function digestsOf(stored: readonly StoredImage[]): readonly string[] {
 
 function vmsOf(
   stored: readonly StoredImage[],
-  options: { images: Images; records: readonly VmRecord[] },
+  records: readonly VmRecord[],
 ): readonly { Id: string; Name: string; State: string }[] {
-  const users = new Set(stored.flatMap((each) => usersOf(each, options)));
+  const users = new Set(stored.flatMap((each) => usersOf(each, records)));
   return [...users].map(({ id, name, state }) => ({ Id: id, Name: name, State: state }));
 }
 

@@ -96,7 +96,7 @@ function doomedDigests(
     const isWanted = each.name !== undefined && run.all !== true;
     const createdMs = Date.parse(each.image.createdAt ?? "");
     const isTooNew = !isBefore(Number.isNaN(createdMs) ? 0 : createdMs, run);
-    if (isWanted || isTooNew || usersOf(each, run).length > 0 || mayBeTaken(each, run.records)) {
+    if (isWanted || isTooNew || usersOf(each, run.records).length > 0 || mayBeTaken(each, run.records)) {
       kept.add(each.entry.digest);
     }
   }

@@ -29,7 +29,7 @@ export async function removeImage(
   // No VM comes to be meanwhile: one that began before is on record, one that begins later finds no image.
   const plan = await context.vms.hold(async (records) => {
     const selection = await images.select(reference);
-    const plan = planRemoval({ reference, selection, all: await images.list(), images, records, force });
+    const plan = planRemoval({ reference, selection, all: await images.list(), records, force });
     await images.forget({
       digests: plan.digests,
       loses: ({ reference, digest }) => plan.affected.has(digest) && plan.names.has(reference ?? ""),
@@ -52,7 +52,6 @@ interface Removal {
   readonly reference: string;
   readonly selection: Selection<StoredImage>;
   readonly all: readonly StoredImage[];
-  readonly images: Images;
   readonly records: readonly VmRecord[];
   readonly force: boolean;
 }
@@ -70,7 +69,7 @@ function planRemoval(removal: Removal): RemovalPlan {
   const nameless = ofAffected.filter(({ entry }) => !stillNamed.has(entry.digest));
   const used = new Set<Digest>();
   for (const stored of nameless) {
-    const users = usersOf(stored, removal);
+    const users = usersOf(stored, removal.records);
     if (users.length === 0) continue;
     if (!removal.force || names.size === 0) throw inUse(removal, { users, isNamed: names.size > 0 });
     used.add(stored.entry.digest);
