@@ -1,6 +1,9 @@
 /** A fixed seed, so that everyone sees the same cases. */
 const SEED = 20_260_104;
 
+/** What a test of many cases may take on a machine that is busy with others; it takes a few seconds. */
+export const SLOW_TEST_MS: number = 120_000;
+
 /**
  * How a property is run: `runs` cases of a fixed seed, or `FIRECTL_TEST_RUNS` times as many of a random one, for
  * those who look for something new.

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { propertyRuns } from "../core/property-runs.test-helper.ts";
+import { propertyRuns, SLOW_TEST_MS } from "../core/property-runs.test-helper.ts";
 import { runProgram } from "../host/process.ts";
 import { writeTar } from "../tar/writer.ts";
 import { buildChecked, layer, tool, type Workspace, workspace } from "./built-image.test-helper.ts";
@@ -40,7 +40,9 @@ async function exportOf(image: string): Promise<Buffer> {
   return await bytesOf(writeTar(walkView({ kind: "plain", volume })));
 }
 
-test("an image and the image made of its export are the same to our reader (e2fsck where it is)", async () => {
+test("an image and the image made of its export are the same to our reader (e2fsck where it is)", {
+  timeout: SLOW_TEST_MS,
+}, async () => {
   await using space = await workspace();
   const check = async (things: Thing[][]) => {
     const first = await build(space, await tarsOf(things));
@@ -50,7 +52,7 @@ test("an image and the image made of its export are the same to our reader (e2fs
     expect((await exportOf(second.path)).equals(archive)).toBe(true);
     await Promise.all([rm(first.path), rm(second.path)]);
   };
-  await fc.assert(fc.asyncProperty(randomStack, check), { ...propertyRuns(25), endOnFailure: true });
+  await fc.assert(fc.asyncProperty(randomStack, check), { ...propertyRuns(15), endOnFailure: true });
 });
 
 /** An OCI layout of layers that are not compressed. */
@@ -108,7 +110,9 @@ const usable =
   process.getuid?.() === 0 && existsSync("/dev/loop-control") && found.every((path) => path !== undefined);
 
 describe.skipIf(!usable)(`random stacks (root, loop devices, ${required.join(", ")})`, () => {
-  test("are the same to our reader, to the kernel, and as umoci unpacks them", async () => {
+  test("are the same to our reader, to the kernel, and as umoci unpacks them", {
+    timeout: SLOW_TEST_MS,
+  }, async () => {
     await using space = await workspace();
     const check = async (things: Thing[][]) => {
       const startMs = Date.now();

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FirectlError } from "../../core/errors.ts";
 import { type Mutation, mutate, mutations } from "../../core/mutations.test-helper.ts";
-import { propertyRuns } from "../../core/property-runs.test-helper.ts";
+import { propertyRuns, SLOW_TEST_MS } from "../../core/property-runs.test-helper.ts";
 import { runProgram } from "../../host/process.ts";
 import { dir, file, hardLink, symlink } from "../../tar/tar-builder.test-helper.ts";
 import { buildChecked, layersOf, tool, type Workspace, workspace } from "../built-image.test-helper.ts";
@@ -123,12 +123,12 @@ async function check(sample: Sample, changes: readonly Mutation[]): Promise<void
 }
 
 describe("a damaged disk is read or refused, and nothing else", () => {
-  test("whatever is damaged", async () => {
+  test("whatever is damaged", { timeout: SLOW_TEST_MS }, async () => {
     const run = async (index: number, changes: Mutation[]) => {
       const sample = samples[index % samples.length];
       if (sample !== undefined) await check(sample, changes);
     };
-    await fc.assert(fc.asyncProperty(fc.nat(4), mutations, run), propertyRuns(400));
+    await fc.assert(fc.asyncProperty(fc.nat(4), mutations, run), propertyRuns(250));
   });
 
   test("the samples themselves are sound", async () => {

@@ -17,7 +17,7 @@ import {
 } from "node:fs/promises";
 import fc from "fast-check";
 import { describe, type ExpectStatic, test } from "vitest";
-import { propertyRuns } from "../../core/property-runs.test-helper.ts";
+import { propertyRuns, SLOW_TEST_MS } from "../../core/property-runs.test-helper.ts";
 import { runProgram } from "../../host/process.ts";
 import { dir, file, hardLink, symlink as linkEntry } from "../../tar/tar-builder.test-helper.ts";
 import { buildChecked, layersOf, tool, type Workspace, workspace } from "../built-image.test-helper.ts";
@@ -126,6 +126,7 @@ async function expectSame(mounted: Mounted, expect: ExpectStatic): Promise<void>
 describe.skipIf(!usable)("what overlayfs shows (root, loop devices, overlay)", () => {
   test.for(["redirect_dir=on,index=off", "redirect_dir=on,index=off,metacopy=on", "redirect_dir=off"])(
     "with %s, while it is mounted and afterwards",
+    { timeout: SLOW_TEST_MS },
     async (options, { expect }) => {
       await using space = await workspace();
       const { path: base } = await buildChecked(space, layersOf(BASE));
@@ -145,7 +146,7 @@ describe.skipIf(!usable)("what overlayfs shows (root, loop devices, overlay)", (
         await rm(mounted.upper);
       };
       await fc.assert(fc.asyncProperty(fc.array(OPERATION, { minLength: 5, maxLength: 40 }), compare), {
-        ...propertyRuns(8),
+        ...propertyRuns(5),
         endOnFailure: true,
       });
     },
