@@ -107,23 +107,31 @@ export class RegistryAuth {
     }
   }
 
-  /** The error for a registry that refuses even so. */
-  async refused(what: string): Promise<FirectlError> {
+  /**
+   * The error for a registry that refuses even so.
+   * @param said What it says about that.
+   */
+  async refused(what: string, said = ""): Promise<FirectlError> {
     const { credentials, problem } = await this.#found();
-    const { registry } = this.#options;
-    const who = credentials === undefined ? "without a login" : "with the stored login";
-    const because = problem === undefined ? "" : ` (${problem})`;
+    const { registry, scope } = this.#options;
     const distrusted = credentials === undefined ? undefined : this.#distrusted;
     if (distrusted !== undefined) {
       return new FirectlError(
         "AUTHENTICATION_FAILED",
-        `${registry} refuses ${what}; its token server ${distrusted} is of another site and was not told the login`,
+        `${registry} refuses ${what}; its token server ${distrusted} is of another site and was not told the login${said}`,
         {
           hint: `if it may be, name it in config.json: "registryTokenServers": {"${registry}": ["${distrusted}"]}`,
         },
       );
     }
-    return new FirectlError("AUTHENTICATION_FAILED", `${registry} refuses ${what} ${who}${because}`, {
+    if (scope === undefined) {
+      return new FirectlError("AUTHENTICATION_FAILED", `${registry} refuses the login${said}`, {
+        hint: "check the user name and the password; some registries want a token in its place",
+      });
+    }
+    const who = credentials === undefined ? "without a login" : "with the stored login";
+    const because = problem === undefined ? "" : ` (${problem})`;
+    return new FirectlError("AUTHENTICATION_FAILED", `${registry} refuses ${what} ${who}${because}${said}`, {
       hint: `check the name, or log in with firectl login ${registry}`,
     });
   }

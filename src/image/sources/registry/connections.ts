@@ -52,6 +52,11 @@ export class Connections implements Disposable {
     return url.port === "" && isInsecure(`${url.hostname}:${portOf(url)}`);
   }
 
+  /** The proxy on the way to a URL, for messages. */
+  proxyNameFor(url: URL): string | undefined {
+    return this.#network.proxyFor(url)?.name;
+  }
+
   /** @throws FirectlError INVALID_CONFIGURATION when the host's certs.d directory is wrong. */
   route(url: URL): Route {
     const proxy = this.#network.proxyFor(url);

@@ -133,7 +133,7 @@ export class RegistryEndpoint implements Disposable {
   async #failure(response: HttpResponse, what: string): Promise<Error> {
     const { status } = response;
     const said = await this.#errorText(response);
-    if (status === 401 || status === 403) return this.#auth.refused(`${what}${said}`);
+    if (status === 401 || status === 403) return this.#auth.refused(what, said);
     if (status === 404) {
       return new FirectlError("IMAGE_NOT_FOUND", `there is no ${what}${said}`, {
         hint: "check the name and the tag",

@@ -101,9 +101,13 @@ export class HttpClient implements Disposable {
       try {
         return await this.#exchange(url, request, authorization);
       } catch (error) {
-        if (isAgain || !(await this.#mayHelpAgain(url, error))) throw failureOf(url, error);
+        if (isAgain || !(await this.#mayHelpAgain(url, error))) throw this.#failureOf(url, error);
       }
     }
+  }
+
+  #failureOf(url: URL, error: unknown): unknown {
+    return failureOf({ url, proxy: this.#connections.proxyNameFor(url) }, error);
   }
 
   async #mayHelpAgain(url: URL, error: unknown): Promise<boolean> {
@@ -172,7 +176,7 @@ export class HttpClient implements Disposable {
       }
     } catch (error) {
       signal?.throwIfAborted();
-      throw failureOf(url, error);
+      throw this.#failureOf(url, error);
     } finally {
       clearTimeout(timer);
       body.destroy();
@@ -253,13 +257,16 @@ function isUnknownAuthority(error: unknown): boolean {
 }
 
 /** What the caller of a request is told of what Node or a tunnel threw; an abort's reason stays what it is. */
-function failureOf(url: URL, thrown: unknown): unknown {
+function failureOf(where: { url: URL; proxy: string | undefined }, thrown: unknown): unknown {
+  const { url, proxy } = where;
   const error = thrown instanceof StaleConnection ? thrown.cause : thrown;
   if (error instanceof FirectlError || error instanceof TransientFailure) return error;
   const errno = errnoOf(error);
   if (errno === undefined || errno === "ABORT_ERR") return error;
   if (speaksPlainHttp(error)) return plainHttpRegistry(url, error);
-  const failure = new FirectlError("REGISTRY_UNREACHABLE", `cannot reach ${url.host}: ${reasonOf(error)}`, {
+  const way = proxy === undefined ? "" : ` through proxy ${proxy}`;
+  const message = `cannot reach ${url.host}${way}: ${reasonOf(error)}`;
+  const failure = new FirectlError("REGISTRY_UNREACHABLE", message, {
     hint: hintFor(url, errno),
     cause: error,
   });
