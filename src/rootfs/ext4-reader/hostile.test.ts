@@ -257,6 +257,18 @@ describe.skipIf(editor === undefined)("a disk that lies (debugfs)", () => {
     );
   });
 
+  test("directories nested deeper than any path: 64 KiB of it are shown", async ({ expect }) => {
+    await using space = await workspace();
+    const { path } = await buildChecked(space, layersOf([]), { writable: { sizeBytes: 16 * 2 ** 20 } });
+    const name = "n".repeat(255);
+    const nest = Array.from({ length: 256 }, () => [`mkdir ${name}`, `cd ${name}`]).flat();
+    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${nest.join("\n")}\n` });
+    expect((await readTree(path)).lines.length).toBe(256);
+    const deeper = [...nest.filter((command) => command.startsWith("cd")), "mkdir one-more"];
+    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${deeper.join("\n")}\n` });
+    await expect(readTree(path)).rejects.toThrow(/inode \d+: a path of 65544 bytes leads to it$/);
+  });
+
   test("a disk that is cut short", async ({ expect }) => {
     await using space = await workspace();
     const { path, sizeBytes } = await buildChecked(space, layersOf(TREE));
