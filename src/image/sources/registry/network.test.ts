@@ -304,6 +304,35 @@ describe.skipIf(!(await hasTool("openssl")))("HTTPS (needs openssl)", () => {
     });
   });
 
+  it("is kept to by a token server, whatever this machine's own may speak", async () => {
+    await using directory = await TemporaryDirectory.make();
+    await using tokens = await TestServer.start((_request, response) => void response.end('{"token":"t"}'));
+    await using server = await SecureServer.start(certificate, {
+      handler: (_request, response) => {
+        const challenge = `Bearer realm="http://${tokens.host}/token"`;
+        response.writeHead(401, { "www-authenticate": challenge }).end();
+      },
+    });
+    await using proxy = await TestProxy.start();
+    const env = { HTTPS_PROXY: `http://127.0.0.1:${proxy.port}`, SSL_CERT_FILE: authority.certificate };
+    await expect(pull(directory, `registry.test:${server.port}/a:1`, { env })).rejects.toMatchObject({
+      code: "AUTHENTICATION_FAILED",
+      message: expect.stringContaining("not an HTTPS address"),
+    });
+    expect(tokens.requests).toEqual([]);
+  });
+
+  it("names the proxy that cannot be reached", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const env = { HTTPS_PROXY: "http://me:s3cret@127.0.0.1:1" };
+    await expect(pull(directory, "registry.test/a:1", { env })).rejects.toMatchObject({
+      code: "REGISTRY_UNREACHABLE",
+      message: expect.stringMatching(
+        /cannot reach registry\.test through proxy 127\.0\.0\.1:1: .*ECONNREFUSED/,
+      ),
+    });
+  });
+
   it("is missed where a registry speaks plain HTTP, which is said with what to do", async () => {
     await using directory = await TemporaryDirectory.make();
     await using server = await TestServer.start(serve);

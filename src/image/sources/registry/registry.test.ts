@@ -847,6 +847,27 @@ describe("lies", () => {
     expect(await imagesIn(directory).list()).toEqual([]);
   });
 
+  it.each([
+    ["application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"],
+    ["application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"],
+  ])("of a foreign layer, %s: taken where the registry has it, else named", async (mediaType) => {
+    const foreign = makeImage({
+      docker: mediaType.includes("docker"),
+      layers: [{ ...gzipLayer(tar([{ name: "x" }])), mediaType }],
+    });
+    const digest = foreign.layers[0]?.digest ?? "";
+    await using directory = await TemporaryDirectory.make();
+    await using without = await TestServer.start(
+      serveImage({ root: foreign.manifest, blobs: [foreign.config] }),
+    );
+    await expect(pull(directory, `${without.host}/a:1`)).rejects.toMatchObject({
+      code: "LAYER_INVALID",
+      message: expect.stringMatching(new RegExp(`${digest} .*foreign layer`)),
+    });
+    await using whole = await TestServer.start(serveImage(served(foreign)));
+    await pull(directory, `${whole.host}/a:1`);
+  });
+
   it("in the digest that a reference names", async () => {
     await using directory = await TemporaryDirectory.make();
     await using server = await TestServer.start(serveImage(served(image)));
