@@ -24,8 +24,8 @@ import {
 import type { InodeId, Run } from "./inodes.ts";
 import type { Layout } from "./layout.ts";
 import type { DirectoryId } from "./tree.ts";
-import { encodeInInode, largeValues, valueHash } from "./xattr.ts";
-import { type BlockPlacement, blockOfUse, type ValueInode } from "./xattr-layout.ts";
+import { encodeInInode, largeValues, MAX_BLOCK_REFERENCES, valueHash } from "./xattr.ts";
+import type { ContentId, ValueInode } from "./xattr-layout.ts";
 import type { XattrSetId } from "./xattr-sets.ts";
 
 /**
@@ -71,8 +71,8 @@ class InodeWriter {
   readonly #words: Uint32Array;
   /** What of attribute sets goes into the inode itself. */
   readonly #encoded: Map<XattrSetId, Buffer | undefined> = new Map();
-  /** How many of the inodes that lead to blocks of attributes have been written. */
-  readonly #uses: Map<BlockPlacement, number> = new Map();
+  /** How many of the inodes have been written that lead to attributes in several blocks. */
+  readonly #uses: Map<ContentId, number> = new Map();
 
   constructor(file: BlockFile, layout: Layout, seed: number) {
     this.#file = file;
@@ -94,8 +94,10 @@ class InodeWriter {
       }
     }
     for (const inode of numbered.inodes) this.#inode(inode);
-    for (const placed of xattrs.placements) {
-      for (const inode of placed.valueInodes) this.#value(placed, inode);
+    if (xattrs.valueInodes.length > 0) {
+      for (const content of xattrs.contents()) {
+        for (const value of xattrs.values(content)) this.#value(content, value);
+      }
     }
     this.#file.pad();
   }
@@ -109,9 +111,9 @@ class InodeWriter {
     const table = this.#layout.numbered.tree.inodes;
     const content = this.#content(inode);
     const set = table.xattrs(inode);
-    const placed = set === undefined ? undefined : this.#layout.xattrs.sets.get(set);
+    const outside = set === undefined ? undefined : this.#layout.xattrs.contentOf(set);
     if (set !== undefined) this.#inlineXattrs(set);
-    const xattrBlock = placed === undefined ? 0 : this.#nextBlock(placed);
+    const xattrBlock = outside === undefined ? 0 : this.#nextBlock(outside);
     const links = table.links(inode);
     const attributes = table.attributes(inode);
     // Each field by its name: spreading objects into one costs more than all else here.
@@ -126,7 +128,7 @@ class InodeWriter {
       flags: content.flags,
       size: content.size,
       links: links > MAX_LINKS ? 1 : links,
-      blocks: content.blocks + (xattrBlock === 0 ? 0 : 1 + valueBlocks(placed)),
+      blocks: content.blocks + (outside === undefined ? 0 : 1 + this.#valueBlocks(outside)),
       xattrBlock,
     });
     this.#emit();
@@ -199,19 +201,28 @@ class InodeWriter {
     this.#encoded.get(set)?.copy(this.#bytes, INODE_XATTR_OFFSET);
   }
 
-  #nextBlock(placed: BlockPlacement): number {
-    const use = this.#uses.get(placed) ?? 0;
-    this.#uses.set(placed, use + 1);
-    return blockOfUse(placed, use);
+  #nextBlock(content: ContentId): number {
+    const { xattrs } = this.#layout;
+    if (xattrs.blockCount(content) === 1) return xattrs.block(content, 0);
+    const use = this.#uses.get(content) ?? 0;
+    this.#uses.set(content, use + 1);
+    return xattrs.block(content, Math.floor(use / MAX_BLOCK_REFERENCES));
+  }
+
+  /** Blocks of large values, which count as those of each inode that has them. */
+  #valueBlocks(content: ContentId): number {
+    const values = this.#layout.xattrs.values(content);
+    return values.reduce((sum, { size }) => sum + Math.ceil(size / BLOCK_SIZE), 0);
   }
 
   /**
    * A value's inode: i_atime is its checksum, i_ctime and i_version the high and low word of how many attribute
    * blocks lead to it. See ext4_xattr_inode_create() of the kernel's fs/ext4/xattr.c.
    */
-  #value(placed: BlockPlacement, { index, size, block }: ValueInode): void {
-    const { xattrSets } = this.#layout.numbered.tree.inodes;
-    const value = largeValues(xattrSets.get(placed.set))[index] ?? Buffer.alloc(0);
+  #value(content: ContentId, { index, size, block }: ValueInode): void {
+    const { numbered, xattrs } = this.#layout;
+    const set = numbered.tree.inodes.xattrSets.get(xattrs.setOf(content));
+    const value = largeValues(set)[index] ?? Buffer.alloc(0);
     const hash = valueHash(value, this.#seed);
     const length = Math.ceil(size / BLOCK_SIZE);
     fillContiguous(this.#words, block, length);
@@ -225,7 +236,7 @@ class InodeWriter {
       blocks: length,
       xattrBlock: 0,
     });
-    this.#words[9] = placed.blocks.length; // i_version
+    this.#words[9] = xattrs.blockCount(content); // i_version
     this.#emit();
   }
 
@@ -240,11 +251,6 @@ class InodeWriter {
       xattrBlock: 0,
     });
   }
-}
-
-/** Blocks of large values, which count as those of each inode that has them. */
-function valueBlocks(placed: BlockPlacement | undefined): number {
-  return (placed?.valueInodes ?? []).reduce((sum, { size }) => sum + Math.ceil(size / BLOCK_SIZE), 0);
 }
 
 /** The extents of blocks that follow one another, at most four. Nearly every inode of an image is one of these. */

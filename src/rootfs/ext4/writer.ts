@@ -18,7 +18,6 @@ import { fillContiguous, I_BLOCK_WORD, writeInodes } from "./inode-table.ts";
 import { dataRuns, directoryRuns, type Layout } from "./layout.ts";
 import type { DirectoryId } from "./tree.ts";
 import { checksumSeed, encodeInBlock, largeValues, setBlockReferences } from "./xattr.ts";
-import { blockReferences } from "./xattr-layout.ts";
 
 /** What the superblock says beyond the layout. */
 export interface FilesystemIdentity {
@@ -86,16 +85,16 @@ function writeExtentBlocks(file: BlockFile, { numbered, directories, extentBlock
 
 function writeXattrBlocks(file: BlockFile, { numbered, xattrs }: Layout, seed: number): void {
   const { xattrSets } = numbered.tree.inodes;
-  for (const placed of xattrs.placements) {
-    const set = xattrSets.get(placed.set);
-    const numbers = placed.valueInodes.map(({ number }) => number);
-    const bytes = encodeInBlock(set, { numbers, seed });
+  for (const content of xattrs.contents()) {
+    const set = xattrSets.get(xattrs.setOf(content));
+    const values = xattrs.values(content);
+    const bytes = encodeInBlock(set, { numbers: values.map(({ number }) => number), seed });
     if (bytes === undefined) throw new Error("only attributes that need a block are given one");
-    placed.blocks.forEach((block, index) => {
-      setBlockReferences(bytes, blockReferences(placed, index));
-      writeAt(file, block, bytes);
-    });
-    for (const { index, block } of placed.valueInodes) {
+    for (let index = 0; index < xattrs.blockCount(content); index++) {
+      setBlockReferences(bytes, xattrs.references(content, index));
+      writeAt(file, xattrs.block(content, index), bytes);
+    }
+    for (const { index, block } of values) {
       writeAt(file, block, largeValues(set)[index] ?? Buffer.alloc(0));
       file.pad();
     }

@@ -40,6 +40,10 @@ export class XattrSets {
     return set;
   }
 
+  get count(): number {
+    return this.#table.count;
+  }
+
   /** What they take together. */
   get bytes(): number {
     return this.#bytes;
