@@ -157,8 +157,7 @@ describe.skipIf(missing.length > 0)("the matrix (needs docker-registry, openssl,
   function store(name: string): Images {
     return new Images({
       root: directory.join("stores", name),
-      // What igzip makes of bytes behind the end is another test's.
-      env: { HOME: directory.join("home"), PATH: process.env["PATH"], FIRECTL_DECOMPRESSOR: "node" },
+      env: { HOME: directory.join("home"), PATH: process.env["PATH"] },
       etcDirectory: directory.join("etc"),
       firstRetryDelayMs: 1,
       idleTimeoutMs: 5000,
