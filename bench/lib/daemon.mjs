@@ -14,6 +14,8 @@ export async function startDaemon(command, args, { isUp, log }) {
   const output = openSync(log, "w");
   const child = spawn(command, args, { env: plainEnvironment(), stdio: ["ignore", output, output] });
   closeSync(output);
+  const kill = () => child.kill();
+  process.once("exit", kill);
   const ended = new Promise((resolve) => {
     child.on("error", resolve);
     child.on("close", resolve);
@@ -30,6 +32,7 @@ export async function startDaemon(command, args, { isUp, log }) {
     stop: async () => {
       child.kill();
       await ended;
+      process.off("exit", kill);
     },
   };
 }

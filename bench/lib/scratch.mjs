@@ -8,6 +8,8 @@ import path from "node:path";
  */
 export async function withScratch(work) {
   const directory = mkdtempSync(path.join(os.tmpdir(), "firectl-bench-"));
+  const remove = () => rmSync(directory, { recursive: true, force: true });
+  process.once("exit", remove);
   try {
     return await work({
       directory,
@@ -25,6 +27,15 @@ export async function withScratch(work) {
       },
     });
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    remove();
+    process.off("exit", remove);
   }
+}
+
+// Whoever interrupts a measurement leaves no daemon and no gigabytes behind.
+for (const [signal, status] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+]) {
+  process.once(signal, () => process.exit(status));
 }
