@@ -292,6 +292,24 @@ describe("logIn", () => {
   });
 });
 
+it("a pull tells a named token server of another site the login", async () => {
+  await using tokens = await TestServer.start((_request, response) => void response.end('{"token":"t"}'));
+  const elsewhere = tokens.host.replace("127.0.0.1", "localhost");
+  const serve = serveImage({ root: image.manifest, blobs: [image.config, ...image.layers] });
+  await using server = await TestServer.start((request, response) => {
+    if (request.headers.authorization === "Bearer t") return serve(request, response);
+    response.writeHead(401, { "www-authenticate": `Bearer realm="http://${elsewhere}/token"` }).end();
+  });
+  const { directory, env } = await home();
+  await using _ = directory;
+  await storeLogin(server.host, { username: "me", credentials: password }, { env });
+  for (const tokenServers of [{}, { [server.host]: ["localhost"] }]) {
+    await pull(directory, `${server.host}/a:1`, { env, tokenServers });
+  }
+  const told = tokens.requests.map(({ authorization }) => authorization);
+  expect(told).toEqual([undefined, `Basic ${basic("me:p:w")}`]);
+});
+
 const missing = (await Promise.all(["docker-registry", "openssl"].map(hasTool))).includes(false);
 
 describe.skipIf(missing)("a registry with a token server (needs docker-registry, openssl)", () => {

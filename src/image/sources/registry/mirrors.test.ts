@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { makeImage, TemporaryDirectory } from "../../image.test-helper.ts";
+import { collect, makeImage, TemporaryDirectory } from "../../image.test-helper.ts";
 import { type Handler, serveImage, TestServer } from "../../registry.test-helper.ts";
 import { notices, pull } from "./pull.test-helper.ts";
 
@@ -105,6 +105,33 @@ describe("mirrors", () => {
       expect(blobs.some(({ url }) => isLie(url))).toBe(true);
     }),
   );
+
+  it("that give other bytes of a layer spoil no work with the layers as they come", () =>
+    withUpstream(async ({ directory, reference, domain: registry }) => {
+      const [layer] = image.layers;
+      if (layer === undefined) throw new Error("it has a layer");
+      // All but its last bytes is right, and has been handed on by the time that the lie shows.
+      const lie = Buffer.concat([layer.bytes.subarray(0, -4), Buffer.from("lies")]);
+      await using mirror = await TestServer.start(
+        serveImage({ root: image.manifest, blobs: [image.config] }, (request, response) => {
+          if (!request.url?.endsWith(layer.digest)) return false;
+          response.end(lie);
+          return true;
+        }),
+      );
+      const outcomes: string[] = [];
+      await pull(directory, reference, {
+        mirrors: { [registry]: [`http://${mirror.host}`] },
+        whileLayersCome: async ({ layers }, open) => {
+          const [first] = layers;
+          if (first === undefined) throw new Error("it has a layer");
+          outcomes.push("failed");
+          const tar = await collect(open(first));
+          outcomes.splice(-1, 1, tar.equals(image.tars[0] ?? Buffer.alloc(0)) ? "whole" : "wrong");
+        },
+      });
+      expect(outcomes).toEqual(["failed", "whole"]);
+    }));
 
   it("get their own login only, and the registry its own", () =>
     withUpstream(

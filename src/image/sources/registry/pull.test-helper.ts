@@ -1,5 +1,5 @@
 import type { TemporaryDirectory } from "../../image.test-helper.ts";
-import { Images, type PullProgress } from "../../images.ts";
+import { Images, type PullProgress, type WhileLayersCome } from "../../images.ts";
 
 /** Pulls into a store of the directory, whose `home` and `etc` are the user's and the machine's. */
 export async function pull(
@@ -10,6 +10,7 @@ export async function pull(
     insecure?: string[];
     mirrors?: Record<string, string[]>;
     tokenServers?: Record<string, string[]>;
+    whileLayersCome?: WhileLayersCome;
   } = {},
 ): Promise<PullProgress[]> {
   const events: PullProgress[] = [];
@@ -23,7 +24,11 @@ export async function pull(
     firstRetryDelayMs: 1,
     idleTimeoutMs: 2000,
   });
-  await images.obtain(reference, { pull: "always", onProgress: (event) => void events.push(event) });
+  await images.obtain(reference, {
+    pull: "always",
+    onProgress: (event) => void events.push(event),
+    whileLayersCome: options.whileLayersCome,
+  });
   return events;
 }
 
