@@ -1,11 +1,6 @@
-import { randomUUID } from "node:crypto";
-import { rm, stat } from "node:fs/promises";
-import path from "node:path";
+import { rm } from "node:fs/promises";
 import { setImmediate } from "node:timers/promises";
 import { FirectlError } from "../core/errors.ts";
-import { MIB } from "../core/units.ts";
-import { ioError } from "../host/files.ts";
-import { cloneFile } from "../rootfs/clone-disk.ts";
 import { openFilesystem } from "../rootfs/ext4-reader/filesystem.ts";
 import type { Volume } from "../rootfs/ext4-reader/volume.ts";
 import { type RootView, walkView } from "../rootfs/overlay/walk.ts";
@@ -14,15 +9,10 @@ import { type TarContent, writeTar } from "../tar/writer.ts";
 import type { ExportOptions } from "./api.ts";
 import type { Context } from "./context.ts";
 import { gatherChunks } from "./gather-chunks.ts";
-import { connectGuest } from "./guest-access.ts";
-import { isVmmAlive, requireState } from "./records.ts";
-import { vmPathsOf } from "./vm-paths.ts";
+import { requireState } from "./records.ts";
 
 /** Where the agent has the overlay's upper directory on the VM's disk: agent/src/mounts.rs. */
 const UPPER_PATH = "upper";
-/** How long a guest's writes may be held back while its disk is copied: this, and time for what it holds. */
-const FREEZE_BASE_MS = 30_000;
-const SLOWEST_COPY_BYTES_PER_MS = (20 * MIB) / 1000;
 /** How long reading may keep everything else waiting. */
 const SLICE_MS = 20;
 
@@ -46,7 +36,7 @@ export async function* exportVm(
 ): AsyncGenerator<Uint8Array, void> {
   requireState(record, "export", ["running", "exited", "dead"]);
   const disks = rootDisksOf(record);
-  const copy = await copyOfRunning(context, record, { disks, signal: options.signal });
+  const copy = await copyOfRunning(context, record, { from: disks.own, signal: options.signal });
   let view: RootView;
   try {
     view = openView(disks, copy ?? disks.own);
@@ -127,59 +117,4 @@ async function refuseStarted(context: Context, record: VmRecord): Promise<void> 
   throw new FirectlError("WRONG_STATE", `${record.name} was started while it was being exported`, {
     hint: `firectl export ${record.name}`,
   });
-}
-
-/** A consistent copy of a running VM's disk; undefined for a VM that does not run, or not any more. */
-async function copyOfRunning(
-  context: Context,
-  record: VmRecord,
-  options: { readonly disks: RootDisks; readonly signal: AbortSignal | undefined },
-): Promise<string | undefined> {
-  if (record.state !== "running") return undefined;
-  const target = path.join(vmPathsOf(context.directories, record.id).directory, `export-${randomUUID()}.img`);
-  try {
-    await copyFrozen(record, { from: options.disks.own, to: target, signal: options.signal });
-    return target;
-  } catch (error) {
-    await rm(target, { force: true });
-    // It has ended of itself: its disk lies still.
-    const lost = error instanceof FirectlError && LOST.has(error.code);
-    if (lost && !isVmmAlive(record)) return undefined;
-    throw error;
-  }
-}
-
-const LOST: ReadonlySet<string> = new Set(["AGENT_UNREACHABLE", "WRONG_STATE", "TIMEOUT"]);
-
-async function copyFrozen(
-  record: VmRecord,
-  options: { readonly from: string; readonly to: string; readonly signal: AbortSignal | undefined },
-): Promise<void> {
-  const limitMs =
-    FREEZE_BASE_MS + Math.ceil((await allocatedBytes(options.from)) / SLOWEST_COPY_BYTES_PER_MS);
-  using guest = connectGuest(record);
-  let held = false;
-  try {
-    await guest.freeze(limitMs, { signal: options.signal });
-    await cloneFile(options.from, options.to, options.signal);
-  } finally {
-    // Also when the call was given up: the guest may have frozen all the same.
-    held = await guest.thaw().catch(() => false);
-  }
-  if (held) return;
-  throw new FirectlError(
-    "TIMEOUT",
-    `${record.name} could not hold back its writes while its disk was copied`,
-    {
-      hint: `firectl stop ${record.name}, then firectl export ${record.name}`,
-    },
-  );
-}
-
-async function allocatedBytes(file: string): Promise<number> {
-  try {
-    return (await stat(file)).blocks * 512;
-  } catch (error) {
-    throw ioError(`cannot read ${file}`, error);
-  }
 }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { createReadStream, existsSync, readdirSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { GuestClient } from "../../src/guest/client.ts";
@@ -132,9 +133,9 @@ onEveryBackend("firectl export", (vmm) => {
     await sandbox.ok(["export", "-o", archive, name]);
     return readArchive(archive);
   };
+  const idOf = (name: string) => String(sandbox.records().find((each) => each["name"] === name)?.["id"]);
   const guestOf = (name: string): GuestClient => {
-    const id = String(sandbox.records().find((each) => each["name"] === name)?.["id"]);
-    const socket = path.join(sandbox.runtime, id, "v.sock");
+    const socket = path.join(sandbox.runtime, idOf(name), "v.sock");
     return new GuestClient(() => dialHybridVsock(socket, { port: 1024, timeoutMs: 10_000 }));
   };
   const leftovers = () =>
@@ -205,6 +206,13 @@ onEveryBackend("firectl export", (vmm) => {
         expect(numbers).toEqual(numbers.toSorted((a, b) => b - a));
         expect((numbers.at(0) ?? 0) - (numbers.at(-1) ?? 0)).toBeLessThanOrEqual(1);
       }
+      // Two at a time, after one that was killed and has left its copy and a frozen disk.
+      await writeFile(path.join(sandbox.data, "vms", idOf(name), "export-4194304-1-x.img"), "x");
+      using dead = guestOf(name);
+      await dead.freeze(600_000);
+      const both = await Promise.all([exportTo(name, "one.tar"), exportTo(name, "two.tar")]);
+      expect(both.map(({ entries }) => entries.has("first"))).toEqual([true, true]);
+      expect(leftovers()).toEqual([]);
       // Whoever froze it is gone: the agent thaws it by itself, and what waited goes on.
       using guest = guestOf(name);
       await guest.freeze(2000);
