@@ -5,9 +5,9 @@
 # usage: images.sh DIR [IMAGE...]      IMAGE: app big
 #
 #   app    4 layers: Debian's minbase; nginx; python3; and one that deletes what the others left: apt's lists and
-#          packages, documentation, manuals, locales (about 125 MB of gzip, 300 MB of tar, 190 MB flattened)
-#   big    7 layers: app's, then build-essential; git, cmake, numpy and gfortran; and again one that deletes (about 440 MB,
-#          1,000 MB, 710 MB)
+#          packages, documentation, manuals, locales (about 108 MB of gzip, 290 MB of tar, 183 MB flattened)
+#   big    7 layers: app's, then build-essential; git, cmake, numpy and gfortran; and again one that deletes (about 456 MB,
+#          1,011 MB, 686 MB)
 #
 # DIR/IMAGE is an OCI layout with the tag `latest` and gzip layers, DIR/IMAGE.tar the same flattened. What is there
 # already stays. Space for temporary files, some 2 GB, is taken below $TMPDIR.
