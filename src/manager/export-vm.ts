@@ -8,6 +8,7 @@ import type { VmRecord } from "../state/vm-record.ts";
 import { type TarContent, writeTar } from "../tar/writer.ts";
 import type { ExportOptions } from "./api.ts";
 import type { Context } from "./context.ts";
+import { copyOfRunning } from "./frozen-copy.ts";
 import { gatherChunks } from "./gather-chunks.ts";
 import { requireState } from "./records.ts";
 
