@@ -1,11 +1,10 @@
-import { createHash } from "node:crypto";
 import { BLOCK_SIZE, FIRST_INODE } from "./format.ts";
 import type { InodeId } from "./inodes.ts";
 import { RecordTable } from "./record-table.ts";
 import type { Space } from "./space.ts";
 import type { NumberedTree } from "./tree.ts";
 import { attributesOutside, largeValues, MAX_BLOCK_REFERENCES } from "./xattr.ts";
-import { packXattrs, SHARED_SETS, type XattrSetId, type XattrSets } from "./xattr-sets.ts";
+import { keyOf, packXattrs, SHARED_SETS, type XattrSetId, type XattrSets } from "./xattr-sets.ts";
 
 /*
  * Blocks of attributes: one content after the other, each in as many blocks as its users need, since so many inodes
@@ -63,7 +62,7 @@ export class XattrPlacement {
   readonly #contents: RecordTable = new RecordTable(CONTENT_WORDS);
   /** The content of each set, 0 before it is known. */
   readonly #bySet: Uint32Array;
-  /** By the digest of a content: its bytes are made again when they are written. */
+  /** By what is packed in a content: its bytes are made again when they are written. */
   readonly #known: Map<string, ContentId> = new Map();
   readonly #values: Map<ContentId, readonly ValueInode[]> = new Map();
 
@@ -133,12 +132,12 @@ export class XattrPlacement {
   #contentFor(set: XattrSetId): ContentId | undefined {
     const outside = attributesOutside(this.#sets.get(set));
     if (outside.length === 0) return undefined;
-    const digest = createHash("sha256").update(packXattrs(outside)).digest("base64");
-    const known = this.#known.get(digest);
+    const key = keyOf(packXattrs(outside));
+    const known = this.#known.get(key);
     if (known !== undefined) return known;
     const content = this.#contents.add() as ContentId; // Here contents get their names.
     this.#contents.set(content, SET, set);
-    if (this.#known.size < SHARED_SETS) this.#known.set(digest, content);
+    if (this.#known.size < SHARED_SETS) this.#known.set(key, content);
     return content;
   }
 

@@ -12,8 +12,9 @@ const ADDRESS = 0;
 const LENGTH = 1;
 const SET_WORDS = 2;
 
-/** So many different sets are looked up by their digest; those beyond, a file's own signature say, are not shared. */
+/** So many different sets are looked up; those beyond, a file's own signature say, are not shared. */
 export const SHARED_SETS = 65_536;
+const SHORT_BYTES = 128;
 
 /**
  * Sets of extended attributes: what many files have alike, a label or an ACL, is kept once.
@@ -27,16 +28,16 @@ export class XattrSets {
 
   /** @throws XattrError when ext4 cannot hold them. */
   add(xattrs: readonly Xattr[]): XattrSetId {
-    checkXattrs(xattrs);
     const packed = packXattrs(xattrs);
-    const digest = createHash("sha256").update(packed).digest("base64");
-    const known = this.#known.get(digest);
+    const key = keyOf(packed);
+    const known = this.#known.get(key);
     if (known !== undefined) return known;
+    checkXattrs(xattrs);
     const set = this.#table.add() as XattrSetId; // Here sets get their names.
     this.#table.set(set, ADDRESS, this.#arena.add(packed));
     this.#table.set(set, LENGTH, packed.length);
     this.#bytes += packed.length;
-    if (this.#known.size < SHARED_SETS) this.#known.set(digest, set);
+    if (this.#known.size < SHARED_SETS) this.#known.set(key, set);
     return set;
   }
 
@@ -52,6 +53,13 @@ export class XattrSets {
   get(set: XattrSetId): Xattr[] {
     return unpack(this.#arena.bytes(this.#table.get(set, ADDRESS), this.#table.get(set, LENGTH)));
   }
+}
+
+/** What packed attributes are known by: themselves if they are short, which costs less than their digest. */
+export function keyOf(packed: Buffer): string {
+  return packed.length <= SHORT_BYTES
+    ? packed.toString("latin1")
+    : `sha256:${createHash("sha256").update(packed).digest("base64")}`;
 }
 
 /** The attributes as one piece of bytes: name length 16, value length 32, name, value, and so on. */
