@@ -63,7 +63,8 @@ export class ByteArena {
 
   /** A piece lies in one page; one that is larger than a page has a larger page to itself. */
   #reserve(length: number): number {
-    if (this.#used + length > PAGE_BYTES) {
+    // A piece of nothing has an address too.
+    if (this.#used + Math.max(length, 1) > PAGE_BYTES) {
       if (this.#pages.length === 2 ** (32 - PAGE_SHIFT)) throw new Error("an arena has at most 4 GiB");
       this.#pages.push(Buffer.allocUnsafeSlow(Math.max(PAGE_BYTES, length)));
       this.#used = 0;
