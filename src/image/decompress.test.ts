@@ -21,7 +21,7 @@ function unpack(
   },
 ): AsyncGenerator<Uint8Array> {
   return decompress(
-    { chunks: chunksOf(bytes, options.chunk ?? 65_536) },
+    { chunks: () => chunksOf(bytes, options.chunk ?? 65_536) },
     {
       compression: options.compression,
       what: "layer x",
@@ -104,7 +104,7 @@ describe("any compression", () => {
         })();
         const options = { compression, what: "layer x", diffId: sha256(packed), signal: controller.signal };
         const reading = (async () => {
-          for await (const _ of decompress({ chunks }, options)) {
+          for await (const _ of decompress({ chunks: () => chunks }, options)) {
             if (leave === "break") break;
             controller.abort(new Error("enough"));
           }
@@ -123,7 +123,7 @@ describe("any compression", () => {
       throw new Error("the disk is gone");
     })();
     const options = { compression: "gzip" as const, what: "layer x", diffId: sha256(content) };
-    await expect(collect(decompress({ chunks }, options))).rejects.toThrow(
+    await expect(collect(decompress({ chunks: () => chunks }, options))).rejects.toThrow(
       /layer x cannot be unpacked: the disk is gone/,
     );
   });

@@ -193,7 +193,7 @@ describe("damaged streams are unpacked in full or refused, and nothing else:", a
     let received = 0;
     try {
       const options = { compression, what: "layer x", diffId: sha256(content), maxBytes };
-      for await (const piece of decompress({ chunks: chunksOf(bytes, chunk) }, options))
+      for await (const piece of decompress({ chunks: () => chunksOf(bytes, chunk) }, options))
         received += piece.length;
       expect(received).toBe(content.length);
     } catch (error) {

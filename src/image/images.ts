@@ -239,18 +239,6 @@ export class Images {
     return new Set(entries.filter((_entry, index) => whole[index] === false).map(({ digest }) => digest));
   }
 
-  /** Whether `reference` names this image, or did so before the name went to another. */
-  mayMean(stored: StoredImage, reference: string): boolean {
-    try {
-      const fullName = fullNameOf(reference);
-      if (fullName !== undefined && stored.formerName === fullName) return true;
-      return selectImages([stored], reference, fullName) !== undefined;
-    } catch (error) {
-      if (error instanceof FirectlError) return false;
-      throw error;
-    }
-  }
-
   /** What each blob takes on the disk, by the 64 digits of its digest. */
   async blobSizes(): Promise<ReadonlyMap<string, number>> {
     const { blobSizes } = await import("./store/usage.ts");
@@ -300,7 +288,7 @@ export class Images {
   /** See {@link openLayer}. */
   async *openLayer(layer: LocalLayer, options: OpenLayerOptions = {}): AsyncGenerator<Uint8Array> {
     const { openLayer } = await import("./layer-bytes.ts");
-    yield* openLayer(layer, { ...options, store: this.#store, env: this.#options.env });
+    yield* openLayer(layer, { ...options, store: this.#store });
   }
 
   async #bring(

@@ -3,7 +3,6 @@ import { rename, rm } from "node:fs/promises";
 import path from "node:path";
 import type { Digest } from "../core/brands.ts";
 import { digestHex } from "../core/brands.ts";
-import { FirectlError, messageOf } from "../core/errors.ts";
 import { withFileLock } from "../host/file-lock.ts";
 import { exists, makePrivateDirectory, syncDirectory } from "../host/files.ts";
 import type { LocalImage, OpenLayer } from "../image/images.ts";
@@ -76,27 +75,20 @@ async function build(
   ]);
   const temporary = `${options.target}.${randomUUID()}.tmp`;
   const open: OpenLayer = base.open ?? ((layer, how) => images.openLayer(layer, how));
-  const buildBy = (decompressor: "auto" | "node"): Promise<unknown> =>
-    buildRootfs({
-      layers: image.layers.map((layer) => ({
-        name: shortDigest(layer.digest),
-        open: (signal) => open(layer, { signal, decompressor }),
-      })),
-      path: temporary,
-      uuid: uuidOf(options.key),
-      limits: base.limits,
-      writable: base.writableBytes === undefined ? undefined : { sizeBytes: base.writableBytes },
-      signal: base.signal,
-      onProgress: (readBytes) => base.onProgress?.({ kind: "building", readBytes, totalBytes: undefined }),
-    });
   try {
     // Held: nobody collects the layers while they are read.
     await images.hold(base.signal, () =>
-      buildBy("auto").catch((error: unknown) => {
-        // A program that is no match for a layer must not make the image unusable: Node decides.
-        if (!isProgramsFailure(error)) throw error;
-        base.onProgress?.({ kind: "notice", message: `${messageOf(error)}; trying without that program` });
-        return buildBy("node");
+      buildRootfs({
+        layers: image.layers.map((layer) => ({
+          name: shortDigest(layer.digest),
+          open: (signal) => open(layer, { signal }),
+        })),
+        path: temporary,
+        uuid: uuidOf(options.key),
+        limits: base.limits,
+        writable: base.writableBytes === undefined ? undefined : { sizeBytes: base.writableBytes },
+        signal: base.signal,
+        onProgress: (readBytes) => base.onProgress?.({ kind: "building", readBytes, totalBytes: undefined }),
       }),
     );
     await rename(temporary, options.target);
@@ -104,16 +96,6 @@ async function build(
   } finally {
     await rm(temporary, { force: true });
   }
-}
-
-/** Whether a layer was found damaged by a program, not by Node itself. */
-function isProgramsFailure(error: unknown): boolean {
-  return (
-    error instanceof FirectlError &&
-    error.code === "LAYER_INVALID" &&
-    error.cause instanceof FirectlError &&
-    error.cause.code === "PROCESS_FAILED"
-  );
 }
 
 /** A version 8 UUID (RFC 9562) made of the key, so that the same image gives the same bytes. */

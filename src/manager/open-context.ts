@@ -1,6 +1,5 @@
-import { existsSync } from "node:fs";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
+import { packageRoot } from "../host/package-root.ts";
 import { checkPrerequisites } from "../host/prerequisites.ts";
 import { directoriesOf } from "../state/directories.ts";
 import { VmsFile } from "../state/vms-file.ts";
@@ -51,17 +50,6 @@ export async function openContext(options: OpenOptions = {}): Promise<Context> {
 
 function agentArchitecture(): string {
   return process.arch === "arm64" ? "aarch64" : "x86_64";
-}
-
-/** The directory of package.json, whether this file runs from source, from dist or from the bundle. */
-function packageRoot(): string {
-  let directory = path.dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(path.join(directory, "package.json"))) {
-    const parent = path.dirname(directory);
-    if (parent === directory) throw new Error(`no package.json above ${fileURLToPath(import.meta.url)}`);
-    directory = parent;
-  }
-  return directory;
 }
 
 function once<T>(make: () => Promise<T>): () => Promise<T> {

@@ -1,14 +1,11 @@
-import { pipeline, Readable } from "node:stream";
-import zlib from "node:zlib";
 import { FirectlError, messageOf } from "../../core/errors.ts";
 import { findExecutable } from "../../host/files.ts";
-import { decompressByProgram, findDecompressor } from "../decompress-by-program.ts";
+import { unpackHere } from "../unpack/here.ts";
+import { throughProgram } from "./by-program.ts";
 
 /** How a whole archive is compressed. */
 export type ArchiveCompression = "none" | "gzip" | "zstd" | "xz" | "bzip2";
 
-/** Node's default of 16 KiB makes inflating 2.3 times slower. */
-const CHUNK_BYTES = 512 * 1024;
 /** As many first bytes are enough to tell. */
 const MAGIC_BYTES = 6;
 
@@ -56,8 +53,7 @@ export interface ExpandOptions {
 }
 
 /**
- * The uncompressed bytes of an archive: gzip by Node where no faster program is found, everything else by the
- * program of that name.
+ * The uncompressed bytes of an archive: xz and bzip2 by the programs of these names.
  * @throws FirectlError ARCHIVE_INVALID when it is damaged, TOOL_MISSING.
  */
 export async function* expand(
@@ -81,24 +77,22 @@ async function* expanded(
   options: ExpandOptions,
 ): AsyncGenerator<Uint8Array> {
   const { compression, signal } = options;
-  if (compression === "none") yield* chunks;
-  else if (compression === "gzip" && (await findDecompressor("gzip", options.env)) === undefined) {
-    // An error comes out of the last stream; the callback has nothing to add. Leaving early destroys both.
-    const gunzip = zlib.createGunzip({ chunkSize: CHUNK_BYTES });
-    const output: AsyncIterable<Uint8Array> = pipeline(Readable.from(chunks), gunzip, () => {});
-    yield* output;
-  } else {
-    const program = await programFor(compression, options);
-    yield* decompressByProgram({ chunks }, { program, signal });
+  switch (compression) {
+    case "none":
+    case "gzip":
+    case "zstd":
+      yield* unpackHere(chunks, compression);
+      break;
+    case "xz":
+    case "bzip2":
+      yield* throughProgram(chunks, { program: await programFor(compression, options), signal });
   }
 }
 
 async function programFor(
-  compression: Exclude<ArchiveCompression, "none">,
+  compression: Extract<ArchiveCompression, "xz" | "bzip2">,
   options: ExpandOptions,
 ): Promise<readonly string[]> {
-  const faster = compression === "gzip" ? await findDecompressor("gzip", options.env) : undefined;
-  if (faster !== undefined) return faster;
   const file = await findExecutable(compression, options.env["PATH"] ?? "");
   if (file !== undefined) return [file, "-dc"];
   throw new FirectlError(

@@ -105,7 +105,7 @@ async function copyLayers(
   },
 ): Promise<void> {
   const { image, context, controller, signal } = options;
-  const { store, env } = context;
+  const { store } = context;
   const growing = new Map(options.layers.map((layer) => [layer.digest, new GrowingBlob(store, layer)]));
   const copies = {
     // The topmost first: it is the first that the root filesystem needs.
@@ -118,7 +118,7 @@ async function copyLayers(
     work: (use: WhileLayersCome) =>
       use(
         image,
-        (layer, how) => openLayer(layer, { ...how, store, env, growing: growing.get(layer.digest) }),
+        (layer, how) => openLayer(layer, { ...how, store, growing: growing.get(layer.digest) }),
         signal,
       ),
   };

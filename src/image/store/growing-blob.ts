@@ -24,6 +24,48 @@ export class GrowingBlob {
     this.#blob = blob;
   }
 
+  /**
+   * One that is there already.
+   * @throws FirectlError LAYER_INVALID when it is not, or has another size than it should.
+   */
+  static async inStore(store: ContentStore, blob: BlobDescriptor): Promise<GrowingBlob> {
+    await (await store.openBlob(blob)).close();
+    const found = new GrowingBlob(store, blob);
+    found.arrive();
+    return found;
+  }
+
+  /** Bytes that it will have. */
+  get size(): number {
+    return this.#blob.size;
+  }
+
+  /** Bytes that can be read already. */
+  get written(): number {
+    return this.#written;
+  }
+
+  /** Where it can be read, the first of them that exists. */
+  get files(): readonly string[] {
+    const inStore = this.#store.blobPath(this.#blob.digest);
+    return this.#file === undefined ? [inStore] : [this.#file, inStore];
+  }
+
+  /** Waits until there is a file to read, or `signal` aborts. */
+  async started(signal: AbortSignal | undefined): Promise<void> {
+    while (this.#written === 0 && !this.#isHere) {
+      signal?.throwIfAborted();
+      await this.#change(signal);
+    }
+    signal?.throwIfAborted();
+  }
+
+  /** Calls `changed` with each change, until the returned function is called. */
+  watch(changed: () => void): () => void {
+    this.#waiting.add(changed);
+    return () => this.#waiting.delete(changed);
+  }
+
   /** Whether all of it is in the store, verified. */
   get isHere(): boolean {
     return this.#isHere;

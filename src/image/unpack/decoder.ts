@@ -1,0 +1,70 @@
+import zlib from "node:zlib";
+import { Decompress as ZstdDecoder } from "fzstd";
+import { Gunzip, ZstdDecompress } from "minizlib";
+import type { Compression } from "../media-types.ts";
+
+/** zlib's output buffer, an option of node:zlib that minizlib passes on without declaring it. */
+const ZLIB_OPTIONS: object = { chunkSize: 256 * 1024 };
+/** fzstd recurses once a frame: this bounds the frames, of 13 bytes and more, that one call can meet. */
+const ZSTD_PIECE_BYTES = 32 * 1024;
+
+/** Unpacks what it is given at once, on the calling thread; throws when that is damaged. */
+interface SyncDecoder {
+  write(bytes: Uint8Array): void;
+  /** @throws Error when the stream is not complete. */
+  end(): void;
+}
+
+/** A decoder that hands out its bytes, valid during the call, to `put`. */
+export function decoderFor(compression: Compression, put: (bytes: Uint8Array) => void): SyncDecoder {
+  switch (compression) {
+    case "none":
+      return { write: put, end() {} };
+    case "gzip":
+      return zlibDecoder(new Gunzip(ZLIB_OPTIONS), put);
+    case "zstd":
+      // Part of node:zlib since 22.15.
+      return "createZstdDecompress" in zlib
+        ? zlibDecoder(new ZstdDecompress(ZLIB_OPTIONS), put)
+        : zstdDecoder(put);
+  }
+}
+
+function zlibDecoder(stream: Gunzip | ZstdDecompress, put: (bytes: Uint8Array) => void): SyncDecoder {
+  let failure: Error | undefined;
+  stream.on("error", (error) => {
+    failure = error instanceof Error ? error : new Error(String(error));
+  });
+  stream.on("data", put);
+  const check = (): void => {
+    if (failure !== undefined) throw failure;
+  };
+  return {
+    write(bytes) {
+      stream.write(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+      check();
+    },
+    end() {
+      stream.end();
+      check();
+    },
+  };
+}
+
+/** fzstd's checksums are not looked at: the diff_id covers all of it. */
+function zstdDecoder(put: (bytes: Uint8Array) => void): SyncDecoder {
+  const decoder = new ZstdDecoder(put);
+  let isEmpty = true;
+  return {
+    write(bytes) {
+      for (let start = 0; start < bytes.length; start += ZSTD_PIECE_BYTES) {
+        isEmpty = false;
+        decoder.push(bytes.subarray(start, start + ZSTD_PIECE_BYTES), false);
+      }
+    },
+    end() {
+      if (isEmpty) throw new Error("unexpected end of file");
+      decoder.push(new Uint8Array(0), true);
+    },
+  };
+}

@@ -1,0 +1,32 @@
+import type { Compression } from "../media-types.ts";
+
+/** Compressed bytes given to a decoder at a time: it may make a thousand times as many of them at once. */
+const PIECE_BYTES = 16 * 1024;
+
+/**
+ * The uncompressed bytes of what comes, unpacked by this thread.
+ * @throws Error when it is damaged or not complete.
+ */
+export async function* unpackHere(
+  chunks: AsyncIterable<Uint8Array>,
+  compression: Compression,
+): AsyncGenerator<Uint8Array> {
+  if (compression === "none") {
+    yield* chunks;
+    return;
+  }
+  const { decoderFor } = await import("./decoder.ts");
+  let output: Uint8Array[] = [];
+  // Copied, since the decoder may use its buffers again.
+  const decoder = decoderFor(compression, (bytes) => output.push(Buffer.from(bytes)));
+  for await (const chunk of chunks) {
+    for (let start = 0; start < chunk.length; start += PIECE_BYTES) {
+      decoder.write(chunk.subarray(start, start + PIECE_BYTES));
+      const ready = output;
+      output = [];
+      yield* ready;
+    }
+  }
+  decoder.end();
+  yield* output;
+}
