@@ -16,6 +16,7 @@ export interface Place {
  */
 export class Repository implements Disposable {
   readonly #registry: Place;
+  readonly #all: readonly Place[];
   readonly #onNotice: (message: string) => void;
   #mirrors: readonly Place[];
   #hasMirrorServed = false;
@@ -31,8 +32,6 @@ export class Repository implements Disposable {
     this.#onNotice = options.onNotice;
     this.#all = [...options.mirrors, options.registry];
   }
-
-  readonly #all: readonly Place[];
 
   [Symbol.dispose](): void {
     for (const { client } of this.#all) client[Symbol.dispose]();
