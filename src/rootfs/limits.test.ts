@@ -154,6 +154,13 @@ describe("hostile layers that cost nothing", () => {
       "a hard link to a file that does not exist",
     ],
     [
+      "a size smaller than what follows",
+      [[file("a", "x".repeat(600), { size: 100 })]],
+      "not a tar header: its checksum is",
+    ],
+    ["a size that no file has", [[file("a", "x", { size: 2 ** 52 })]], "a file of 4503599627370496 bytes"],
+    ["a negative size", [[file("a", "", { size: -1 })]], "the size is negative: -1"],
+    [
       "an entry below a file of its layer that was a directory",
       [[dir("a"), file("a/b"), file("a"), file("a/c")]],
       'entry "a/c": it lies below something that is not a directory',

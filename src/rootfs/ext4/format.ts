@@ -7,7 +7,7 @@
  *   block 0      1024 bytes unused, superblock at byte 1024
  *   block 1 …    group descriptors, 32 bytes each (no backups: sparse_super2 without any)
  *   then         file data, one file after the other, in the order in which the layers were read
- *   then         directories, long symlinks, attribute blocks, extent blocks
+ *   then         directories, long symlinks, extent blocks, attribute blocks and values
  *   then         the journal (writable ones), block and inode bitmaps, the inode tables of all groups in a row
  *   to the end   free space, a hole in the image file (writable ones)
  *
