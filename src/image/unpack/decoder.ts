@@ -2,6 +2,7 @@ import zlib from "node:zlib";
 import { Decompress as ZstdDecoder } from "fzstd";
 import { Gunzip, ZstdDecompress } from "minizlib";
 import type { Compression } from "../media-types.ts";
+import { nativeGunzip } from "./native-gunzip.ts";
 
 /** zlib's output buffer, an option of node:zlib that minizlib passes on without declaring it. */
 const ZLIB_OPTIONS: object = { chunkSize: 256 * 1024 };
@@ -21,7 +22,7 @@ export function decoderFor(compression: Compression, put: (bytes: Uint8Array) =>
     case "none":
       return { write: put, end() {} };
     case "gzip":
-      return zlibDecoder(new Gunzip(ZLIB_OPTIONS), put);
+      return nativeGunzip(put) ?? zlibDecoder(new Gunzip(ZLIB_OPTIONS), put);
     case "zstd":
       // Part of node:zlib since 22.15.
       return "createZstdDecompress" in zlib

@@ -1,0 +1,41 @@
+import { gzipSync } from "node:zlib";
+import { describe, expect, test } from "vitest";
+import { noise } from "../image.test-helper.ts";
+import { nativeGunzip } from "./native-gunzip.ts";
+
+function unpack(bytes: Buffer, piece: number): Buffer {
+  const parts: Buffer[] = [];
+  const decoder = nativeGunzip((chunk) => parts.push(Buffer.from(chunk)));
+  if (decoder === undefined) throw new Error("this Node has other internals: see native-gunzip.ts");
+  for (let start = 0; start < bytes.length; start += piece)
+    decoder.write(bytes.subarray(start, start + piece));
+  decoder.end();
+  return Buffer.concat(parts);
+}
+
+describe("unpacking synchronously", () => {
+  const content = Buffer.concat([noise(300_000, "a"), Buffer.alloc(3 * 256 * 1024), noise(10, "b")]);
+
+  test("rests on what this Node has", () => {
+    expect(nativeGunzip(() => {})).toBeDefined();
+  });
+
+  test.each([1000, 65_536, 10_000_000])("one member, in pieces of %i bytes", (piece) => {
+    expect(unpack(gzipSync(content), piece).equals(content)).toBe(true);
+  });
+
+  test("several members, and an output that ends with a full buffer", () => {
+    const full = Buffer.alloc(256 * 1024, "x");
+    const packed = Buffer.concat([gzipSync(full), gzipSync(Buffer.alloc(0)), gzipSync(full)]);
+    expect(unpack(packed, 100).equals(Buffer.concat([full, full]))).toBe(true);
+  });
+
+  test.each<[string, Buffer]>([
+    ["cut off", gzipSync(content).subarray(0, -9)],
+    ["nothing", Buffer.alloc(0)],
+    ["no gzip", content],
+    ["rubbish behind", Buffer.concat([gzipSync(content), Buffer.from("rubbish")])],
+  ])("%s is an error", (_, bytes) => {
+    expect(() => unpack(bytes, 65_536)).toThrow();
+  });
+});
