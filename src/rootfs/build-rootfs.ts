@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, rmSync } from "node:fs";
 import { FirectlError } from "../core/errors.ts";
 import { ioError } from "../host/files.ts";
 import { layerError } from "../tar/layer-error.ts";
@@ -54,12 +54,15 @@ export interface BuiltRootfs {
 export async function buildRootfs(options: BuildRootfsOptions): Promise<BuiltRootfs> {
   const uuid = parseUuid(options.uuid);
   const fd = createExclusive(options.path);
+  const file = new BlockFile(fd, options.path, { syncsEarly: options.sync !== false });
   let done = false;
   try {
-    const built = await buildInto(fd, uuid, options);
+    const built = await buildInto({ fd, file, uuid }, options);
+    if (options.sync !== false) await file.sync();
     done = true;
     return built;
   } finally {
+    await file.settle();
     closeSync(fd);
     if (!done) rmSync(options.path, { force: true });
   }
@@ -73,12 +76,15 @@ function createExclusive(path: string): number {
   }
 }
 
-async function buildInto(fd: number, uuid: Buffer, options: BuildRootfsOptions): Promise<BuiltRootfs> {
+async function buildInto(
+  target: { fd: number; file: BlockFile; uuid: Buffer },
+  options: BuildRootfsOptions,
+): Promise<BuiltRootfs> {
+  const { fd, file, uuid } = target;
   const limits = limitsOf(options.limits);
   const sizeBlocks =
     options.writable === undefined ? undefined : Math.floor(options.writable.sizeBytes / BLOCK_SIZE);
   const reservedBlocks = reservedFor(sizeBlocks, limits);
-  const file = new BlockFile(fd, options.path);
   file.seek(1 + reservedBlocks);
   const fileTree = new FileTree();
   const data = new FileData(file, fileTree.inodes);
@@ -156,7 +162,6 @@ function finishFile(fd: number, layout: Layout, options: BuildRootfsOptions): nu
   const sizeBytes = Math.max(layout.blocks * BLOCK_SIZE, options.writable?.sizeBytes ?? 0);
   try {
     ftruncateSync(fd, sizeBytes);
-    if (options.sync !== false) fsyncSync(fd);
   } catch (error) {
     throw ioError(`cannot write ${options.path}`, error);
   }

@@ -2,9 +2,8 @@ import { availableParallelism } from "node:os";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
 import { MIB } from "../core/units.ts";
 import { ioError } from "../host/files.ts";
-import { layerError } from "../tar/layer-error.ts";
 import { TarReader, type TarSink } from "../tar/reader.ts";
-import type { RootfsLimits } from "./limits.ts";
+import { limitError, type RootfsLimits } from "./limits.ts";
 import { ReadAhead, SlabPool } from "./read-ahead.ts";
 
 /** How much of the layers to come may be kept in memory, uncompressed. */
@@ -65,7 +64,7 @@ export class LayerFeed implements AsyncDisposable {
         signal?.throwIfAborted();
         this.#bytesRead += chunk.length;
         if (this.#bytesRead > limits.maxBytes) {
-          throw layerError(layer.name, undefined, `the image has more than ${limits.maxBytes} bytes`);
+          throw limitError({ layer: layer.name }, `more than ${limits.maxBytes} bytes`, "--max-image-size");
         }
         tar.push(asBuffer(chunk));
         onProgress?.(this.#bytesRead);

@@ -1,4 +1,6 @@
-import { writeSync, writevSync } from "node:fs";
+import { fdatasync, fsync, writeSync, writevSync } from "node:fs";
+import { promisify } from "node:util";
+import { MIB } from "../../core/units.ts";
 import { ioError } from "../../host/files.ts";
 import { BLOCK_SIZE } from "./format.ts";
 
@@ -6,6 +8,8 @@ import { BLOCK_SIZE } from "./format.ts";
 const STAGING_BYTES = 256 * 1024;
 /** Pieces from this size on are written from where they are; copying smaller ones is cheaper than a vector. */
 const DIRECT_BYTES = 32 * 1024;
+/** So much written since the last time is sent to the disk while more is written: the end need not wait for all. */
+const SYNC_EVERY_BYTES: number = 64 * MIB;
 
 /**
  * An image file under construction: bytes are appended at a position that can be set to any block. What is never
@@ -18,11 +22,20 @@ export class BlockFile {
   #staged = 0;
   /** Where the first staged byte goes. */
   #position = 0;
+  readonly #syncsEarly: boolean;
+  #unsynced = 0;
+  /** The sync under way; it never rejects. */
+  #syncing: Promise<unknown> | undefined;
+  #syncFailure: unknown;
 
-  /** @param fd Stays the caller's to close. */
-  constructor(fd: number, path: string) {
+  /**
+   * @param fd Stays the caller's to close, after {@link settle}.
+   * @param options `syncsEarly` when {@link sync} will be called in the end.
+   */
+  constructor(fd: number, path: string, options: { syncsEarly?: boolean } = {}) {
     this.#fd = fd;
     this.#path = path;
+    this.#syncsEarly = options.syncsEarly ?? false;
   }
 
   /** The block at which the next byte goes; what was appended last must have been padded. */
@@ -86,12 +99,46 @@ export class BlockFile {
             ? writeSync(this.#fd, first, 0, first.length, this.#position)
             : writevSync(this.#fd, pieces, this.#position);
         this.#position += written;
+        this.#unsynced += written;
         pieces = written === total ? [] : after(pieces, written);
         total -= written;
       }
     } catch (error) {
       throw ioError(`cannot write ${this.#path}`, error);
     }
+    if (this.#syncsEarly && this.#unsynced >= SYNC_EVERY_BYTES) this.#syncEarly();
+  }
+
+  /** What fails here is told by {@link sync}: a descriptor reports an error once. */
+  #syncEarly(): void {
+    if (this.#syncing !== undefined) return;
+    this.#unsynced = 0;
+    this.#syncing = promisify(fdatasync)(this.#fd)
+      .catch((error: unknown) => {
+        this.#syncFailure ??= error;
+      })
+      .finally(() => {
+        this.#syncing = undefined;
+      });
+  }
+
+  /**
+   * Waits until everything is on the disk.
+   * @throws FirectlError NO_SPACE, IO_FAILED.
+   */
+  async sync(): Promise<void> {
+    try {
+      await this.#syncing;
+      if (this.#syncFailure !== undefined) throw this.#syncFailure;
+      await promisify(fsync)(this.#fd);
+    } catch (error) {
+      throw ioError(`cannot write ${this.#path}`, error);
+    }
+  }
+
+  /** Waits until nothing uses the descriptor. */
+  async settle(): Promise<void> {
+    await this.#syncing;
   }
 }
 
