@@ -1,3 +1,4 @@
+import { parseDigest } from "../core/brands.ts";
 import { parseSignal } from "../guest/signals.ts";
 import { CleanupStack } from "../host/cleanup.ts";
 import type { LocalImage } from "../image/images.ts";
@@ -30,7 +31,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
   const startedAt = performance.now();
   const size = checkRunOptions(options, context.settings);
   if (options.stopSignal !== undefined) parseSignal(options.stopSignal);
-  parseImageLocation(options.image);
+  checkImageName(options.image);
   await using undo = new CleanupStack();
   const record = await createRecord(context, {
     name: options.name,
@@ -80,6 +81,11 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
     outputPosition: 0,
     timings: timingsOf(booted, { ...parts, prepareMs, totalMs: performance.now() - startedAt }),
   });
+}
+
+/** Before anything is recorded. 64 digits are an image's id, which is no name. */
+function checkImageName(text: string): void {
+  if (parseDigest(`sha256:${text}`) === undefined) parseImageLocation(text);
 }
 
 interface Parts {
