@@ -5,8 +5,8 @@ import { parseText } from "../values.ts";
 export const exportCommand: Command = defineCommand({
   name: "export",
   summary: "Write a VM's filesystem as a tar",
-  description:
-    "Reads the VM's disks, without starting or mounting anything. A running VM's writes are held back while its disk is copied. What the guest mounts (/proc, /sys, /dev) and sockets are not in the archive.",
+  description: `Reads the VM's disks, without starting or mounting anything. A running VM's writes are held back while
+its disk is copied. What the guest mounts (/proc, /sys, /dev) and sockets are not in the archive.`,
   arguments: "VM",
   minArguments: 1,
   maxArguments: 1,
