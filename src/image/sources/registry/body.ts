@@ -3,8 +3,11 @@ import type { IncomingMessage } from "node:http";
 /** So much is gathered before the connection is made to wait for the reader. */
 const BATCH_BYTES = 512 * 1024;
 
+/** Pieces smaller than this on average are joined; joining larger ones costs more memory than it saves steps. */
+const SMALL_BYTES = 32 * 1024;
+
 /**
- * The bytes of a body in large pieces. Node gives 16 KiB at a time in TLS and 64 KiB otherwise; each piece
+ * The bytes of a body in large pieces. Node gives 16 KiB at a time in TLS and 64 KiB otherwise; each small piece
  * would pass through every stage of a pull on its own. What came in one turn of the event loop, and what came
  * while the reader was busy, is joined instead.
  * @throws the error of a connection that breaks before the end.
@@ -41,12 +44,12 @@ export async function* bodyChunks(body: IncomingMessage): AsyncGenerator<Uint8Ar
   try {
     for (;;) {
       if (size > 0) {
-        const [first, ...more] = gathered;
-        const piece = first === undefined || more.length > 0 ? Buffer.concat(gathered, size) : first;
+        const isSmall = gathered.length > 1 && size / gathered.length < SMALL_BYTES;
+        const pieces = isSmall ? [Buffer.concat(gathered, size)] : gathered;
         gathered = [];
         size = 0;
         body.resume();
-        yield piece;
+        yield* pieces;
       } else if (end.isReached) {
         return;
       } else if (end.error !== undefined) {
