@@ -10,7 +10,7 @@ const VMS = [
   vmSummary({
     id: "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee",
     name: "job",
-    imageName: "registry.example:5000/team/job@sha256:0123",
+    imageName: `registry.example:5000/team/job@sha256:${"0123".repeat(16)}`,
     command: ["sh", "-c", "echo \x1b[31mred; exit 3"],
     createdAt: HOUR_AGO,
     startedAt: HOUR_AGO,
@@ -48,12 +48,30 @@ describe("list", () => {
     `);
   });
 
-  test("a layout's name is cut at its beginning", async () => {
-    const imageName = `oci:/home/ann/${"deep/".repeat(8)}images/nginx`;
+  test.each([
+    ["oci:", "oci:…ep/deep/deep/deep/deep/images/nginx"],
+    ["docker-archive:", "docker-archive:…p/deep/deep/images/nginx"],
+  ])("a path's beginning is cut: %s", async (transport, shown) => {
+    const imageName = `${transport}/home/ann/${"deep/".repeat(8)}images/nginx`;
     const vms = async () => [vmSummary({ imageName })];
     const table = (...argv: string[]) => firectl(["list", ...argv], { operations: { list: vms } });
-    expect((await table()).stdout).toContain("   oci:…ep/deep/deep/deep/deep/images/nginx   ");
+    expect((await table()).stdout).toContain(`   ${shown}   `);
     expect((await table("--no-trunc")).stdout).toContain(`   ${imageName}   `);
+  });
+
+  test.each([
+    ["docker.io/library/nginx:1.27", "nginx:1.27", ["nginx", "nginx:1.27", "docker.io/library/nginx:1.27"]],
+    ["docker.io/team/app:1", "team/app:1", ["team/app", "docker.io/team/app"]],
+    ["docker:docker.io/library/app:1", "docker:app:1", ["docker:app", "docker:app:1"]],
+    ["oci:/srv/layout:v1", "oci:/srv/layout:v1", ["oci:/srv/layout:v1", "oci:/srv/layout"]],
+  ])("%s is called, and found, as users write it", async (imageName, shown, ancestors) => {
+    const vms = async () => [vmSummary({ imageName })];
+    const table = (...argv: string[]) => firectl(["list", ...argv], { operations: { list: vms } });
+    expect((await table()).stdout).toContain(`   ${shown}   `);
+    for (const name of ancestors) {
+      expect((await table("-q", "--filter", `ancestor=${name}`)).stdout).not.toBe("");
+    }
+    expect((await table("-q", "--filter", "ancestor=library/nginx")).stdout).toBe("");
   });
 
   test("nothing is a heading", async () => {

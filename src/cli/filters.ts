@@ -1,4 +1,5 @@
 import { FirectlError } from "../core/errors.ts";
+import { familiarName, nameParts } from "../image/image-names.ts";
 import type { VmState, VmSummary } from "../manager/api.ts";
 
 const STATES = ["creating", "running", "exited", "dead", "removing"] as const satisfies readonly VmState[];
@@ -10,7 +11,10 @@ const MATCHERS = {
   status: (vm, value) => vm.state === value,
   label: matchesLabel,
   id: (vm, value) => vm.id.startsWith(value),
-  ancestor: (vm, value) => vm.imageName === value || repositoryOf(vm.imageName) === value,
+  ancestor: (vm, value) => {
+    const wanted = familiarName(value);
+    return [familiarName(vm.imageName), nameParts(vm.imageName).repository].includes(wanted);
+  },
   vmm: (vm, value) => vm.vmm === value,
 } as const satisfies Record<string, Matcher>;
 
@@ -58,9 +62,4 @@ function matchesLabel(vm: VmSummary, value: string): boolean {
   const key = equals < 0 ? value : value.slice(0, equals);
   if (!Object.hasOwn(vm.labels, key)) return false;
   return equals < 0 || vm.labels[key] === value.slice(equals + 1);
-}
-
-/** `nginx` of `nginx:1.27` and of `nginx@sha256:…`; a colon before a slash is a registry's port. */
-function repositoryOf(reference: string): string {
-  return reference.replace(/@.*$/, "").replace(/:[^/:]*$/, "");
 }

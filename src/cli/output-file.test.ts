@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { FirectlError } from "../core/errors.ts";
 import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
@@ -26,7 +26,7 @@ describe("writeOutput", () => {
     const written = writeOutput(terminal, chunks("a"), { file: undefined, what: "an archive" });
     await expect(written).rejects.toMatchObject({
       code: "INVALID_ARGUMENT",
-      message: "an archive is nothing for a terminal",
+      message: "stdout is a terminal, and an archive is no text",
     });
     expect(terminal.stdout.text).toBe("");
   });
@@ -37,6 +37,8 @@ describe("writeOutput", () => {
     const options = { file, what: "an archive" };
     await writeOutput(testIo({ stdoutIsTerminal: true }), chunks("a", "b".repeat(100_000)), options);
     expect((await readFile(file, "latin1")).length).toBe(100_001);
+    // The files of a whole machine: nobody else's business.
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
     await expect(writeOutput(testIo(), failing(), options)).rejects.toMatchObject({ code: "DISK_INVALID" });
     expect((await readFile(file, "latin1")).length).toBe(100_001);
     await writeOutput(testIo(), chunks("new"), options);

@@ -11,7 +11,7 @@ export interface OutputOptions {
 }
 
 /**
- * Writes a long result to stdout, or to a file that is there in whole or not at all.
+ * Writes a long result to stdout, or to a file of its owner's alone that is there in whole or not at all.
  * @throws FirectlError INVALID_ARGUMENT when stdout is a terminal or the file a directory.
  */
 export async function writeOutput(
@@ -33,7 +33,7 @@ export async function writeOutput(
 
 function refuseTerminal(io: CliIo, what: string): void {
   if (!io.stdout.isTerminal) return;
-  throw new FirectlError("INVALID_ARGUMENT", `${what} is nothing for a terminal`, {
+  throw new FirectlError("INVALID_ARGUMENT", `stdout is a terminal, and ${what} is no text`, {
     hint: "name a file with -o, or redirect stdout",
   });
 }
@@ -67,7 +67,7 @@ async function writeInto(file: string, chunks: AsyncIterable<Uint8Array>, flags:
   const failed = (error: unknown) => {
     throw ioError(`cannot write ${file}`, error);
   };
-  await using handle = await open(file, flags).catch(failed);
+  await using handle = await open(file, flags, 0o600).catch(failed);
   for await (const chunk of chunks) {
     for (let done = 0; done < chunk.length; ) {
       done += (await handle.write(chunk, done).catch(failed)).bytesWritten;

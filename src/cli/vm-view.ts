@@ -1,5 +1,6 @@
 import { assertNever } from "../core/assert-never.ts";
 import { MIB } from "../core/units.ts";
+import { familiarName } from "../image/image-names.ts";
 import type { VmSummary } from "../manager/api.ts";
 import type { ListView } from "./output.ts";
 import { truncate, truncateStart } from "./table.ts";
@@ -41,10 +42,10 @@ function statusText(vm: VmSummary, now: number = Date.now()): string {
   }
 }
 
-/** An image's name cut for a table: a layout's path says most at its end, other names at their beginning. */
+/** An image's name cut for a table: a path says most at its end, other names at their beginning. */
 function shortImage(name: string): string {
-  const prefix = "oci:";
-  if (!name.startsWith(prefix)) return truncate(name, SHORT_TEXT);
+  const prefix = /^(?:oci|oci-archive|docker-archive|rootfs):/.exec(name)?.[0];
+  if (prefix === undefined) return truncate(name, SHORT_TEXT);
   return prefix + truncateStart(name.slice(prefix.length), SHORT_TEXT - prefix.length);
 }
 
@@ -52,7 +53,10 @@ function shortImage(name: string): string {
 export function vmView(options: { truncated: boolean }): ListView<VmSummary> {
   const cut = (text: string, max: number): string => (options.truncated ? truncate(text, max) : text);
   const id = (vm: VmSummary): string => shortId(vm.id, options);
-  const image = (vm: VmSummary): string => (options.truncated ? shortImage(vm.imageName) : vm.imageName);
+  const image = (vm: VmSummary): string => {
+    const name = familiarName(vm.imageName);
+    return options.truncated ? shortImage(name) : name;
+  };
   const command = (vm: VmSummary): string => `"${cut(vm.command.join(" "), SHORT_COMMAND)}"`;
   return {
     columns: [
