@@ -76,6 +76,13 @@ describe("images", () => {
     `);
   });
 
+  test("what is named by a path alone has a name", async () => {
+    const archive = { reference: "oci-archive:/srv/app.tar", repository: "oci-archive:/srv/app.tar" };
+    const listImages = async () => [image({ ...archive, tag: undefined })];
+    const { stdout } = await firectl(["images"], { operations: { listImages } });
+    expect(stdout).toMatch(/^oci-archive:\/srv\/app\.tar {9}abababababab /m);
+  });
+
   test("tells platforms apart where there are several", async () => {
     const listImages = async () => [NGINX, image({ platform: "linux/arm64" })];
     const { stdout } = await firectl(["images"], { operations: { listImages } });

@@ -18,7 +18,8 @@ function imageView(options: { truncated: boolean; platforms: boolean }): ListVie
   const digest = (image: ImageSummary): string =>
     options.truncated ? shortId(image.digest.replace(/^sha256:/, ""), options) : image.digest;
   const repository = (image: ImageSummary): string => image.repository ?? NONE;
-  const tag = (image: ImageSummary): string => image.tag ?? NONE;
+  // An archive's path needs no tag to be a name; what has lost its name must look different.
+  const tag = (image: ImageSummary): string => image.tag ?? (image.dangling ? NONE : "");
   const platform = (image: ImageSummary): string => image.platform;
   return {
     columns: [
