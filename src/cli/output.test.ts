@@ -131,6 +131,8 @@ describe("what comes from elsewhere", () => {
     ['{"identitytoken": "s3cret"}', '{"identitytoken": "***"}'],
     ["image user@sha256:abc is fine", "image user@sha256:abc is fine"],
     ["basic auth is refused", "basic auth is refused"],
+    ["archive /etc/passwd: it is no tar", "archive /etc/passwd: it is no tar"],
+    ["(password=hunter2)", "(password=***)"],
   ])("redactCredentials(%j)", (text, expected) => {
     expect(redactCredentials(text)).toBe(expected);
   });
