@@ -1,15 +1,15 @@
 import { availableParallelism } from "node:os";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
-import { MIB } from "../core/units.ts";
 import { ioError } from "../host/files.ts";
 import { TarReader, type TarSink } from "../tar/reader.ts";
 import { limitError, type RootfsLimits } from "./limits.ts";
-import { ReadAhead, SlabPool } from "./read-ahead.ts";
+import { ReadAhead } from "./read-ahead.ts";
 
-/** How much of the layers to come may be kept in memory, uncompressed. */
-const READ_AHEAD_BYTES: number = 64 * MIB;
-/** Layers read at a time: the one whose turn it is, and what other processors can decompress meanwhile. */
-const PARALLEL_LAYERS: number = Math.min(Math.max(availableParallelism(), 2), 4);
+/**
+ * Layers open at a time: the one whose turn it is, and those that other processors can decompress meanwhile. One
+ * more than processors, since a small one is soon done.
+ */
+const PARALLEL_LAYERS: number = Math.min(availableParallelism() + 1, 4);
 
 /** A layer of an image. */
 export interface LayerInput {
@@ -37,11 +37,9 @@ export interface FeedOptions {
 export class LayerFeed implements AsyncDisposable {
   readonly #layers: readonly LayerInput[];
   readonly #options: FeedOptions;
-  readonly #pool: SlabPool = new SlabPool(READ_AHEAD_BYTES);
-  /** Those that are being read, or have been read ahead. */
+  /** Those that are open. */
   readonly #readers: Map<LayerInput, ReadAhead> = new Map();
   #opened = 0;
-  #active = 0;
   #bytesRead = 0;
   #disposed = false;
 
@@ -82,22 +80,16 @@ export class LayerFeed implements AsyncDisposable {
   }
 
   #openAhead(): void {
-    while (!this.#disposed && this.#active < PARALLEL_LAYERS) {
+    while (!this.#disposed && this.#readers.size < PARALLEL_LAYERS) {
       const layer = this.#layers[this.#opened++];
       if (layer === undefined) return;
-      const reader = this.#open(layer);
-      this.#readers.set(layer, reader);
-      this.#active++;
-      void reader.settled().then(() => {
-        this.#active--;
-        this.#openAhead();
-      });
+      this.#readers.set(layer, this.#open(layer));
     }
   }
 
   #open(layer: LayerInput): ReadAhead {
     this.#options.signal?.throwIfAborted();
-    return new ReadAhead((signal) => named(layer, signal), this.#pool);
+    return new ReadAhead((signal) => named(layer, signal));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,5 +1,6 @@
 import { type Command, defineCommand } from "../command.ts";
 import { defined } from "../defined.ts";
+import { collectGarbageLater } from "../garbage.ts";
 import { IMAGE_FLAGS, limitsFrom } from "../image-flags.ts";
 
 export const pull: Command = defineCommand({
@@ -29,6 +30,7 @@ export const pull: Command = defineCommand({
     "firectl pull oci:./layout:v1",
   ],
   async handler({ flags, args }, context) {
+    collectGarbageLater();
     const operations = await context.firectl();
     const signal = context.interrupts.signal();
     let status = 0;

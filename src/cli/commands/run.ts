@@ -4,6 +4,7 @@ import { attachToWorkload } from "../attach.ts";
 import { createCidfile } from "../cidfile.ts";
 import { type Command, type CommandContext, type CommandInput, defineCommand } from "../command.ts";
 import { defined } from "../defined.ts";
+import { collectGarbageLater } from "../garbage.ts";
 import { limitsFrom } from "../image-flags.ts";
 import { collectEnv, collectLabels } from "../key-values.ts";
 import { FLAGS_BESIDE_CONFIG, RUN_FLAGS } from "../run-flags.ts";
@@ -42,7 +43,11 @@ export const run: Command = defineCommand({
     const operations = await context.firectl();
     const progress = await context.progress({ quiet: flags.quiet });
     const signal = context.interrupts.signal();
-    const vm = await launch(operations, { signal, onProgress: progress.update });
+    const onProgress = (event: ProgressEvent): void => {
+      if (event.kind === "resolving") collectGarbageLater();
+      progress.update(event);
+    };
+    const vm = await launch(operations, { signal, onProgress });
     progress.stop();
     cidfile?.write(vm.id);
     const status = flags.detach ? await leaveDetached(vm, context) : await attachToWorkload(vm, context);

@@ -10,24 +10,43 @@ const ZLIB_OPTIONS: object = { chunkSize: 256 * 1024 };
 const ZSTD_PIECE_BYTES = 32 * 1024;
 
 /** Unpacks what it is given at once, on the calling thread; throws when that is damaged. */
-interface SyncDecoder {
+export interface SyncDecoder {
   write(bytes: Uint8Array): void;
   /** @throws Error when the stream is not complete. */
   end(): void;
 }
 
-/** A decoder that hands out its bytes, valid during the call, to `put`. */
-export function decoderFor(compression: Compression, put: (bytes: Uint8Array) => void): SyncDecoder {
+/** Where a decoder puts its bytes. */
+export interface Output {
+  /** Memory for the next bytes, at least one. */
+  space(): Uint8Array;
+  /** So many bytes have been put there. */
+  advance(length: number): void;
+}
+
+/** A decoder into `output`. */
+export function decoderFor(compression: Compression, output: Output): SyncDecoder {
+  const put = (bytes: Uint8Array): void => copyTo(output, bytes);
   switch (compression) {
     case "none":
       return { write: put, end() {} };
     case "gzip":
-      return nativeGunzip(put) ?? zlibDecoder(new Gunzip(ZLIB_OPTIONS), put);
+      return nativeGunzip(output) ?? zlibDecoder(new Gunzip(ZLIB_OPTIONS), put);
     case "zstd":
       // Part of node:zlib since 22.15.
       return "createZstdDecompress" in zlib
         ? zlibDecoder(new ZstdDecompress(ZLIB_OPTIONS), put)
         : zstdDecoder(put);
+  }
+}
+
+function copyTo(output: Output, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) {
+    const space = output.space();
+    const length = Math.min(space.length, bytes.length - done);
+    space.set(bytes.subarray(done, done + length));
+    output.advance(length);
+    done += length;
   }
 }
 

@@ -2,6 +2,7 @@ import type { Compression } from "../media-types.ts";
 
 /** Compressed bytes given to a decoder at a time: it may make a thousand times as many of them at once. */
 const PIECE_BYTES = 16 * 1024;
+const OUTPUT_BYTES = 64 * 1024;
 
 /**
  * The uncompressed bytes of what comes, unpacked by this thread.
@@ -17,8 +18,17 @@ export async function* unpackHere(
   }
   const { decoderFor } = await import("./decoder.ts");
   let output: Uint8Array[] = [];
-  // Copied, since the decoder may use its buffers again.
-  const decoder = decoderFor(compression, (bytes) => output.push(Buffer.from(bytes)));
+  let space = Buffer.alloc(0);
+  const decoder = decoderFor(compression, {
+    space() {
+      if (space.length === 0) space = Buffer.allocUnsafe(OUTPUT_BYTES);
+      return space;
+    },
+    advance(length) {
+      if (length > 0) output.push(space.subarray(0, length));
+      space = space.subarray(length);
+    },
+  });
   for await (const chunk of chunks) {
     for (let start = 0; start < chunk.length; start += PIECE_BYTES) {
       decoder.write(chunk.subarray(start, start + PIECE_BYTES));

@@ -1,28 +1,37 @@
-import { existsSync } from "node:fs";
 import path from "node:path";
-import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import { MessageChannel, Worker } from "node:worker_threads";
 import { packageRoot } from "../../host/package-root.ts";
 import type { Compression } from "../media-types.ts";
 import type { GrowingBlob } from "../store/growing-blob.ts";
-import { Shared, type UnpackAnswer, type UnpackJob } from "./protocol.ts";
+import {
+  makeRingMemory,
+  type RingMemory,
+  RingReader,
+  type UnpackJob,
+  type UnpackMessage,
+} from "./protocol.ts";
 
-/** What a job has in its buffers at most: enough that neither side waits for the other's next step. */
-const BUFFERS = 6;
-const BUFFER_BYTES = 1024 * 1024;
 /** A worker without work ends after this time: the next image may follow at once, or never. */
 const IDLE_MS = 1000;
 
-const idle: Worker[] = [];
+/** A thread with the ring that it fills. */
+interface Unpacker {
+  readonly file: string;
+  readonly worker: Worker;
+  readonly memory: RingMemory;
+}
 
-/** The built worker; undefined in a checkout that is not built. */
+const idle: Unpacker[] = [];
+
+/** The worker's program as it was built; undefined when this runs from source, which no worker can load. */
 export function workerFile(): string | undefined {
-  const file = path.join(packageRoot(), "dist", "image", "unpack", "worker.js");
-  return existsSync(file) ? file : undefined;
+  if (import.meta.url.endsWith(".ts")) return undefined;
+  return path.join(packageRoot(), "dist", "image", "unpack", "worker.js");
 }
 
 /**
- * A blob unpacked by a thread of its own, while it grows or from the store. A chunk is valid until the next one
- * is asked for. Leaving the iteration early, or aborting, ends the work.
+ * A blob unpacked by a thread of its own, while it grows or from the store; the thread goes on until its ring is
+ * full. A chunk is valid until the next one is asked for. Leaving the iteration early, or aborting, ends the work.
  * @throws Error when the blob is damaged or cannot be read; the signal's reason.
  */
 export async function* unpackInWorker(
@@ -32,18 +41,20 @@ export async function* unpackInWorker(
   const { signal } = options;
   signal?.throwIfAborted();
   await blob.started(signal);
-  const job = new Job(takeWorker(options.file), blob, options.compression);
+  const job = new Job(takeUnpacker(options.file), blob, options.compression);
   const cancel = (): void => job.cancel();
   signal?.addEventListener("abort", cancel, { once: true });
   try {
     for (;;) {
-      const answer = await job.next();
+      const chunk = await job.next();
       signal?.throwIfAborted();
-      if (answer.kind === "end") return;
-      if (answer.kind === "failed") throw Object.assign(new Error(answer.message), { code: answer.code });
-      yield new Uint8Array(answer.buffer, 0, answer.length);
-      job.giveBack(answer.buffer);
+      if (chunk === undefined) return;
+      yield chunk;
+      job.release();
     }
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
   } finally {
     signal?.removeEventListener("abort", cancel);
     await job.end();
@@ -52,101 +63,106 @@ export async function* unpackInWorker(
 
 /** One blob in one worker. */
 class Job {
-  readonly #worker: Worker;
-  readonly #shared: Shared;
-  readonly #port: MessagePort;
+  readonly #unpacker: Unpacker;
+  readonly #ring: RingReader;
   readonly #unwatch: () => void;
-  readonly #answers: UnpackAnswer[] = [];
-  #waiting: (() => void) | undefined;
-  #crash: Error | undefined;
-  #isOver = false;
+  #wake: () => void = () => {};
+  /** How it ended, once it has; undefined of `failure` for well. */
+  #outcome: { readonly failure: Error | undefined; readonly isCrash: boolean } | undefined;
 
-  constructor(worker: Worker, blob: GrowingBlob, compression: Compression) {
-    const memory = new SharedArrayBuffer(Shared.BYTES);
+  constructor(unpacker: Unpacker, blob: GrowingBlob, compression: Compression) {
+    const { worker, memory } = unpacker;
     const { port1, port2 } = new MessageChannel();
-    this.#worker = worker;
-    this.#shared = new Shared(memory);
-    this.#port = port1;
-    port1.on("message", (answer: UnpackAnswer) => {
-      this.#isOver ||= answer.kind !== "chunk";
-      this.#tell(answer);
+    this.#unpacker = unpacker;
+    this.#ring = new RingReader(memory);
+    port1.on("message", (message: UnpackMessage) => {
+      if (message.kind === "filled") this.#wake();
+      else this.#ended(failureIn(message), false);
     });
     worker.once("error", this.#onCrash);
     worker.once("exit", this.#onExit);
-    this.#shared.grow(blob.written);
-    this.#unwatch = blob.watch(() => this.#shared.grow(blob.written));
-    const job: UnpackJob = {
-      compression,
-      files: blob.files,
-      size: blob.size,
-      shared: memory,
-      port: port2,
-      buffers: Array.from({ length: BUFFERS }, () => new ArrayBuffer(BUFFER_BYTES)),
-    };
-    worker.postMessage(job, [port2, ...job.buffers]);
+    this.#ring.grow(blob.written);
+    this.#unwatch = blob.watch(() => this.#ring.grow(blob.written));
+    const job: UnpackJob = { compression, files: blob.files, size: blob.size, ring: memory, port: port2 };
+    worker.postMessage(job, [port2]);
   }
 
-  readonly #onCrash = (error: unknown): void => {
-    this.#crash = error instanceof Error ? error : new Error(String(error));
-    this.#isOver = true;
-    this.#tell({ kind: "failed", message: this.#crash.message, code: undefined });
-  };
+  readonly #onCrash = (error: unknown): void =>
+    this.#ended(error instanceof Error ? error : new Error(String(error)), true);
 
-  readonly #onExit = (status: number): void => this.#onCrash(new Error(`the thread ended with ${status}`));
+  readonly #onExit = (status: number): void =>
+    this.#ended(new Error(`the unpacking thread ended with status ${status}`), true);
 
-  #tell(answer: UnpackAnswer): void {
-    this.#answers.push(answer);
-    this.#waiting?.();
+  #ended(failure: Error | undefined, isCrash: boolean): void {
+    this.#outcome ??= { failure, isCrash };
+    this.#wake();
   }
 
-  async next(): Promise<UnpackAnswer> {
+  /** The next bytes; undefined at the end. */
+  async next(): Promise<Uint8Array | undefined> {
     for (;;) {
-      const answer = this.#answers.shift();
-      if (answer !== undefined) return answer;
-      await new Promise<void>((resolve) => {
-        this.#waiting = resolve;
-      });
+      const outcome = this.#outcome;
+      const chunk = this.#ring.next();
+      if (chunk !== undefined) return chunk;
+      // Looked at before the ring: what was filled before the end has been seen.
+      if (outcome !== undefined) {
+        if (outcome.failure !== undefined) throw outcome.failure;
+        return undefined;
+      }
+      await this.#message();
     }
   }
 
-  giveBack(buffer: ArrayBuffer): void {
-    if (this.#isOver) return;
-    this.#port.postMessage(buffer, [buffer]);
-    this.#shared.poke();
+  async #message(): Promise<void> {
+    if (this.#outcome !== undefined) return;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  release(): void {
+    this.#ring.release();
   }
 
   cancel(): void {
-    this.#shared.cancel();
+    this.#ring.cancel();
   }
 
   /** Waits until the worker has let go of the blob. */
   async end(): Promise<void> {
     this.cancel();
-    while (!this.#isOver) await this.next();
+    while (this.#outcome === undefined) await this.#message();
     this.#unwatch();
-    this.#port.close();
-    this.#worker.off("error", this.#onCrash);
-    this.#worker.off("exit", this.#onExit);
-    if (this.#crash === undefined) keepForLater(this.#worker);
-    else await this.#worker.terminate();
+    const { worker } = this.#unpacker;
+    worker.off("error", this.#onCrash);
+    worker.off("exit", this.#onExit);
+    if (this.#outcome.isCrash) await worker.terminate();
+    else keepForLater(this.#unpacker);
   }
 }
 
-function takeWorker(file: string): Worker {
-  const known = idle.pop();
-  if (known !== undefined) return known;
-  const worker = new Worker(file, { execArgv: [], env: {}, stdin: false });
-  worker.unref();
-  return worker;
+function failureIn(message: Exclude<UnpackMessage, { kind: "filled" }>): Error | undefined {
+  return message.kind === "end"
+    ? undefined
+    : Object.assign(new Error(message.message), { code: message.code });
 }
 
-function keepForLater(worker: Worker): void {
-  idle.push(worker);
+function takeUnpacker(file: string): Unpacker {
+  const index = idle.findIndex((unpacker) => unpacker.file === file);
+  const [known] = index < 0 ? [] : idle.splice(index, 1);
+  if (known !== undefined) return known;
+  const worker = new Worker(file, { execArgv: [], env: {} });
+  worker.unref();
+  return { file, worker, memory: makeRingMemory() };
+}
+
+function keepForLater(unpacker: Unpacker): void {
+  idle.push(unpacker);
   const timer = setTimeout(() => {
-    const index = idle.indexOf(worker);
+    const index = idle.indexOf(unpacker);
     if (index < 0) return;
     idle.splice(index, 1);
-    void worker.terminate();
+    void unpacker.worker.terminate();
   }, IDLE_MS);
   timer.unref();
 }

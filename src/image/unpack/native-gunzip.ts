@@ -1,4 +1,5 @@
 import zlib from "node:zlib";
+import type { Output, SyncDecoder } from "./decoder.ts";
 
 /** What node:zlib's own streams work with, and minizlib before us: a binding that unpacks synchronously. */
 interface Binding {
@@ -21,23 +22,18 @@ interface Internals {
   readonly _writeState: Uint32Array;
 }
 
-const OUTPUT_BYTES = 256 * 1024;
-
 /**
- * Unpacks gzip synchronously into one buffer that is used again and again: a library's way through node:zlib makes
- * a new one for each piece, which V8 collects only after some 64 MiB of them in each thread. Undefined where Node
- * has changed what this rests on; native-gunzip.test.ts tells of it.
+ * Unpacks gzip synchronously, straight into `output`: a library's way through node:zlib makes a new buffer for
+ * each piece, which V8 collects only after some 64 MiB of them in each thread. Undefined where Node has changed
+ * what this rests on; native-gunzip.test.ts tells of it.
  */
-export function nativeGunzip(
-  put: (bytes: Uint8Array) => void,
-): { write(bytes: Uint8Array): void; end(): void } | undefined {
-  const stream = zlib.createGunzip({ chunkSize: OUTPUT_BYTES });
+export function nativeGunzip(output: Output): SyncDecoder | undefined {
+  const stream = zlib.createGunzip();
   if (!hasInternals(stream)) {
     stream.destroy();
     return undefined;
   }
   const { _handle: binding, _writeState: state } = stream;
-  const output = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
   let failure: Error | undefined;
   // The stream's own way would be to tell of it later, when the next call must not have been made.
   binding.onerror = (message, errno, code) => {
@@ -47,13 +43,14 @@ export function nativeGunzip(
     if (failure !== undefined) throw failure;
     let offset = 0;
     for (;;) {
-      binding.writeSync(flush, input, offset, input.length - offset, output, 0, OUTPUT_BYTES);
+      const space = output.space();
+      binding.writeSync(flush, input, offset, input.length - offset, space, 0, space.length);
       if (failure !== undefined) {
         stream.destroy();
         throw failure;
       }
       const [outputLeft = 0, inputLeft = 0] = state;
-      if (outputLeft < OUTPUT_BYTES) put(output.subarray(0, OUTPUT_BYTES - outputLeft));
+      output.advance(space.length - outputLeft);
       offset = input.length - inputLeft;
       // A full buffer may mean that there is more of it.
       if (outputLeft > 0) return;

@@ -1,29 +1,27 @@
 import { closeSync, openSync, readSync } from "node:fs";
-import { type MessagePort, parentPort, receiveMessageOnPort } from "node:worker_threads";
+import { parentPort } from "node:worker_threads";
 import { errnoOf, messageOf } from "../../core/errors.ts";
 import { decoderFor } from "./decoder.ts";
-import { Shared, type UnpackAnswer, type UnpackJob } from "./protocol.ts";
+import { RingWriter, type UnpackJob, type UnpackMessage } from "./protocol.ts";
 
 /*
- * The worker's side of protocol.ts: reads a blob, which may still grow, unpacks it and sends it on, all of it
+ * The worker's side of protocol.ts: reads a blob, which may still grow, and unpacks it into the ring, all of it
  * synchronously. A job of Node's thread pool for each piece, and a turn of an event loop after it, cost more than
  * a third of inflating it.
  */
 
-const READ_BYTES = 512 * 1024;
-/** Compressed bytes given to the decoder at a time: it may make a thousand times as many of them at once. */
+const READ_BYTES = 256 * 1024;
+/** Compressed bytes given to the decoder at a time: some make a thousand times as many of them at once. */
 const PIECE_BYTES = 64 * 1024;
-
-/** The other side wants no more. */
-class Cancelled extends Error {}
 
 const input: Buffer = Buffer.allocUnsafeSlow(READ_BYTES);
 
 parentPort?.on("message", (job: UnpackJob) => {
-  answer(job.port, outcomeOf(job));
+  job.port.postMessage(outcomeOf(job));
+  job.port.close();
 });
 
-function outcomeOf(job: UnpackJob): UnpackAnswer {
+function outcomeOf(job: UnpackJob): UnpackMessage {
   try {
     unpack(job);
     return { kind: "end" };
@@ -33,14 +31,15 @@ function outcomeOf(job: UnpackJob): UnpackAnswer {
 }
 
 function unpack(job: UnpackJob): void {
-  const shared = new Shared(job.shared);
-  const output = new Output(job, shared);
-  const decoder = decoderFor(job.compression, (bytes) => output.put(bytes));
+  const ring = new RingWriter(job.ring, () =>
+    job.port.postMessage({ kind: "filled" } satisfies UnpackMessage),
+  );
+  const decoder = decoderFor(job.compression, ring);
   const fd = openFirst(job.files);
   try {
     let position = 0;
     while (position < job.size) {
-      const available = waitForMore(shared, position);
+      const available = ring.waitForMore(position);
       const length = readSync(fd, input, 0, Math.min(available, READ_BYTES), position);
       if (length === 0) throw new Error(`the blob ends after ${position} of ${job.size} bytes`);
       for (let start = 0; start < length; start += PIECE_BYTES) {
@@ -49,7 +48,7 @@ function unpack(job: UnpackJob): void {
       position += length;
     }
     decoder.end();
-    output.flush();
+    ring.flush();
   } finally {
     closeSync(fd);
   }
@@ -64,68 +63,4 @@ function openFirst(files: readonly string[]): number {
     }
   }
   throw new Error("a blob is somewhere");
-}
-
-/** Bytes that stand behind `position`, at least one. */
-function waitForMore(shared: Shared, position: number): number {
-  for (;;) {
-    const seen = shared.wake;
-    if (shared.isCancelled) throw new Cancelled("given up");
-    const available = shared.written - position;
-    if (available > 0) return available;
-    shared.wait(seen);
-  }
-}
-
-/** Fills the job's buffers and sends them. */
-class Output {
-  readonly #port: MessagePort;
-  readonly #shared: Shared;
-  readonly #empty: ArrayBuffer[];
-  #current: Uint8Array | undefined;
-  #filled = 0;
-
-  constructor(job: UnpackJob, shared: Shared) {
-    this.#port = job.port;
-    this.#shared = shared;
-    this.#empty = [...job.buffers];
-  }
-
-  put(bytes: Uint8Array): void {
-    let done = 0;
-    while (done < bytes.length) {
-      this.#current ??= new Uint8Array(this.#emptyBuffer());
-      const length = Math.min(bytes.length - done, this.#current.length - this.#filled);
-      this.#current.set(bytes.subarray(done, done + length), this.#filled);
-      this.#filled += length;
-      done += length;
-      if (this.#filled === this.#current.length) this.flush();
-    }
-  }
-
-  flush(): void {
-    if (this.#current === undefined || this.#filled === 0) return;
-    // Made from an ArrayBuffer above.
-    const buffer = this.#current.buffer as ArrayBuffer;
-    answer(this.#port, { kind: "chunk", buffer, length: this.#filled }, [buffer]);
-    this.#current = undefined;
-    this.#filled = 0;
-  }
-
-  #emptyBuffer(): ArrayBuffer {
-    for (;;) {
-      const seen = this.#shared.wake;
-      if (this.#shared.isCancelled) throw new Cancelled("given up");
-      const known = this.#empty.pop();
-      if (known !== undefined) return known;
-      const returned = receiveMessageOnPort(this.#port);
-      // The other side sends nothing but the buffers that it got.
-      if (returned !== undefined) return returned.message as ArrayBuffer;
-      this.#shared.wait(seen);
-    }
-  }
-}
-
-function answer(port: MessagePort, message: UnpackAnswer, transfer: ArrayBuffer[] = []): void {
-  port.postMessage(message, transfer);
 }
