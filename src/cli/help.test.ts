@@ -207,6 +207,13 @@ test.each([
   [["--frobnicate"], 'unknown flag "--frobnicate"'],
   [["constructor"], 'unknown command "constructor"'],
   [["help", "nothing"], 'unknown command "nothing"'],
+  [["image", "ls"], 'unknown command "image ls", did you mean images?'],
+  [["image", "save", "x"], 'unknown command "image save", did you mean save?'],
+  [["help", "container", "ls"], 'unknown command "container ls", did you mean list?'],
+  [["system", "df", "-v"], 'unknown command "system df", did you mean df?'],
+  [["system", "run"], 'unknown command "system"'],
+  [["image", "constructor"], 'unknown command "image", did you mean images?'],
+  [["volume", "ls"], 'unknown command "volume"'],
 ])("%j is refused", async (argv, message) => {
   const { status, stdout, stderr } = await firectl(argv);
   expect({ status, stdout }).toEqual({ status: 2, stdout: "" });

@@ -2,6 +2,7 @@ import { exitStatusOf, FirectlError } from "../core/errors.ts";
 import type { FirectlOperations } from "../manager/api.ts";
 import { WorkloadStartError } from "../manager/workload-start-error.ts";
 import type { CommandContext } from "./command.ts";
+import { ownNameOf } from "./docker-commands.ts";
 import { createInterrupts, type Interrupts, interruptedStatus } from "./interrupts.ts";
 import { type CliIo, OutputClosed, processIo } from "./io.ts";
 import { parseCommandLine } from "./parse-flags.ts";
@@ -93,7 +94,7 @@ async function dispatch(argv: readonly string[], session: Session): Promise<numb
 
 async function runCommand(argv: readonly string[], session: Session): Promise<number> {
   const resolved = resolveCommand(argv);
-  if (resolved.kind === "unknown") throw unknownCommand(resolved.words);
+  if (resolved.kind === "unknown") throw unknownCommand(resolved.words, argv);
   if (resolved.kind === "group") return printHelp([resolved.name], session);
   const command = await resolved.entry.load();
   session.failureStatus = command.failureStatus;
@@ -162,12 +163,14 @@ function isAbortError(error: unknown): boolean {
   return error instanceof Error && error.name === "AbortError";
 }
 
-function unknownCommand(words: string): FirectlError {
+function unknownCommand(unknown: string, words: readonly string[]): FirectlError {
   const names = COMMANDS.filter(({ topic }) => topic !== undefined).flatMap((entry) => entry.names);
-  const like = closest(words, names);
+  const ofDocker = ownNameOf(words, names);
+  const shown = ofDocker === undefined ? unknown : words.slice(0, 2).join(" ");
+  const like = ofDocker ?? closest(unknown, names);
   const guess = like === undefined ? "" : `, did you mean ${like}?`;
-  const what = words.startsWith("-") ? "flag" : "command";
-  return new FirectlError("INVALID_ARGUMENT", `unknown ${what} "${words}"${guess}`, {
+  const what = unknown.startsWith("-") ? "flag" : "command";
+  return new FirectlError("INVALID_ARGUMENT", `unknown ${what} "${shown}"${guess}`, {
     hint: "firectl --help lists the commands",
   });
 }
@@ -181,6 +184,6 @@ async function printHelp(words: readonly string[], session: Session): Promise<nu
 async function helpText(words: readonly string[], help: typeof import("./print-help.ts")): Promise<string> {
   if (words.length === 0) return help.mainHelpText();
   const resolved = resolveCommand(words);
-  if (resolved.kind === "unknown") throw unknownCommand(resolved.words);
+  if (resolved.kind === "unknown") throw unknownCommand(resolved.words, words);
   return resolved.kind === "group" ? help.groupHelpText(resolved.name) : help.commandHelpText(resolved.entry);
 }
