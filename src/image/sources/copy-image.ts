@@ -118,7 +118,14 @@ async function copyLayers(
     work: (use: WhileLayersCome) =>
       use(
         image,
-        (layer, how) => openLayer(layer, { ...how, store, growing: growing.get(layer.digest) }),
+        (layer, how) =>
+          openLayer(layer, {
+            ...how,
+            store,
+            growing: growing.get(layer.digest),
+            // A layer that fails will never be whole: nobody shall wait for it.
+            signal: how?.signal === undefined ? signal : AbortSignal.any([signal, how.signal]),
+          }),
         signal,
       ),
   };

@@ -14,7 +14,7 @@ import type { Compression } from "../media-types.ts";
 /** A slab's size: so much is unpacked, hashed and written at a time. */
 export const SLAB_BYTES: number = 1024 * 1024;
 /** The ring is also how far a layer is read ahead of its turn. */
-export const SLABS = 16;
+export const SLABS = 12;
 
 const WAKE = 0;
 const CANCELLED = 1;
