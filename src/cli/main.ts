@@ -176,8 +176,10 @@ function unknownCommand(unknown: string, words: readonly string[]): FirectlError
 }
 
 async function printHelp(words: readonly string[], session: Session): Promise<number> {
-  const help = await import("./print-help.ts");
-  session.io.stdout.write(await helpText(words, help));
+  const [help, { fitWidth }] = await Promise.all([import("./print-help.ts"), import("./fit-width.ts")]);
+  const { stdout } = session.io;
+  const text = await helpText(words, help);
+  stdout.write(stdout.isTerminal ? fitWidth(text, stdout.columns) : text);
   return 0;
 }
 
