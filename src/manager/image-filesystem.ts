@@ -1,5 +1,7 @@
+import { makePrivateDirectory } from "../host/files.ts";
 import type { LocalImage } from "../image/images.ts";
 import type { ImageLimits, ProgressEvent, PullPolicy } from "./api.ts";
+import { sweepUnfinishedBases } from "./base-files.ts";
 import { type BaseImage, obtainBaseImage } from "./base-image.ts";
 import type { Context } from "./context.ts";
 import { reportPull } from "./pull-progress.ts";
@@ -64,6 +66,9 @@ export async function obtainImageFilesystem(
       },
       whileLayersCome: async (coming, open, untilFailure) => {
         try {
+          // A killed pull has no record by which it would be mended.
+          await makePrivateDirectory(context.directories.runtime);
+          await sweepUnfinishedBases(context);
           early = await obtainBaseImage(context, coming, { ...baseOptions, open, signal: untilFailure });
         } catch (error) {
           buildFailure = error;
