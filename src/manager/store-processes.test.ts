@@ -43,6 +43,15 @@ beforeAll(async () => {
     },
     logLevel: "error",
   });
+  await build({
+    entryPoints: [path.join(import.meta.dirname, "../image/unpack/worker.ts")],
+    outfile: path.join(path.dirname(program), "dist/image/unpack/worker.js"),
+    bundle: true,
+    platform: "node",
+    target: "node20",
+    format: "cjs",
+    logLevel: "error",
+  });
 });
 
 function argumentsOf(work: Work, home: string, times: number): string[] {
