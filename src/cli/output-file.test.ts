@@ -59,7 +59,10 @@ describe("writeOutput", () => {
     });
     await expect(
       writeOutput(testIo(), chunks("a"), { file: `${directory}/no/file`, what: "an archive" }),
-    ).rejects.toMatchObject({ code: "FILE_NOT_FOUND" });
+    ).rejects.toMatchObject({
+      code: "FILE_NOT_FOUND",
+      message: `cannot write ${directory}/no/file: there is no directory ${directory}/no`,
+    });
     // A link to a file stands for the file.
     await writeFile(`${directory}/target`, "old");
     await symlink("target", `${directory}/link`);

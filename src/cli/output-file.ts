@@ -1,6 +1,6 @@
 import { open, realpath, rename, rm, stat } from "node:fs/promises";
 import { errnoOf, FirectlError } from "../core/errors.ts";
-import { ioError } from "../host/files.ts";
+import { cannotWrite, ioError } from "../host/files.ts";
 import type { CliIo } from "./io.ts";
 
 export interface OutputOptions {
@@ -27,7 +27,7 @@ export async function writeOutput(
     // What a link leads to is replaced, not the link.
     await writeWhole(await realpath(file).catch(() => file), chunks);
   } else {
-    await writeInto(file, chunks, "w");
+    await writeInto(file, chunks, { flags: "w", shown: file });
   }
 }
 
@@ -53,9 +53,9 @@ async function isPlain(file: string): Promise<boolean> {
 async function writeWhole(file: string, chunks: AsyncIterable<Uint8Array>): Promise<void> {
   const temporary = `${file}.${crypto.randomUUID()}.tmp`;
   try {
-    await writeInto(temporary, chunks, "wx");
+    await writeInto(temporary, chunks, { flags: "wx", shown: file });
     await rename(temporary, file).catch((error: unknown) => {
-      throw ioError(`cannot write ${file}`, error);
+      throw cannotWrite(file, error);
     });
   } catch (error) {
     await rm(temporary, { force: true });
@@ -63,9 +63,13 @@ async function writeWhole(file: string, chunks: AsyncIterable<Uint8Array>): Prom
   }
 }
 
-async function writeInto(file: string, chunks: AsyncIterable<Uint8Array>, flags: "w" | "wx"): Promise<void> {
+async function writeInto(
+  file: string,
+  chunks: AsyncIterable<Uint8Array>,
+  { flags, shown }: { flags: "w" | "wx"; shown: string },
+): Promise<void> {
   const failed = (error: unknown) => {
-    throw ioError(`cannot write ${file}`, error);
+    throw cannotWrite(shown, error);
   };
   await using handle = await open(file, flags, 0o600).catch(failed);
   for await (const chunk of chunks) {

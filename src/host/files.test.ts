@@ -67,6 +67,14 @@ describe("writeChunksAtomic", () => {
     expect(readdirSync(path.dirname(file))).toEqual(["archive"]);
   });
 
+  test("says that there is no directory, and nothing of temporary names", async () => {
+    const directory = path.join(temporaryDirectory(), "nowhere");
+    await expect(writeChunksAtomic(path.join(directory, "archive"), chunks("one"))).rejects.toMatchObject({
+      code: "FILE_NOT_FOUND",
+      message: `cannot write ${directory}/archive: there is no directory ${directory}`,
+    });
+  });
+
   test("leaves what was there, and nothing else, when it breaks off", async () => {
     const file = path.join(temporaryDirectory(), "archive");
     writeFileSync(file, "a former one");

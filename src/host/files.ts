@@ -1,4 +1,4 @@
-import { constants, readFileSync } from "node:fs";
+import { constants, existsSync, readFileSync } from "node:fs";
 import { access, mkdir, open, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
@@ -26,7 +26,7 @@ export async function writeFileAtomic(
   } catch (error) {
     // Where it could not be made it cannot be looked for either: the first failure is the one to tell.
     await rm(temporary, { force: true }).catch(() => {});
-    throw ioError(`cannot write ${file}`, error);
+    throw cannotWrite(file, error);
   }
   await syncDirectory(path.dirname(file));
 }
@@ -50,7 +50,7 @@ export async function writeChunksAtomic(file: string, chunks: AsyncIterable<Uint
   } catch (error) {
     // Where it could not be made it cannot be looked for either: the first failure is the one to tell.
     await rm(temporary, { force: true }).catch(() => {});
-    throw ioError(`cannot write ${file}`, error);
+    throw cannotWrite(file, error);
   }
   await syncDirectory(path.dirname(file));
 }
@@ -66,6 +66,14 @@ async function writeChunks(
   } finally {
     await handle.close();
   }
+}
+
+/** Why `file` was not written; it is not the user's business what it is called meanwhile. */
+export function cannotWrite(file: string, error: unknown): Error {
+  const directory = path.dirname(file);
+  if (errnoOf(error) !== "ENOENT" || existsSync(directory)) return ioError(`cannot write ${file}`, error);
+  const message = `cannot write ${file}: there is no directory ${directory}`;
+  return new FirectlError("FILE_NOT_FOUND", message, { cause: error });
 }
 
 /** Makes renames and new names in `directory` durable. */
