@@ -125,8 +125,10 @@ export class GrowingBlob {
     }
   }
 
-  #change(signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve) => {
+  async #change(signal: AbortSignal | undefined): Promise<void> {
+    // An event that has been is not told again.
+    signal?.throwIfAborted();
+    await new Promise<void>((resolve) => {
       const wake = (): void => {
         this.#waiting.delete(wake);
         signal?.removeEventListener("abort", wake);
