@@ -29,12 +29,19 @@ export async function* openLayer(
       `layer ${layer.digest} is of the unknown type ${layer.mediaType}`,
     );
   }
-  yield* decompress(options.growing ?? (await GrowingBlob.inStore(options.store, layer)), {
-    compression,
-    what: `layer ${layer.digest}`,
-    diffId: layer.diffId,
-    maxBytes: options.maxBytes,
-    worker: workerFile(),
-    signal: options.signal,
-  });
+  const { signal, growing } = options;
+  try {
+    yield* decompress(growing ?? (await GrowingBlob.inStore(options.store, layer)), {
+      compression,
+      what: `layer ${layer.digest}`,
+      diffId: layer.diffId,
+      maxBytes: options.maxBytes,
+      worker: workerFile(),
+      signal,
+    });
+  } catch (error) {
+    // Bytes that came wrong are what is wrong, not what was found in them: the download will say so.
+    await growing?.whole(signal);
+    throw error;
+  }
 }

@@ -71,7 +71,8 @@ export async function obtainImageFilesystem(
           await sweepUnfinishedBases(context);
           early = await obtainBaseImage(context, coming, { ...baseOptions, open, signal: untilFailure });
         } catch (error) {
-          buildFailure = error;
+          // A layer that fails to come, or an interruption, ends the building too and is not its failure.
+          if (!untilFailure.aborted) buildFailure = error;
           throw error;
         }
       },

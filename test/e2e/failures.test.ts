@@ -93,8 +93,9 @@ describe("a bad image", () => {
 const mountable = process.getuid?.() === 0 ? undefined : "mounting a small disk needs root";
 describe.skipIf(mountable !== undefined)(`a full disk${mountable ? ` (skipped: ${mountable})` : ""}`, () => {
   test.each([
-    ["256k", "obtaining image"],
-    ["3m", "building the root filesystem"],
+    // What comes in and what is built of it meanwhile have the space in common.
+    ["256k", /obtaining image|building the root filesystem/],
+    ["3m", /building the root filesystem/],
   ])("of %s: %s is what failed, and the space is free again", async (size, stage) => {
     await using small = await Sandbox.create();
     await run("mount", ["-t", "tmpfs", "-o", `size=${size}`, "firectl-test", small.data]);
@@ -103,7 +104,7 @@ describe.skipIf(mountable !== undefined)(`a full disk${mountable ? ` (skipped: $
         await symlink(path.join(SHARED_DATA, shared), path.join(small.data, shared));
       const finished = await small.call(["run", "-d", "--vmm", vmm, IMAGE, "/bin/true"]);
       expect(finished, finished.stderr).toMatchObject({ stdout: "", status: 125 });
-      expect(finished.stderr).toContain(stage);
+      expect(finished.stderr).toMatch(stage);
       expect(finished.stderr).toMatch(/no space left|disk is full/i);
       expect(small.remains().filter((line) => !line.startsWith("firectl-test "))).toEqual([]);
     } finally {

@@ -60,6 +60,14 @@ export class GrowingBlob {
     signal?.throwIfAborted();
   }
 
+  /**
+   * Waits until all of it is in the store, verified.
+   * @throws the signal's reason, with which a download that fails ends whoever waits for it.
+   */
+  async whole(signal: AbortSignal | undefined): Promise<void> {
+    while (!this.#isHere) await this.#change(signal);
+  }
+
   /** Calls `changed` with each change, until the returned function is called. */
   watch(changed: () => void): () => void {
     this.#waiting.add(changed);

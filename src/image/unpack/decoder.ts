@@ -79,7 +79,8 @@ function zstdDecoder(put: (bytes: Uint8Array) => void): SyncDecoder {
     write(bytes) {
       for (let start = 0; start < bytes.length; start += ZSTD_PIECE_BYTES) {
         isEmpty = false;
-        decoder.push(bytes.subarray(start, start + ZSTD_PIECE_BYTES), false);
+        // Copied: it keeps what it has not used yet.
+        decoder.push(Uint8Array.from(bytes.subarray(start, start + ZSTD_PIECE_BYTES)), false);
       }
     },
     end() {

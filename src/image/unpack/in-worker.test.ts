@@ -3,12 +3,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { collect, noise, TemporaryDirectory } from "../image.test-helper.ts";
+import { runProgram } from "../../host/process.ts";
+import { collect, hasTool, noise, TemporaryDirectory } from "../image.test-helper.ts";
 import { ContentStore, sha256 } from "../store/content-store.ts";
 import { GrowingBlob } from "../store/growing-blob.ts";
 import { unpackInWorker } from "./in-worker.ts";
 import { SLAB_BYTES, SLABS } from "./protocol.ts";
 
+const hasZstd = await hasTool("zstd");
 const content = Buffer.concat([noise(3_000_000, "a"), Buffer.alloc(2 * SLAB_BYTES), noise(1000, "b")]);
 /** More than the ring holds. */
 const long = Buffer.alloc((SLABS + 3) * SLAB_BYTES, noise(10_000, "c"));
@@ -75,6 +77,19 @@ describe("a thread that unpacks", () => {
     // Who comes late finds it where it is now.
     expect((await collect(unpack(growing))).equals(long)).toBe(true);
   });
+
+  test.skipIf(!hasZstd)(
+    "zstd, in frames longer than what is read at a time (needs the zstd program)",
+    async () => {
+      const [raw, packed] = [directory.join("raw"), directory.join("packed.zst")];
+      const bytes = noise(2_500_000, "z");
+      await writeFile(raw, bytes);
+      await runProgram("zstd", ["-q", raw, "-o", packed]);
+      const blob = await inStore(await readFile(packed));
+      const unpacked = unpackInWorker(blob, { compression: "zstd", file, signal: undefined });
+      expect((await collect(unpacked)).equals(bytes)).toBe(true);
+    },
+  );
 
   test.each<[string, (packed: Buffer) => Buffer]>([
     ["cut off", (packed) => packed.subarray(0, -9)],
