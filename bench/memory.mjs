@@ -22,8 +22,6 @@ import { END_OF_ARCHIVE, fileEntry, fileHeader } from "./lib/tar.mjs";
 const CHUNK = 256 * 1024;
 const FILES_A_DIRECTORY = 1000;
 const FILE_BYTES = 100;
-/** Suffix of the name → environment: igzip or the like where it is found, and Node alone. */
-const DECOMPRESSORS = { "": {}, ", Node's zlib": { FIRECTL_DECOMPRESSOR: "node" } };
 const TASKS = { image, largeFile, manyFiles };
 
 if (!(await isChildDoing(TASKS))) await main();
@@ -37,16 +35,14 @@ async function main() {
   await withScratch(async (scratch) => {
     const results = new Map();
     const out = scratch.at("out");
-    const build = (name, task, { env, ...argument }) => {
-      results.set(name, [inChild(import.meta.url, task, { env, argument: { ...argument, out } })]);
+    const build = (name, task, argument) => {
+      results.set(name, [inChild(import.meta.url, task, { env: {}, argument: { ...argument, out } })]);
       rmSync(out);
     };
     for (const layout of positionals) {
       const store = scratch.make("store");
       await storedImage(layout, store);
-      for (const [suffix, env] of Object.entries(DECOMPRESSORS)) {
-        build(`${path.basename(layout)}${suffix}`, "image", { layout, store, env });
-      }
+      build(path.basename(layout), "image", { layout, store });
     }
     build("one file of 1 MiB", "largeFile", { bytes: 2 ** 20 });
     const gib = Number(values.gib);
@@ -57,9 +53,7 @@ async function main() {
     build(filesName(files), "manyFiles", { files });
     printTable(results, { title: "what is built" });
     console.log(`\neach further entry: ${priceOfEntry(results, { few, files }).toFixed(0)} bytes of memory`);
-    const images = positionals.flatMap((layout) =>
-      Object.keys(DECOMPRESSORS).map((suffix) => `${path.basename(layout)}${suffix}`),
-    );
+    const images = positionals.map((layout) => path.basename(layout));
     judge(results, [
       ...[...images, `one file of ${gib} GiB`].map((way) => ({
         way,

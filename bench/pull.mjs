@@ -8,7 +8,7 @@
  * directories of their own below $TMPDIR, some 5 GB a round for the image `big`; all of it is removed at the end.
  *
  * It needs docker-registry. The others are used where they are found: docker and podman (root), skopeo, umoci,
- * microsandbox (MSB names its `msb`; its home must be on ext4), igzip. --only takes the beginnings of names.
+ * microsandbox (MSB names its `msb`; its home must be on ext4). --only takes the beginnings of names.
  */
 import { parseArgs } from "node:util";
 import { CLASSIC, DOCKER, docker } from "./lib/docker.mjs";
@@ -70,14 +70,11 @@ async function waysFor(setting) {
 }
 
 function targets() {
-  const ours = [NAMES.firectlIgzip, NAMES.firectl];
+  const way = NAMES.firectl;
   return [
-    { way: NAMES.firectlIgzip, beside: NAMES.microsandbox, atMost: 0.8 },
-    { way: NAMES.firectl, beside: NAMES.microsandbox, atMost: 1 },
-    ...ours.flatMap((way) => [
-      { way, beside: DOCKER, atMost: 0.35 },
-      { way, beside: CLASSIC, atMost: 0.2 },
-      { way, figure: "peakBytes", unit: "MB", atMost: 200 },
-    ]),
+    { way, beside: NAMES.microsandbox, atMost: 0.8 },
+    { way, beside: DOCKER, atMost: 0.35 },
+    { way, beside: CLASSIC, atMost: 0.2 },
+    { way, figure: "peakBytes", unit: "MB", atMost: 200 },
   ];
 }

@@ -26,8 +26,7 @@ export const NAMES = {
   umoci: "skopeo copy, umoci unpack",
   podman: "podman pull",
   microsandbox: "microsandbox pull",
-  firectl: "firectl pull, Node's zlib",
-  firectlIgzip: "firectl pull, igzip",
+  firectl: "firectl pull",
 };
 
 /** `setting`: `{ registry, repository, scratch, current() }`, the last telling the image of this round. */
@@ -37,8 +36,7 @@ export function pullers(setting) {
     skopeoAndUmoci(setting),
     podman(setting),
     microsandbox(setting),
-    firectl(setting, { name: NAMES.firectlIgzip, needs: ["igzip"], env: {} }),
-    firectl(setting, { name: NAMES.firectl, env: { FIRECTL_DECOMPRESSOR: "node" } }),
+    firectl(setting),
   ];
 }
 
@@ -142,15 +140,14 @@ function microsandbox({ scratch, current }) {
 }
 
 /** Each pull in directories of its own: the image comes with its filesystem built. */
-function firectl({ scratch, current }, { name, needs, env }) {
+function firectl({ scratch, current }) {
   const root = scratch.make("firectl");
   return {
-    name,
-    needs,
+    name: NAMES.firectl,
     run: () => {
       const args = [FIRECTL, "pull", "--quiet", current().reference];
       const figures = measured(process.execPath, args, {
-        env: plainEnvironment({ ...directoriesBelow(root), ...env }),
+        env: plainEnvironment(directoriesBelow(root)),
         report: scratch.at("firectl.time"),
       });
       const [base] = readdirSync(`${root}/data/base`).filter((file) => file.endsWith(".ext4"));
