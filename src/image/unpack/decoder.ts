@@ -1,6 +1,5 @@
 import zlib from "node:zlib";
-import { Decompress as ZstdDecoder } from "fzstd";
-import { Gunzip, ZstdDecompress } from "minizlib";
+import type { Gunzip, ZstdDecompress } from "minizlib";
 import type { Compression } from "../media-types.ts";
 import { nativeGunzip } from "./native-gunzip.ts";
 
@@ -24,18 +23,18 @@ export interface Output {
   advance(length: number): void;
 }
 
-/** A decoder into `output`. */
-export function decoderFor(compression: Compression, output: Output): SyncDecoder {
+/** A decoder into `output`. The libraries are loaded where they are needed: most layers need none. */
+export async function decoderFor(compression: Compression, output: Output): Promise<SyncDecoder> {
   const put = (bytes: Uint8Array): void => copyTo(output, bytes);
   switch (compression) {
     case "none":
       return { write: put, end() {} };
     case "gzip":
-      return nativeGunzip(output) ?? zlibDecoder(new Gunzip(ZLIB_OPTIONS), put);
+      return nativeGunzip(output) ?? zlibDecoder(new (await import("minizlib")).Gunzip(ZLIB_OPTIONS), put);
     case "zstd":
       // Part of node:zlib since 22.15.
       return "createZstdDecompress" in zlib
-        ? zlibDecoder(new ZstdDecompress(ZLIB_OPTIONS), put)
+        ? zlibDecoder(new (await import("minizlib")).ZstdDecompress(ZLIB_OPTIONS), put)
         : zstdDecoder(put);
   }
 }
@@ -72,8 +71,9 @@ function zlibDecoder(stream: Gunzip | ZstdDecompress, put: (bytes: Uint8Array) =
 }
 
 /** fzstd's checksums are not looked at: the diff_id covers all of it. */
-function zstdDecoder(put: (bytes: Uint8Array) => void): SyncDecoder {
-  const decoder = new ZstdDecoder(put);
+async function zstdDecoder(put: (bytes: Uint8Array) => void): Promise<SyncDecoder> {
+  const { Decompress } = await import("fzstd");
+  const decoder = new Decompress(put);
   let isEmpty = true;
   return {
     write(bytes) {

@@ -19,7 +19,7 @@ export async function* unpackHere(
   const { decoderFor } = await import("./decoder.ts");
   let output: Uint8Array[] = [];
   let space = Buffer.alloc(0);
-  const decoder = decoderFor(compression, {
+  const decoder = await decoderFor(compression, {
     space() {
       if (space.length === 0) space = Buffer.allocUnsafe(OUTPUT_BYTES);
       return space;

@@ -6,7 +6,7 @@ import { RingWriter, type UnpackJob, type UnpackMessage } from "./protocol.ts";
 
 /*
  * The worker's side of protocol.ts: reads a blob, which may still grow, and unpacks it into the ring, all of it
- * synchronously. A job of Node's thread pool for each piece, and a turn of an event loop after it, cost more than
+ * synchronously once the decoder is there. A job of Node's thread pool for each piece, and a turn of an event loop after it, cost more than
  * a third of inflating it.
  */
 
@@ -16,25 +16,25 @@ const PIECE_BYTES = 64 * 1024;
 
 const input: Buffer = Buffer.allocUnsafeSlow(READ_BYTES);
 
-parentPort?.on("message", (job: UnpackJob) => {
-  job.port.postMessage(outcomeOf(job));
+parentPort?.on("message", async (job: UnpackJob) => {
+  job.port.postMessage(await outcomeOf(job));
   job.port.close();
 });
 
-function outcomeOf(job: UnpackJob): UnpackMessage {
+async function outcomeOf(job: UnpackJob): Promise<UnpackMessage> {
   try {
-    unpack(job);
+    await unpack(job);
     return { kind: "end" };
   } catch (error) {
     return { kind: "failed", message: messageOf(error), code: errnoOf(error) };
   }
 }
 
-function unpack(job: UnpackJob): void {
+async function unpack(job: UnpackJob): Promise<void> {
   const ring = new RingWriter(job.ring, () =>
     job.port.postMessage({ kind: "filled" } satisfies UnpackMessage),
   );
-  const decoder = decoderFor(job.compression, ring);
+  const decoder = await decoderFor(job.compression, ring);
   const fd = openFirst(job.files);
   try {
     let position = 0;
