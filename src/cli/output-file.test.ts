@@ -18,12 +18,12 @@ async function* failing(): AsyncGenerator<Uint8Array> {
 describe("writeOutput", () => {
   test("to stdout, unless that is a terminal", async () => {
     const io = testIo();
-    await writeOutput(io, chunks("a", "", "bc"), { file: undefined, what: "an archive" });
+    await writeOutput(io, chunks("a", "", "bc"), undefined);
     expect(io.stdout.text).toBe("abc");
-    await writeOutput(io, chunks("d"), { file: "-", what: "an archive" });
+    await writeOutput(io, chunks("d"), "-");
     expect(io.stdout.text).toBe("abcd");
     const terminal = testIo({ stdoutIsTerminal: true });
-    const written = writeOutput(terminal, chunks("a"), { file: undefined, what: "an archive" });
+    const written = writeOutput(terminal, chunks("a"), undefined);
     await expect(written).rejects.toMatchObject({
       code: "INVALID_ARGUMENT",
       message: "stdout is a terminal, and an archive is no text",
@@ -34,39 +34,34 @@ describe("writeOutput", () => {
   test("to a file that is there in whole or not at all", async () => {
     const directory = temporaryDirectory();
     const file = `${directory}/out.tar`;
-    const options = { file, what: "an archive" };
-    await writeOutput(testIo({ stdoutIsTerminal: true }), chunks("a", "b".repeat(100_000)), options);
+    await writeOutput(testIo({ stdoutIsTerminal: true }), chunks("a", "b".repeat(100_000)), file);
     expect((await readFile(file, "latin1")).length).toBe(100_001);
     // The files of a whole machine: nobody else's business.
     expect((await stat(file)).mode & 0o777).toBe(0o600);
-    await expect(writeOutput(testIo(), failing(), options)).rejects.toMatchObject({ code: "DISK_INVALID" });
+    await expect(writeOutput(testIo(), failing(), file)).rejects.toMatchObject({ code: "DISK_INVALID" });
     expect((await readFile(file, "latin1")).length).toBe(100_001);
-    await writeOutput(testIo(), chunks("new"), options);
+    await writeOutput(testIo(), chunks("new"), file);
     expect(await readFile(file, "latin1")).toBe("new");
     expect(await readdir(directory)).toEqual(["out.tar"]);
   });
 
   test("into what is no plain file, without replacing it", async () => {
     const directory = temporaryDirectory();
-    await writeOutput(testIo(), chunks("a"), { file: "/dev/null", what: "an archive" });
+    await writeOutput(testIo(), chunks("a"), "/dev/null");
     expect(existsSync("/dev/null")).toBe(true);
     await mkdir(`${directory}/sub`);
-    await expect(
-      writeOutput(testIo(), chunks("a"), { file: `${directory}/sub`, what: "an archive" }),
-    ).rejects.toMatchObject({
+    await expect(writeOutput(testIo(), chunks("a"), `${directory}/sub`)).rejects.toMatchObject({
       code: "INVALID_ARGUMENT",
       message: expect.stringMatching(/it is a directory$/),
     });
-    await expect(
-      writeOutput(testIo(), chunks("a"), { file: `${directory}/no/file`, what: "an archive" }),
-    ).rejects.toMatchObject({
+    await expect(writeOutput(testIo(), chunks("a"), `${directory}/no/file`)).rejects.toMatchObject({
       code: "FILE_NOT_FOUND",
       message: `cannot write ${directory}/no/file: there is no directory ${directory}/no`,
     });
     // A link to a file stands for the file.
     await writeFile(`${directory}/target`, "old");
     await symlink("target", `${directory}/link`);
-    await writeOutput(testIo(), chunks("through"), { file: `${directory}/link`, what: "an archive" });
+    await writeOutput(testIo(), chunks("through"), `${directory}/link`);
     expect(await readFile(`${directory}/target`, "latin1")).toBe("through");
   });
 });

@@ -1,80 +1,47 @@
-import { open, realpath, rename, rm, stat } from "node:fs/promises";
-import { errnoOf, FirectlError } from "../core/errors.ts";
-import { cannotWrite, ioError } from "../host/files.ts";
+import { FirectlError } from "../core/errors.ts";
+import { writeChunksAtomic } from "../host/files.ts";
+import type { Flags } from "./command.ts";
 import type { CliIo } from "./io.ts";
+import { parseText } from "./values.ts";
 
-export interface OutputOptions {
-  /** Where to write; `-` and undefined are stdout. */
-  readonly file: string | undefined;
-  /** What is written, for messages: "an archive". */
-  readonly what: string;
+/** Where a command puts an archive. */
+export const OUTPUT_FLAG = {
+  output: {
+    kind: "value",
+    short: "o",
+    placeholder: "FILE",
+    parse: parseText,
+    summary: "Write to FILE, whole or not at all, instead of stdout",
+  },
+} as const satisfies Flags;
+
+/**
+ * What `-o` stands for: the path of a file, or, for `-` and nothing, a function that writes to stdout.
+ * @throws FirectlError INVALID_ARGUMENT when that is a terminal.
+ */
+export function outputFor(
+  io: CliIo,
+  file: string | undefined,
+): string | ((chunk: Uint8Array) => Promise<void>) {
+  if (file !== undefined && file !== "-") return file;
+  if (io.stdout.isTerminal) {
+    throw new FirectlError("INVALID_ARGUMENT", "stdout is a terminal, and an archive is no text", {
+      hint: "name a file with -o, or redirect stdout",
+    });
+  }
+  return (chunk) => io.stdout.stream(chunk);
 }
 
 /**
- * Writes a long result to stdout, or to a file of its owner's alone that is there in whole or not at all.
- * @throws FirectlError INVALID_ARGUMENT when stdout is a terminal or the file a directory.
+ * Writes an archive to where `-o` says.
+ * @throws FirectlError as {@link outputFor} and `writeChunksAtomic` do.
  */
 export async function writeOutput(
   io: CliIo,
   chunks: AsyncIterable<Uint8Array>,
-  options: OutputOptions,
+  file: string | undefined,
 ): Promise<void> {
-  const { file } = options;
-  if (file === undefined || file === "-") {
-    refuseTerminal(io, options.what);
-    for await (const chunk of chunks) await io.stdout.stream(chunk);
-  } else if (await isPlain(file)) {
-    // What a link leads to is replaced, not the link.
-    await writeWhole(await realpath(file).catch(() => file), chunks);
-  } else {
-    await writeInto(file, chunks, { flags: "w", shown: file });
-  }
-}
-
-function refuseTerminal(io: CliIo, what: string): void {
-  if (!io.stdout.isTerminal) return;
-  throw new FirectlError("INVALID_ARGUMENT", `stdout is a terminal, and ${what} is no text`, {
-    hint: "name a file with -o, or redirect stdout",
-  });
-}
-
-/** Whether `file` is a regular file or will be one; a device or pipe can only be written into. */
-async function isPlain(file: string): Promise<boolean> {
-  try {
-    const info = await stat(file);
-    if (!info.isDirectory()) return info.isFile();
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") return true;
-    throw ioError(`cannot write ${file}`, error);
-  }
-  throw new FirectlError("INVALID_ARGUMENT", `cannot write ${file}: it is a directory`);
-}
-
-async function writeWhole(file: string, chunks: AsyncIterable<Uint8Array>): Promise<void> {
-  const temporary = `${file}.${crypto.randomUUID()}.tmp`;
-  try {
-    await writeInto(temporary, chunks, { flags: "wx", shown: file });
-    await rename(temporary, file).catch((error: unknown) => {
-      throw cannotWrite(file, error);
-    });
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
-}
-
-async function writeInto(
-  file: string,
-  chunks: AsyncIterable<Uint8Array>,
-  { flags, shown }: { flags: "w" | "wx"; shown: string },
-): Promise<void> {
-  const failed = (error: unknown) => {
-    throw cannotWrite(shown, error);
-  };
-  await using handle = await open(file, flags, 0o600).catch(failed);
-  for await (const chunk of chunks) {
-    for (let done = 0; done < chunk.length; ) {
-      done += (await handle.write(chunk, done).catch(failed)).bytesWritten;
-    }
-  }
+  const output = outputFor(io, file);
+  if (typeof output === "string") await writeChunksAtomic(output, chunks);
+  else for await (const chunk of chunks) await output(chunk);
 }

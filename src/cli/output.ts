@@ -1,4 +1,5 @@
 import { FirectlError } from "../core/errors.ts";
+import type { Flags } from "./command.ts";
 import { escapeControls, safeJson } from "./sanitize.ts";
 import { renderTable } from "./table.ts";
 import { parseTemplate, renderTemplate, type TemplateObject, type TemplatePart } from "./template.ts";
@@ -24,6 +25,16 @@ export function parseListFormat(text: string, flag: string): ListFormat {
   }
   return { kind: "template", parts: parseTemplate(text) };
 }
+
+/** `--format` of the commands that list. */
+export const LIST_FORMAT_FLAG = {
+  format: {
+    kind: "value",
+    placeholder: "FORMAT",
+    parse: parseListFormat,
+    summary: "table, json or a template",
+  },
+} as const satisfies Flags;
 
 /** A list of things as a table and for programs. */
 export interface ListView<Item> {

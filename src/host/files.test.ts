@@ -94,7 +94,9 @@ describe("writeChunksAtomic", () => {
       writeChunksAtomic(pipe, chunks("one ", "two")),
     ]);
     expect(text).toBe("one two");
-    await expect(writeChunksAtomic(directory, chunks("x"))).rejects.toMatchObject({ code: "IO_FAILED" });
+    await expect(writeChunksAtomic(directory, chunks("x"))).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+    });
     await expect(writeChunksAtomic(path.join(directory, "none/x"), chunks("x"))).rejects.toMatchObject({
       code: "FILE_NOT_FOUND",
     });

@@ -1,5 +1,5 @@
 import { constants, existsSync, readFileSync } from "node:fs";
-import { access, mkdir, open, rename, rm, stat } from "node:fs/promises";
+import { access, mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
 
@@ -37,22 +37,26 @@ export async function writeFileAtomic(
  */
 export async function writeChunksAtomic(file: string, chunks: AsyncIterable<Uint8Array>): Promise<void> {
   const found = await stat(file).catch(() => undefined);
+  if (found?.isDirectory() === true) {
+    throw new FirectlError("INVALID_ARGUMENT", `cannot write ${file}: it is a directory`);
+  }
   if (found !== undefined && !found.isFile()) {
     await writeChunks(file, { flags: "w", sync: false, chunks }).catch((error: unknown) => {
       throw ioError(`cannot write ${file}`, error);
     });
     return;
   }
-  const temporary = `${file}.${crypto.randomUUID()}.tmp`;
+  const target = await realpath(file).catch(() => file);
+  const temporary = `${target}.${crypto.randomUUID()}.tmp`;
   try {
     await writeChunks(temporary, { flags: "wx", sync: true, chunks });
-    await rename(temporary, file);
+    await rename(temporary, target);
   } catch (error) {
     // Where it could not be made it cannot be looked for either: the first failure is the one to tell.
     await rm(temporary, { force: true }).catch(() => {});
     throw cannotWrite(file, error);
   }
-  await syncDirectory(path.dirname(file));
+  await syncDirectory(path.dirname(target));
 }
 
 async function writeChunks(
@@ -69,7 +73,7 @@ async function writeChunks(
 }
 
 /** Why `file` was not written; it is not the user's business what it is called meanwhile. */
-export function cannotWrite(file: string, error: unknown): Error {
+function cannotWrite(file: string, error: unknown): Error {
   const directory = path.dirname(file);
   if (errnoOf(error) !== "ENOENT" || existsSync(directory)) return ioError(`cannot write ${file}`, error);
   const message = `cannot write ${file}: there is no directory ${directory}`;

@@ -1,7 +1,7 @@
 import { formatSize } from "../../core/units.ts";
 import type { DiskUsageItem, DiskUsageKind } from "../../manager/api.ts";
 import { type Command, defineCommand } from "../command.ts";
-import { type ListView, parseListFormat, renderList } from "../output.ts";
+import { LIST_FORMAT_FLAG, type ListView, renderList } from "../output.ts";
 import { shortenDigests } from "../vm-view.ts";
 
 /** In the order of the table. */
@@ -72,12 +72,7 @@ export const df: Command = defineCommand({
   minArguments: 0,
   maxArguments: 0,
   flags: {
-    format: {
-      kind: "value",
-      placeholder: "FORMAT",
-      parse: parseListFormat,
-      summary: "table, json or a template",
-    },
+    ...LIST_FORMAT_FLAG,
     verbose: { kind: "boolean", short: "v", summary: "List every image, filesystem, disk…" },
   },
   examples: ["firectl df", "firectl df -v", "firectl df --format '{{.Type}}\\t{{.Reclaimable}}'"],

@@ -1,6 +1,5 @@
 import { type Command, defineCommand } from "../command.ts";
-import { writeOutput } from "../output-file.ts";
-import { parseText } from "../values.ts";
+import { OUTPUT_FLAG, writeOutput } from "../output-file.ts";
 
 export const exportCommand: Command = defineCommand({
   name: "export",
@@ -11,19 +10,13 @@ its disk is copied. What the guest mounts (/proc, /sys, /dev) and sockets are no
   minArguments: 1,
   maxArguments: 1,
   flags: {
-    output: {
-      kind: "value",
-      short: "o",
-      placeholder: "FILE",
-      parse: parseText,
-      summary: "Write to FILE, whole or not at all, instead of stdout",
-    },
+    ...OUTPUT_FLAG,
   },
   examples: ["firectl export -o web.tar web", "firectl export web | tar -tv"],
   async handler({ flags, args: [vm = ""] }, context) {
     const operations = await context.firectl();
     const archive = operations.exportVm(vm, { signal: context.interrupts.signal() });
-    await writeOutput(context.io, archive, { file: flags.output, what: "an archive" });
+    await writeOutput(context.io, archive, flags.output);
     return 0;
   },
 });

@@ -8,7 +8,7 @@ import {
   matchesReference,
   parseImageFilter,
 } from "../image-filters.ts";
-import { type ListView, parseListFormat, renderList } from "../output.ts";
+import { LIST_FORMAT_FLAG, type ListView, renderList } from "../output.ts";
 import { ago } from "../time-text.ts";
 import { shortId } from "../vm-view.ts";
 
@@ -74,12 +74,7 @@ export const images: Command = defineCommand({
       parse: parseImageFilter,
       summary: "Only with this reference or label, dangling, before or since another",
     },
-    format: {
-      kind: "value",
-      placeholder: "FORMAT",
-      parse: parseListFormat,
-      summary: "table, json or a template",
-    },
+    ...LIST_FORMAT_FLAG,
     "no-trunc": { kind: "boolean", summary: "Do not shorten digests" },
     quiet: { kind: "boolean", short: "q", summary: "Print digests only" },
   },

@@ -1,7 +1,7 @@
 import { formatSize } from "../../core/units.ts";
 import type { KernelSummary } from "../../manager/api.ts";
 import { type Command, defineCommand } from "../command.ts";
-import { type ListView, parseListFormat, renderList } from "../output.ts";
+import { LIST_FORMAT_FLAG, type ListView, renderList } from "../output.ts";
 import { ago } from "../time-text.ts";
 
 const KERNEL_VIEW: ListView<KernelSummary> = {
@@ -30,12 +30,7 @@ export const kernelList: Command = defineCommand({
   minArguments: 0,
   maxArguments: 0,
   flags: {
-    format: {
-      kind: "value",
-      placeholder: "FORMAT",
-      parse: parseListFormat,
-      summary: "table, json or a template",
-    },
+    ...LIST_FORMAT_FLAG,
     quiet: { kind: "boolean", short: "q", summary: "Print names only" },
   },
   examples: ["firectl kernel list"],

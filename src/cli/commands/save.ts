@@ -1,7 +1,7 @@
-import { FirectlError } from "../../core/errors.ts";
 import { type Command, defineCommand } from "../command.ts";
 import { defined } from "../defined.ts";
-import { choice, parsePlatform, parseText } from "../values.ts";
+import { OUTPUT_FLAG, outputFor } from "../output-file.ts";
+import { choice, parsePlatform } from "../values.ts";
 
 const parseFormat: (text: string, flag: string) => "docker-archive" | "oci-archive" = choice(
   "docker-archive",
@@ -19,13 +19,7 @@ export const save: Command = defineCommand({
   minArguments: 1,
   maxArguments: Number.POSITIVE_INFINITY,
   flags: {
-    output: {
-      kind: "value",
-      short: "o",
-      placeholder: "FILE",
-      parse: parseText,
-      summary: "Write to FILE, whole or not at all, instead of stdout",
-    },
+    ...OUTPUT_FLAG,
     format: {
       kind: "value",
       placeholder: "FORMAT",
@@ -41,16 +35,10 @@ export const save: Command = defineCommand({
   },
   examples: ["firectl save -o app.tar app:1 app:2", "firectl save app | docker load"],
   async handler({ flags, args }, context) {
-    const { stdout } = context.io;
-    const file = flags.output === "-" ? undefined : flags.output;
-    if (file === undefined && stdout.isTerminal) {
-      throw new FirectlError("INVALID_ARGUMENT", "save: stdout is a terminal, and an archive is no text", {
-        hint: "firectl save -o FILE, or redirect the output",
-      });
-    }
+    const output = outputFor(context.io, flags.output);
     const operations = await context.firectl();
     await operations.saveImages(args, {
-      output: file ?? ((chunk: Uint8Array) => stdout.stream(chunk)),
+      output,
       ...defined({ format: flags.format, platform: flags.platform }),
       signal: context.interrupts.signal(),
     });

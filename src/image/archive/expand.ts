@@ -53,7 +53,7 @@ export interface ExpandOptions {
 }
 
 /**
- * The uncompressed bytes of an archive: xz and bzip2 by the programs of these names.
+ * The uncompressed bytes of an archive; xz and bzip2 are unpacked by the programs of these names.
  * @throws FirectlError ARCHIVE_INVALID when it is damaged, TOOL_MISSING.
  */
 export async function* expand(

@@ -6,8 +6,8 @@ import { RingWriter, type UnpackJob, type UnpackMessage } from "./protocol.ts";
 
 /*
  * The worker's side of protocol.ts: reads a blob, which may still grow, and unpacks it into the ring, all of it
- * synchronously once the decoder is there. A job of Node's thread pool for each piece, and a turn of an event loop after it, cost more than
- * a third of inflating it.
+ * synchronously once the decoder is there. A job of Node's thread pool for each piece, and a turn of an event loop
+ * after it, cost more than a third of inflating it.
  */
 
 const READ_BYTES = 256 * 1024;
