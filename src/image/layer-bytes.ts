@@ -8,8 +8,6 @@ import { workerFile } from "./unpack/in-worker.ts";
 
 export interface OpenLayerOptions {
   readonly signal?: AbortSignal | undefined;
-  /** More uncompressed bytes than this are refused. */
-  readonly maxBytes?: number | undefined;
 }
 
 /**
@@ -35,7 +33,6 @@ export async function* openLayer(
       compression,
       what: `layer ${layer.digest}`,
       diffId: layer.diffId,
-      maxBytes: options.maxBytes,
       worker: workerFile(),
       signal,
     });

@@ -31,7 +31,9 @@ export function isSchema1(mediaType: string): boolean {
   return /^application\/vnd\.docker\.distribution\.manifest\.v1\+(?:json|prettyjws)$/.test(mediaType);
 }
 
-export type Compression = "none" | "gzip" | "zstd";
+export type Compression = "none" | Packed;
+/** A compression that there is a decoder for. */
+export type Packed = "gzip" | "zstd";
 
 const LAYERS: Readonly<Record<string, Compression>> = {
   [OCI_LAYER]: "none",

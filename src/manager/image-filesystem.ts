@@ -1,23 +1,18 @@
 import { makePrivateDirectory } from "../host/files.ts";
 import type { LocalImage } from "../image/images.ts";
-import type { ImageLimits, ProgressEvent, PullPolicy } from "./api.ts";
+import type { PullPolicy } from "./api.ts";
 import { sweepUnfinishedBases } from "./base-files.ts";
-import { type BaseImage, obtainBaseImage } from "./base-image.ts";
+import { type BaseImage, type BaseOptions, obtainBaseImage } from "./base-image.ts";
 import type { Context } from "./context.ts";
 import { reportPull } from "./pull-progress.ts";
 import { limitsOf } from "./settings.ts";
 import { inStage } from "./stage.ts";
 
-export interface ImageFilesystemOptions {
+/** Limits are those of the settings for what is not given. */
+export interface ImageFilesystemOptions extends Omit<BaseOptions, "open"> {
   readonly pull: PullPolicy;
   /** `os/arch[/variant]`; this machine's unless given. */
   readonly platform?: string | undefined;
-  /** See {@link BaseOptions}. */
-  readonly writableBytes?: number | undefined;
-  /** Those of the settings, for what is not given. */
-  readonly limits?: ImageLimits | undefined;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((event: ProgressEvent) => void) | undefined;
 }
 
 export interface ImageFilesystem {

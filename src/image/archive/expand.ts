@@ -79,6 +79,8 @@ async function* expanded(
   const { compression, signal } = options;
   switch (compression) {
     case "none":
+      yield* chunks;
+      break;
     case "gzip":
     case "zstd":
       yield* unpackHere(chunks, compression);

@@ -1,6 +1,6 @@
 import zlib from "node:zlib";
 import type { Gunzip, ZstdDecompress } from "minizlib";
-import type { Compression } from "../media-types.ts";
+import type { Packed } from "../media-types.ts";
 import { nativeGunzip } from "./native-gunzip.ts";
 
 /** zlib's output buffer, an option of node:zlib that minizlib passes on without declaring it. */
@@ -24,11 +24,9 @@ export interface Output {
 }
 
 /** A decoder into `output`. The libraries are loaded where they are needed: most layers need none. */
-export async function decoderFor(compression: Compression, output: Output): Promise<SyncDecoder> {
+export async function decoderFor(compression: Packed, output: Output): Promise<SyncDecoder> {
   const put = (bytes: Uint8Array): void => copyTo(output, bytes);
   switch (compression) {
-    case "none":
-      return { write: put, end() {} };
     case "gzip":
       return nativeGunzip(output) ?? zlibDecoder(new (await import("minizlib")).Gunzip(ZLIB_OPTIONS), put);
     case "zstd":

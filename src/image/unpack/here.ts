@@ -1,4 +1,4 @@
-import type { Compression } from "../media-types.ts";
+import type { Packed } from "../media-types.ts";
 
 /** Compressed bytes given to a decoder at a time: it may make a thousand times as many of them at once. */
 const PIECE_BYTES = 16 * 1024;
@@ -10,12 +10,8 @@ const OUTPUT_BYTES = 64 * 1024;
  */
 export async function* unpackHere(
   chunks: AsyncIterable<Uint8Array>,
-  compression: Compression,
+  compression: Packed,
 ): AsyncGenerator<Uint8Array> {
-  if (compression === "none") {
-    yield* chunks;
-    return;
-  }
   const { decoderFor } = await import("./decoder.ts");
   let output: Uint8Array[] = [];
   let space = Buffer.alloc(0);

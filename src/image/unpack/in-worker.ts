@@ -1,7 +1,7 @@
 import path from "node:path";
 import { MessageChannel, Worker } from "node:worker_threads";
 import { packageRoot } from "../../host/package-root.ts";
-import type { Compression } from "../media-types.ts";
+import type { Packed } from "../media-types.ts";
 import type { GrowingBlob } from "../store/growing-blob.ts";
 import {
   makeRingMemory,
@@ -36,7 +36,7 @@ export function workerFile(): string | undefined {
  */
 export async function* unpackInWorker(
   blob: GrowingBlob,
-  options: { compression: Compression; file: string; signal: AbortSignal | undefined },
+  options: { compression: Packed; file: string; signal: AbortSignal | undefined },
 ): AsyncGenerator<Uint8Array> {
   const { signal } = options;
   signal?.throwIfAborted();
@@ -70,7 +70,7 @@ class Job {
   /** How it ended, once it has; undefined of `failure` for well. */
   #outcome: { readonly failure: Error | undefined; readonly isCrash: boolean } | undefined;
 
-  constructor(unpacker: Unpacker, blob: GrowingBlob, compression: Compression) {
+  constructor(unpacker: Unpacker, blob: GrowingBlob, compression: Packed) {
     const { worker, memory } = unpacker;
     const { port1, port2 } = new MessageChannel();
     this.#unpacker = unpacker;

@@ -1,5 +1,5 @@
 import type { MessagePort } from "node:worker_threads";
-import type { Compression } from "../media-types.ts";
+import type { Packed } from "../media-types.ts";
 
 /*
  * Between the thread that wants a layer's tar and the worker that unpacks it: a ring of slabs in shared memory,
@@ -26,7 +26,7 @@ const LENGTHS = 8;
 
 /** What a worker shall unpack. */
 export interface UnpackJob {
-  readonly compression: Compression;
+  readonly compression: Packed;
   /** Where the blob is, the first that exists: it may move while it grows. */
   readonly files: readonly string[];
   /** Bytes that the whole blob has. */
