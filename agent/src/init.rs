@@ -23,13 +23,14 @@ use crate::error::{AgentError, Context, StartError};
 use crate::exec::read_outcome;
 use crate::freeze::Freezer;
 use crate::guest::{Guest, ShutdownOrder};
+use crate::health;
 use crate::modules;
 use crate::mounts;
 use crate::network;
 use crate::output;
 use crate::output_ring::OutputRing;
 use crate::process::{self, Stdio, World};
-use crate::proto::{Exit, Phase, Process, Root, VmSpec};
+use crate::proto::{Exit, Health, Phase, Process, Root, VmSpec};
 use crate::reaper::Reaper;
 use crate::service::{self, Server};
 use crate::status::StatusBoard;
@@ -176,7 +177,13 @@ async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device
         }
     };
     let server = listener.map(|listener| Server::start(listener, Arc::clone(&guest)));
+    let checks = spec.health_check.clone().map(|check| {
+        tokio::spawn(health::watch(Arc::clone(&guest), check, spec.process.clone().unwrap_or_default()))
+    });
     let mut exit = wait_for_end(&guest, &spec, exit, orders).await;
+    if let Some(checks) = checks {
+        checks.abort();
+    }
     exit.oom_killed = cgroup::oom_kills() > 0;
     // Complete before the end is told: first the output, then the disks, then the status.
     let _ = tokio::time::timeout(OUTPUT_DEADLINE, drained).await;
@@ -216,6 +223,7 @@ async fn start_workload(
         status.set_phase(Phase::Running);
         status.started_at_unix_ns = clock::unix_ns();
         status.timings.get_or_insert_default().workload_started_us = clock::since_boot_us();
+        status.health = spec.health_check.as_ref().map(|_| Health::starting());
     });
     Ok((exit, drained))
 }

@@ -15,6 +15,7 @@ mod freeze;
 #[cfg(test)]
 mod golden;
 mod guest;
+mod health;
 mod init;
 mod modules;
 mod mounts;

@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file firectl/agent/v1/control.proto.
  */
 export const file_firectl_agent_v1_control: GenFile = /*@__PURE__*/
-  fileDesc("Ch5maXJlY3RsL2FnZW50L3YxL2NvbnRyb2wucHJvdG8SEGZpcmVjdGwuYWdlbnQudjEiqwEKBlZtU3BlYxINCgV2bV9pZBgBIAEoCRIQCghob3N0bmFtZRgCIAEoCRIqCgdwcm9jZXNzGAMgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzEhMKC3N0b3Bfc2lnbmFsGAQgASgNEiQKBHJvb3QYBSABKAsyFi5maXJlY3RsLmFnZW50LnYxLlJvb3QSGQoRaG9zdF90aW1lX3VuaXhfbnMYBiABKAMibgoEUm9vdBIoCgRtb2RlGAEgASgOMhouZmlyZWN0bC5hZ2VudC52MS5Sb290TW9kZRITCgtiYXNlX2RldmljZRgCIAEoCRIUCgx1cHBlcl9kZXZpY2UYAyABKAkSEQoJcmVhZF9vbmx5GAQgASgIInwKB1Byb2Nlc3MSDAoEYXJncxgBIAMoCRILCgNlbnYYAiADKAkSCwoDY3dkGAMgASgJEgwKBHVzZXIYBCABKAkSKQoHcmxpbWl0cxgFIAMoCzIYLmZpcmVjdGwuYWdlbnQudjEuUmxpbWl0EhAKCHRlcm1pbmFsGAYgASgIIjIKBlJsaW1pdBIMCgR0eXBlGAEgASgJEgwKBHNvZnQYAiABKAQSDAoEaGFyZBgDIAEoBCLQAQoIVm1TdGF0dXMSJgoFcGhhc2UYASABKA4yFy5maXJlY3RsLmFnZW50LnYxLlBoYXNlEhoKEnN0YXJ0ZWRfYXRfdW5peF9ucxgCIAEoAxIbChNmaW5pc2hlZF9hdF91bml4X25zGAMgASgDEiQKBGV4aXQYBCABKAsyFi5maXJlY3RsLmFnZW50LnYxLkV4aXQSDQoFZXJyb3IYBSABKAkSLgoHdGltaW5ncxgGIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQm9vdFRpbWluZ3MiOAoERXhpdBIMCgRjb2RlGAEgASgNEg4KBnNpZ25hbBgCIAEoDRISCgpvb21fa2lsbGVkGAMgASgIIl0KC0Jvb3RUaW1pbmdzEhgKEGFnZW50X3N0YXJ0ZWRfdXMYASABKAQSFwoPcm9vdF9tb3VudGVkX3VzGAIgASgEEhsKE3dvcmtsb2FkX3N0YXJ0ZWRfdXMYAyABKAQqUAoIUm9vdE1vZGUSGQoVUk9PVF9NT0RFX1VOU1BFQ0lGSUVEEAASFQoRUk9PVF9NT0RFX09WRVJMQVkQARISCg5ST09UX01PREVfRElTSxACKmgKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEQoNUEhBU0VfQk9PVElORxABEhEKDVBIQVNFX1JVTk5JTkcQAhIQCgxQSEFTRV9FWElURUQQAxIQCgxQSEFTRV9GQUlMRUQQBGIGcHJvdG8z");
+  fileDesc("Ch5maXJlY3RsL2FnZW50L3YxL2NvbnRyb2wucHJvdG8SEGZpcmVjdGwuYWdlbnQudjEi4AEKBlZtU3BlYxINCgV2bV9pZBgBIAEoCRIQCghob3N0bmFtZRgCIAEoCRIqCgdwcm9jZXNzGAMgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzEhMKC3N0b3Bfc2lnbmFsGAQgASgNEiQKBHJvb3QYBSABKAsyFi5maXJlY3RsLmFnZW50LnYxLlJvb3QSGQoRaG9zdF90aW1lX3VuaXhfbnMYBiABKAMSMwoMaGVhbHRoX2NoZWNrGAkgASgLMh0uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhDaGVjayKJAQoLSGVhbHRoQ2hlY2sSDAoEYXJncxgBIAMoCRITCgtpbnRlcnZhbF9ucxgCIAEoBBISCgp0aW1lb3V0X25zGAMgASgEEhcKD3N0YXJ0X3BlcmlvZF9ucxgEIAEoBBIZChFzdGFydF9pbnRlcnZhbF9ucxgFIAEoBBIPCgdyZXRyaWVzGAYgASgNIm4KBFJvb3QSKAoEbW9kZRgBIAEoDjIaLmZpcmVjdGwuYWdlbnQudjEuUm9vdE1vZGUSEwoLYmFzZV9kZXZpY2UYAiABKAkSFAoMdXBwZXJfZGV2aWNlGAMgASgJEhEKCXJlYWRfb25seRgEIAEoCCJ8CgdQcm9jZXNzEgwKBGFyZ3MYASADKAkSCwoDZW52GAIgAygJEgsKA2N3ZBgDIAEoCRIMCgR1c2VyGAQgASgJEikKB3JsaW1pdHMYBSADKAsyGC5maXJlY3RsLmFnZW50LnYxLlJsaW1pdBIQCgh0ZXJtaW5hbBgGIAEoCCIyCgZSbGltaXQSDAoEdHlwZRgBIAEoCRIMCgRzb2Z0GAIgASgEEgwKBGhhcmQYAyABKAQi+gEKCFZtU3RhdHVzEiYKBXBoYXNlGAEgASgOMhcuZmlyZWN0bC5hZ2VudC52MS5QaGFzZRIaChJzdGFydGVkX2F0X3VuaXhfbnMYAiABKAMSGwoTZmluaXNoZWRfYXRfdW5peF9ucxgDIAEoAxIkCgRleGl0GAQgASgLMhYuZmlyZWN0bC5hZ2VudC52MS5FeGl0Eg0KBWVycm9yGAUgASgJEi4KB3RpbWluZ3MYBiABKAsyHS5maXJlY3RsLmFnZW50LnYxLkJvb3RUaW1pbmdzEigKBmhlYWx0aBgHIAEoCzIYLmZpcmVjdGwuYWdlbnQudjEuSGVhbHRoInsKBkhlYWx0aBIsCgVzdGF0ZRgBIAEoDjIdLmZpcmVjdGwuYWdlbnQudjEuSGVhbHRoU3RhdGUSFgoOZmFpbGluZ19zdHJlYWsYAiABKA0SKwoDbG9nGAMgAygLMh4uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhSZXN1bHQiagoMSGVhbHRoUmVzdWx0EhoKEnN0YXJ0ZWRfYXRfdW5peF9ucxgBIAEoAxIbChNmaW5pc2hlZF9hdF91bml4X25zGAIgASgDEhEKCWV4aXRfY29kZRgDIAEoERIOCgZvdXRwdXQYBCABKAkiOAoERXhpdBIMCgRjb2RlGAEgASgNEg4KBnNpZ25hbBgCIAEoDRISCgpvb21fa2lsbGVkGAMgASgIIl0KC0Jvb3RUaW1pbmdzEhgKEGFnZW50X3N0YXJ0ZWRfdXMYASABKAQSFwoPcm9vdF9tb3VudGVkX3VzGAIgASgEEhsKE3dvcmtsb2FkX3N0YXJ0ZWRfdXMYAyABKAQqUAoIUm9vdE1vZGUSGQoVUk9PVF9NT0RFX1VOU1BFQ0lGSUVEEAASFQoRUk9PVF9NT0RFX09WRVJMQVkQARISCg5ST09UX01PREVfRElTSxACKnwKC0hlYWx0aFN0YXRlEhwKGEhFQUxUSF9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUhFQUxUSF9TVEFURV9TVEFSVElORxABEhgKFEhFQUxUSF9TVEFURV9IRUFMVEhZEAISGgoWSEVBTFRIX1NUQVRFX1VOSEVBTFRIWRADKmgKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEQoNUEhBU0VfQk9PVElORxABEhEKDVBIQVNFX1JVTk5JTkcQAhIQCgxQSEFTRV9FWElURUQQAxIQCgxQSEFTRV9GQUlMRUQQBGIGcHJvdG8z");
 
 /**
  * VmSpec is everything the guest is told. Names follow the OCI runtime specification where it has them:
@@ -56,6 +56,13 @@ export type VmSpec = Message<"firectl.agent.v1.VmSpec"> & {
    * @generated from field: int64 host_time_unix_ns = 6;
    */
   hostTimeUnixNs: bigint;
+
+  /**
+   * Absent when the workload's health is not looked after.
+   *
+   * @generated from field: firectl.agent.v1.HealthCheck health_check = 9;
+   */
+  healthCheck?: HealthCheck | undefined;
 };
 
 /**
@@ -64,6 +71,64 @@ export type VmSpec = Message<"firectl.agent.v1.VmSpec"> & {
  */
 export const VmSpecSchema: GenMessage<VmSpec> = /*@__PURE__*/
   messageDesc(file_firectl_agent_v1_control, 0);
+
+/**
+ * HealthCheck is Docker's HEALTHCHECK with its defaults filled in.
+ * https://docs.docker.com/reference/dockerfile/#healthcheck
+ *
+ * @generated from message firectl.agent.v1.HealthCheck
+ */
+export type HealthCheck = Message<"firectl.agent.v1.HealthCheck"> & {
+  /**
+   * argv of the check, which runs beside the workload with its user, environment and directory. It ends with 0
+   * when the workload is well.
+   *
+   * @generated from field: repeated string args = 1;
+   */
+  args: string[];
+
+  /**
+   * From the end of a check to the start of the next.
+   *
+   * @generated from field: uint64 interval_ns = 2;
+   */
+  intervalNs: bigint;
+
+  /**
+   * A check that takes longer is killed and has failed.
+   *
+   * @generated from field: uint64 timeout_ns = 3;
+   */
+  timeoutNs: bigint;
+
+  /**
+   * How long after the start failures do not count, as long as no check has succeeded.
+   *
+   * @generated from field: uint64 start_period_ns = 4;
+   */
+  startPeriodNs: bigint;
+
+  /**
+   * The interval within the start period.
+   *
+   * @generated from field: uint64 start_interval_ns = 5;
+   */
+  startIntervalNs: bigint;
+
+  /**
+   * So many failures in a row make the workload unhealthy.
+   *
+   * @generated from field: uint32 retries = 6;
+   */
+  retries: number;
+};
+
+/**
+ * Describes the message firectl.agent.v1.HealthCheck.
+ * Use `create(HealthCheckSchema)` to create a new message.
+ */
+export const HealthCheckSchema: GenMessage<HealthCheck> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_control, 1);
 
 /**
  * Root says how the root filesystem is put together.
@@ -102,7 +167,7 @@ export type Root = Message<"firectl.agent.v1.Root"> & {
  * Use `create(RootSchema)` to create a new message.
  */
 export const RootSchema: GenMessage<Root> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 1);
+  messageDesc(file_firectl_agent_v1_control, 2);
 
 /**
  * Process is the OCI runtime specification's process, before the user is looked up.
@@ -155,7 +220,7 @@ export type Process = Message<"firectl.agent.v1.Process"> & {
  * Use `create(ProcessSchema)` to create a new message.
  */
 export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 2);
+  messageDesc(file_firectl_agent_v1_control, 3);
 
 /**
  * @generated from message firectl.agent.v1.Rlimit
@@ -184,7 +249,7 @@ export type Rlimit = Message<"firectl.agent.v1.Rlimit"> & {
  * Use `create(RlimitSchema)` to create a new message.
  */
 export const RlimitSchema: GenMessage<Rlimit> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 3);
+  messageDesc(file_firectl_agent_v1_control, 4);
 
 /**
  * VmStatus is the guest's own account. The host treats it as a claim of hostile origin.
@@ -227,6 +292,13 @@ export type VmStatus = Message<"firectl.agent.v1.VmStatus"> & {
    * @generated from field: firectl.agent.v1.BootTimings timings = 6;
    */
   timings?: BootTimings | undefined;
+
+  /**
+   * Absent without a health check.
+   *
+   * @generated from field: firectl.agent.v1.Health health = 7;
+   */
+  health?: Health | undefined;
 };
 
 /**
@@ -234,7 +306,74 @@ export type VmStatus = Message<"firectl.agent.v1.VmStatus"> & {
  * Use `create(VmStatusSchema)` to create a new message.
  */
 export const VmStatusSchema: GenMessage<VmStatus> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 4);
+  messageDesc(file_firectl_agent_v1_control, 5);
+
+/**
+ * @generated from message firectl.agent.v1.Health
+ */
+export type Health = Message<"firectl.agent.v1.Health"> & {
+  /**
+   * @generated from field: firectl.agent.v1.HealthState state = 1;
+   */
+  state: HealthState;
+
+  /**
+   * Failures since the last success.
+   *
+   * @generated from field: uint32 failing_streak = 2;
+   */
+  failingStreak: number;
+
+  /**
+   * The last five checks, oldest first.
+   *
+   * @generated from field: repeated firectl.agent.v1.HealthResult log = 3;
+   */
+  log: HealthResult[];
+};
+
+/**
+ * Describes the message firectl.agent.v1.Health.
+ * Use `create(HealthSchema)` to create a new message.
+ */
+export const HealthSchema: GenMessage<Health> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_control, 6);
+
+/**
+ * @generated from message firectl.agent.v1.HealthResult
+ */
+export type HealthResult = Message<"firectl.agent.v1.HealthResult"> & {
+  /**
+   * @generated from field: int64 started_at_unix_ns = 1;
+   */
+  startedAtUnixNs: bigint;
+
+  /**
+   * @generated from field: int64 finished_at_unix_ns = 2;
+   */
+  finishedAtUnixNs: bigint;
+
+  /**
+   * -1 when the check ran out of time or could not be started.
+   *
+   * @generated from field: sint32 exit_code = 3;
+   */
+  exitCode: number;
+
+  /**
+   * The beginning of what it printed, at most 512 bytes, or why there is none.
+   *
+   * @generated from field: string output = 4;
+   */
+  output: string;
+};
+
+/**
+ * Describes the message firectl.agent.v1.HealthResult.
+ * Use `create(HealthResultSchema)` to create a new message.
+ */
+export const HealthResultSchema: GenMessage<HealthResult> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_control, 7);
 
 /**
  * @generated from message firectl.agent.v1.Exit
@@ -267,7 +406,7 @@ export type Exit = Message<"firectl.agent.v1.Exit"> & {
  * Use `create(ExitSchema)` to create a new message.
  */
 export const ExitSchema: GenMessage<Exit> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 5);
+  messageDesc(file_firectl_agent_v1_control, 8);
 
 /**
  * BootTimings are monotonic times since the guest kernel started, in microseconds.
@@ -302,7 +441,7 @@ export type BootTimings = Message<"firectl.agent.v1.BootTimings"> & {
  * Use `create(BootTimingsSchema)` to create a new message.
  */
 export const BootTimingsSchema: GenMessage<BootTimings> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 6);
+  messageDesc(file_firectl_agent_v1_control, 9);
 
 /**
  * @generated from enum firectl.agent.v1.RootMode
@@ -338,6 +477,44 @@ export type RootMode = (typeof RootMode)[keyof typeof RootMode] | UnknownEnum;
  */
 export const RootModeSchema: GenEnum<RootMode> = /*@__PURE__*/
   enumDesc(file_firectl_agent_v1_control, 0);
+
+/**
+ * @generated from enum firectl.agent.v1.HealthState
+ */
+export const HealthState = {
+  /**
+   * @generated from enum value: HEALTH_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * No check has succeeded yet, and not enough have failed.
+   *
+   * @generated from enum value: HEALTH_STATE_STARTING = 1;
+   */
+  STARTING: 1,
+
+  /**
+   * @generated from enum value: HEALTH_STATE_HEALTHY = 2;
+   */
+  HEALTHY: 2,
+
+  /**
+   * @generated from enum value: HEALTH_STATE_UNHEALTHY = 3;
+   */
+  UNHEALTHY: 3,
+} as const;
+
+/**
+ * @generated from enum firectl.agent.v1.HealthState
+ */
+export type HealthState = (typeof HealthState)[keyof typeof HealthState] | UnknownEnum;
+
+/**
+ * Describes the enum firectl.agent.v1.HealthState.
+ */
+export const HealthStateSchema: GenEnum<HealthState> = /*@__PURE__*/
+  enumDesc(file_firectl_agent_v1_control, 1);
 
 /**
  * @generated from enum firectl.agent.v1.Phase
@@ -386,5 +563,5 @@ export type Phase = (typeof Phase)[keyof typeof Phase] | UnknownEnum;
  * Describes the enum firectl.agent.v1.Phase.
  */
 export const PhaseSchema: GenEnum<Phase> = /*@__PURE__*/
-  enumDesc(file_firectl_agent_v1_control, 1);
+  enumDesc(file_firectl_agent_v1_control, 2);
 
