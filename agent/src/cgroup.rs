@@ -4,8 +4,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
+use nix::unistd::Pid;
 
 use crate::device_filter;
 
@@ -34,11 +36,22 @@ impl Cgroup {
         Some(Self { processes })
     }
 
-    /// Moves the calling process into the group.
-    pub fn join(&self) {
+    /// Moves the calling process into the group, or where the workload is within it: an init like systemd
+    /// spreads its processes over groups below, and then this one may have none itself.
+    pub fn join(&self, workload: Option<Pid>) {
+        if (&self.processes).write_all(b"0").is_ok() {
+            return;
+        }
         // Failing this costs accounting, not correctness.
-        let _ = (&self.processes).write_all(b"0");
+        let _ = workload.and_then(group_of).map(|group| fs::write(group.join("cgroup.procs"), "0"));
     }
+}
+
+/// The directory of a process's group: `0::/workload/init.scope` in /proc/<pid>/cgroup, as the agent sees it.
+fn group_of(process: Pid) -> Option<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    Some(Path::new(MOUNT).join(path))
 }
 
 /// How many processes the kernel's OOM killer has ended: the workload's, or without a memory controller all.

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use nix::unistd::Pid;
@@ -11,98 +12,171 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
+use crate::attach;
 use crate::error::{AgentError, Context, StartError};
 use crate::guest::{Guest, send_signal};
 use crate::process::{self, Started, Stdio};
 use crate::proto::exec_request::Request;
 use crate::proto::exec_response::Response;
 use crate::proto::{ExecExited, ExecRequest, ExecResponse, ExecStarted, Exit, Process};
+use crate::terminal;
 
 /// Answers in flight: enough to keep the connection busy, little enough to hold back a process whose output
 /// nobody takes.
 pub const ANSWERS_IN_FLIGHT: usize = 8;
 const READ_BYTES: usize = 32 * 1024;
+const DISCARD_BYTES: usize = 4 * 1024;
 /// A process that outlives its parent may hold the pipes open: how long to wait for more of its output.
 const ORPHAN_OUTPUT_GRACE: Duration = Duration::from_millis(200);
 
 type Answers = mpsc::Sender<Result<ExecResponse, Status>>;
 
-/// Our ends of the pipes.
+/// Our ends of the process's streams, while it is on its way to execve.
+enum Ends {
+    Pipes { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
+    Terminal { channel: OwnedFd },
+}
+
+/// A source of output, and what carries a piece of it.
+type Output = (pipe::Receiver, fn(Vec<u8>) -> Response);
+
+/// Our ends of a running process's streams.
 struct Streams {
     stdin: pipe::Sender,
-    stdout: pipe::Receiver,
-    stderr: pipe::Receiver,
+    outputs: Vec<Output>,
+    terminal: Option<OwnedFd>,
+}
+
+/// How the caller's part in the call has ended.
+enum End {
+    Exited(Exit),
+    Detached,
 }
 
 /// Serves the call to its end. `answers` closes when the caller cancels.
 pub async fn serve(guest: Arc<Guest>, mut requests: Streaming<ExecRequest>, answers: Answers) {
-    if let Err(status) = run(&guest, &mut requests, &answers).await {
-        // Fails when the caller is gone, who then does not need it.
-        let _ = answers.send(Err(status)).await;
+    match run(&guest, &mut requests, &answers).await {
+        Ok(None) => {}
+        Ok(Some(outputs)) => {
+            drop((requests, answers));
+            discard(outputs).await;
+        }
+        Err(status) => {
+            // Fails when the caller is gone, who then does not need it.
+            let _ = answers.send(Err(status)).await;
+        }
     }
 }
 
-async fn run(guest: &Guest, requests: &mut Streaming<ExecRequest>, answers: &Answers) -> Result<(), Status> {
-    let process = first_request(requests).await?;
-    let (started, exit, streams) = start(guest, &process)?;
+/// Returns what a process still writes to that runs on without the caller.
+async fn run(
+    guest: &Guest,
+    requests: &mut Streaming<ExecRequest>,
+    answers: &Answers,
+) -> Result<Option<Vec<Output>>, Status> {
+    let (process, detached) = first_request(requests).await?;
+    let (started, exit, ends) = start(guest, &process)?;
     let pid = started.pid;
     if let Some(error) = read_outcome(started.outcome).await? {
-        return send(
-            answers,
-            Response::Exited(ExecExited {
-                exit: Some(Exit { code: error.code.into(), ..Exit::default() }),
-                error: error.message,
-            }),
-        )
-        .await;
+        let exit = Some(Exit { code: error.code.into(), ..Exit::default() });
+        send(answers, Response::Exited(ExecExited { exit, error: error.message })).await?;
+        return Ok(None);
     }
-    send(answers, Response::Started(ExecStarted { pid: inner_pid(pid) })).await?;
+    let Streams { stdin, mut outputs, terminal } = take_up(ends).context(|| "take up streams".into())?;
+    let answered = send(answers, Response::Started(ExecStarted { pid: inner_pid(pid) })).await;
+    if detached {
+        return Ok(Some(outputs));
+    }
+    answered?;
 
     let (exited, has_exited) = watch::channel(false);
-    let mut streams = streams;
     let output = async {
-        tokio::join!(
-            forward(&mut streams.stdout, answers, has_exited.clone(), Response::Stdout),
-            forward(&mut streams.stderr, answers, has_exited.clone(), Response::Stderr),
-        )
+        let forwards =
+            outputs.iter_mut().map(|(pipe, wrap)| forward(pipe, answers, has_exited.clone(), *wrap));
+        join_all(forwards).await;
     };
     let end = async {
         let exit = wait_or_kill(pid, exit, answers).await;
-        // The two above are still there to hear it.
+        // The output is still there to hear it.
         let _ = exited.send(true);
         exit
     };
-    let exit = tokio::select! {
-        (_, exit) = async { tokio::join!(output, end) } => exit,
-        never = feed(streams.stdin, requests) => never,
+    let end = tokio::select! {
+        ((), exit) = async { tokio::join!(output, end) } => End::Exited(exit),
+        () = feed(stdin, terminal.as_ref(), requests) => End::Detached,
     };
-    send(answers, Response::Exited(ExecExited { exit: Some(exit), error: String::new() })).await
+    match end {
+        End::Exited(exit) => {
+            send(answers, Response::Exited(ExecExited { exit: Some(exit), error: String::new() })).await?;
+            Ok(None)
+        }
+        End::Detached => Ok(Some(outputs)),
+    }
 }
 
-async fn first_request(requests: &mut Streaming<ExecRequest>) -> Result<Process, Status> {
+/// Waits for all of a few futures.
+async fn join_all(futures: impl Iterator<Item = impl Future<Output = ()>>) {
+    let mut pending: Vec<_> = futures.map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        pending.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if pending.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// Takes what nobody wants, so that the process is not held up by it.
+async fn discard(outputs: Vec<Output>) {
+    let takes = outputs.into_iter().map(|(mut pipe, _)| async move {
+        let mut buffer = vec![0; DISCARD_BYTES];
+        while pipe.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
+    });
+    join_all(takes).await;
+}
+
+async fn first_request(requests: &mut Streaming<ExecRequest>) -> Result<(Process, bool), Status> {
     match requests.message().await?.and_then(|message| message.request) {
-        Some(Request::Start(process)) if process.terminal => {
-            Err(Status::unimplemented("exec with a terminal is not supported by this agent"))
-        }
-        Some(Request::Start(process)) => Ok(process),
+        Some(Request::Start(process)) => Ok((process, false)),
+        Some(Request::StartDetached(process)) => Ok((process, true)),
         _ => Err(Status::invalid_argument("the first request must be `start`")),
     }
 }
 
-fn start(guest: &Guest, process: &Process) -> Result<(Started, oneshot::Receiver<Exit>, Streams), Status> {
-    let pipes = || -> Result<_, AgentError> { Ok((process::pipe()?, process::pipe()?, process::pipe()?)) };
-    let (stdin, stdout, stderr) = pipes().map_err(|error| Status::resource_exhausted(error.to_string()))?;
-    let stdio = Stdio { stdin: stdin.0, stdout: stdout.1, stderr: stderr.1 };
+fn start(guest: &Guest, process: &Process) -> Result<(Started, oneshot::Receiver<Exit>, Ends), Status> {
+    let (stdio, ends) = connect(process).map_err(|error| Status::resource_exhausted(error.to_string()))?;
     let (started, exit) = guest.start_beside(process, stdio)?;
-    let ours = || -> std::io::Result<Streams> {
-        Ok(Streams {
-            stdin: pipe::Sender::from_owned_fd(stdin.1)?,
-            stdout: pipe::Receiver::from_owned_fd(stdout.0)?,
-            stderr: pipe::Receiver::from_owned_fd(stderr.0)?,
-        })
-    };
-    let streams = ours().map_err(|error| Status::internal(error.to_string()))?;
-    Ok((started, exit, streams))
+    Ok((started, exit, ends))
+}
+
+fn connect(process: &Process) -> Result<(Stdio, Ends), AgentError> {
+    if process.terminal {
+        let (ours, channel) = terminal::channel()?;
+        let request = terminal::Request { channel, size: process.console_size };
+        return Ok((Stdio::Terminal(request), Ends::Terminal { channel: ours }));
+    }
+    let (stdin, stdout, stderr) = (process::pipe()?, process::pipe()?, process::pipe()?);
+    let stdio = Stdio::Streams { stdin: stdin.0, stdout: stdout.1, stderr: stderr.1 };
+    Ok((stdio, Ends::Pipes { stdin: stdin.1, stdout: stdout.0, stderr: stderr.0 }))
+}
+
+fn take_up(ends: Ends) -> std::io::Result<Streams> {
+    match ends {
+        Ends::Pipes { stdin, stdout, stderr } => Ok(Streams {
+            stdin: pipe::Sender::from_owned_fd(stdin)?,
+            outputs: vec![
+                (pipe::Receiver::from_owned_fd(stdout)?, Response::Stdout),
+                (pipe::Receiver::from_owned_fd(stderr)?, Response::Stderr),
+            ],
+            terminal: None,
+        }),
+        Ends::Terminal { channel } => {
+            let master = terminal::receive(&channel).map_err(std::io::Error::other)?;
+            Ok(Streams {
+                stdin: attach::writer(master.try_clone()?)?,
+                outputs: vec![(attach::reader(master.try_clone()?)?, Response::Stdout)],
+                terminal: Some(master),
+            })
+        }
+    }
 }
 
 /// Waits until a child has executed, or says why it could not.
@@ -161,8 +235,9 @@ async fn forward(
     }
 }
 
-/// Carries the caller's input until it ends. Never completes: the call ends when the process does.
-async fn feed(stdin: pipe::Sender, requests: &mut Streaming<ExecRequest>) -> Exit {
+/// Carries the caller's input until it ends. Completes when the caller leaves the process to itself: else the
+/// call ends when the process does.
+async fn feed(stdin: pipe::Sender, terminal: Option<&OwnedFd>, requests: &mut Streaming<ExecRequest>) {
     let mut stdin = Some(stdin);
     // An error is the caller's going, which `answers` tells as well.
     while let Ok(Some(message)) = requests.message().await {
@@ -175,7 +250,14 @@ async fn feed(stdin: pipe::Sender, requests: &mut Streaming<ExecRequest>) -> Exi
                 }
             }
             Some(Request::CloseStdin(_)) => stdin = None,
-            Some(Request::Start(_)) | None => {}
+            Some(Request::Resize(size)) => {
+                if let Some(terminal) = terminal {
+                    // Fails for a terminal that is gone, which then has no size.
+                    let _ = terminal::resize(terminal, &size);
+                }
+            }
+            Some(Request::Detach(_)) => return,
+            Some(Request::Start(_) | Request::StartDetached(_)) | None => {}
         }
     }
     drop(stdin);

@@ -1,11 +1,12 @@
 //! The running guest as the service sees it: the workload, and what may be done to it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::attach::Attachable;
 use crate::error::AgentError;
 use crate::freeze::Freezer;
 use crate::process::{self, Namespaces, Place, Started, Stdio, World};
@@ -46,6 +47,8 @@ pub struct Guest {
     pub status: StatusBoard<Device>,
     pub reaper: Reaper,
     pub freezer: Arc<Freezer>,
+    /// Set when the workload is started.
+    attachable: OnceLock<Arc<Attachable>>,
     running: Mutex<Option<Running>>,
     shutdown: mpsc::Sender<ShutdownOrder>,
 }
@@ -61,7 +64,8 @@ impl Guest {
         freezer: Arc<Freezer>,
         shutdown: mpsc::Sender<ShutdownOrder>,
     ) -> Self {
-        Self { world, status, reaper, freezer, running: Mutex::new(None), shutdown }
+        let (attachable, running) = (OnceLock::new(), Mutex::new(None));
+        Self { world, status, reaper, freezer, attachable, running, shutdown }
     }
 
     /// Starts the workload. It counts as running from here on; its pid and end are returned.
@@ -87,6 +91,17 @@ impl Guest {
     /// From here on nothing can be done to the workload: its pid may be another's.
     pub fn workload_ended(&self) {
         *self.running() = None;
+    }
+
+    /// Takes up what callers can attach to; once.
+    pub fn make_attachable(&self, attachable: Attachable) -> Arc<Attachable> {
+        Arc::clone(self.attachable.get_or_init(|| Arc::new(attachable)))
+    }
+
+    /// The streams of the workload, while it runs.
+    pub fn attachable(&self) -> Result<Arc<Attachable>, GuestError> {
+        let running = self.running().is_some();
+        self.attachable.get().filter(|_| running).cloned().ok_or(GuestError::NotRunning)
     }
 
     /// Starts a process beside the workload.

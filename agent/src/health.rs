@@ -121,7 +121,7 @@ fn start(guest: &Guest, probe: &Process) -> Result<Started, GuestError> {
     let (reader, writer) = process::pipe()?;
     let stderr = writer.try_clone().context(|| "share a pipe".into())?;
     let null = OpenOptions::new().read(true).open("/dev/null").context(|| "open /dev/null".into())?;
-    let stdio = Stdio { stdin: OwnedFd::from(null), stdout: writer, stderr };
+    let stdio = Stdio::Streams { stdin: OwnedFd::from(null), stdout: writer, stderr };
     let (started, exit) = guest.start_beside(probe, stdio)?;
     let output = pipe::Receiver::from_owned_fd(reader).context(|| "read a check's output".into())?;
     Ok((started.outcome, started.pid, exit, output))

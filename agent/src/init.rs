@@ -1,7 +1,6 @@
 //! The conductor: from the first instruction of PID 1 to the reboot that ends the virtual machine.
 
-use std::fs::{self, OpenOptions};
-use std::os::fd::OwnedFd;
+use std::fs;
 use std::panic;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,27 +18,24 @@ use crate::clock;
 use crate::cmdline;
 use crate::console;
 use crate::control_drive::{self, BLOCK_BYTES, ControlDriveError, Region, SPEC_HEADER_BYTES, Superblock};
-use crate::error::{AgentError, Context, StartError};
-use crate::exec::read_outcome;
+use crate::error::{AgentError, Context};
 use crate::freeze::Freezer;
 use crate::guest::{Guest, ShutdownOrder};
 use crate::health;
 use crate::modules;
 use crate::mounts;
 use crate::network;
-use crate::output;
 use crate::output_ring::OutputRing;
-use crate::process::{self, Stdio, World};
-use crate::proto::{Exit, Health, Phase, Process, Root, VmSpec};
+use crate::process::World;
+use crate::proto::{Exit, Phase, Root, VmSpec};
 use crate::reaper::Reaper;
 use crate::service::{self, Server};
 use crate::status::StatusBoard;
 use crate::storage::{AlignedBuffer, Device, Storage};
+use crate::workload;
 
 /// Ctrl-Alt-Delete, which is how a VMM without the service asks: as `docker stop` would.
 const KEYBOARD_GRACE_MS: u64 = 10_000;
-/// The workload's processes are dead by then; only a kernel fault keeps their pipes open.
-const OUTPUT_DEADLINE: Duration = Duration::from_secs(5);
 /// The first read takes superblock, status and the start of the spec in one.
 const FIRST_READ_BYTES: usize = 64 * 1024;
 
@@ -145,7 +141,14 @@ fn prepare(spec: &VmSpec) -> Result<World, AgentError> {
     sethostname(&spec.hostname).context(|| format!("set the hostname {:?}", spec.hostname))?;
     network::bring_up_loopback()?;
     network::relax_sysctls();
-    Ok(World { hostname: spec.hostname.clone(), read_only: root.read_only, cgroup: Cgroup::create() })
+    let session = spec.session.unwrap_or_default();
+    Ok(World {
+        hostname: spec.hostname.clone(),
+        read_only: root.read_only,
+        init: session.init,
+        systemd: session.systemd,
+        cgroup: Cgroup::create(),
+    })
 }
 
 async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device>) -> Result<(), AgentError> {
@@ -168,7 +171,7 @@ async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device
     let guest = Arc::new(Guest::new(world, status, reaper, freezer, shutdown));
     report_panics(Arc::clone(&guest));
 
-    let (exit, drained) = match start_workload(&guest, &spec, ring).await {
+    let (exit, streams) = match workload::start(&guest, &spec, ring).await {
         Ok(started) => started,
         Err(error) => {
             mounts::seal_disks();
@@ -186,7 +189,7 @@ async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device
     }
     exit.oom_killed = cgroup::oom_kills() > 0;
     // Complete before the end is told: first the output, then the disks, then the status.
-    let _ = tokio::time::timeout(OUTPUT_DEADLINE, drained).await;
+    streams.drain().await;
     guest.freezer.end();
     mounts::seal_disks();
     guest.status.publish(|status| {
@@ -198,34 +201,6 @@ async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device
         server.finish().await;
     }
     Ok(())
-}
-
-/// Starts the workload and sees it through execve.
-async fn start_workload(
-    guest: &Guest,
-    spec: &VmSpec,
-    ring: OutputRing<Device>,
-) -> Result<(oneshot::Receiver<Exit>, oneshot::Receiver<()>), StartError> {
-    let no_process = Process::default();
-    let process = spec.process.as_ref().unwrap_or(&no_process);
-    let (stdout, stdout_writer) = process::pipe()?;
-    let (stderr, stderr_writer) = process::pipe()?;
-    let null = OpenOptions::new().read(true).open("/dev/null").context(|| "open /dev/null".into())?;
-    let stdio = Stdio { stdin: OwnedFd::from(null), stdout: stdout_writer, stderr: stderr_writer };
-    let (started, exit) = guest.start_workload(process, stdio)?;
-    let drained = output::start(ring, stdout, stderr).context(|| "record the output".into())?;
-    if let Some(error) = read_outcome(started.outcome).await? {
-        return Err(error);
-    }
-    // Fails when the workload has ended already: then there is nothing to join.
-    let _ = guest.workload_executed();
-    guest.status.publish(|status| {
-        status.set_phase(Phase::Running);
-        status.started_at_unix_ns = clock::unix_ns();
-        status.timings.get_or_insert_default().workload_started_us = clock::since_boot_us();
-        status.health = spec.health_check.as_ref().map(|_| Health::starting());
-    });
-    Ok((exit, drained))
 }
 
 /// Waits for the workload, and ends it when asked to.

@@ -1,6 +1,7 @@
 //! PID 1 of firectl's guests. It lives in the initramfs, puts the workload into namespaces of its own, records
 //! what becomes of it on the control drive, and serves the host over vsock.
 
+mod attach;
 mod capabilities;
 mod cgroup;
 mod clock;
@@ -11,12 +12,14 @@ mod device_filter;
 mod environment;
 mod error;
 mod exec;
+mod flow;
 mod freeze;
 #[cfg(test)]
 mod golden;
 mod guest;
 mod health;
 mod init;
+mod init_process;
 mod modules;
 mod mounts;
 mod network;
@@ -28,7 +31,10 @@ mod reaper;
 mod service;
 mod status;
 mod storage;
+mod systemd;
+mod terminal;
 mod user;
+mod workload;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,7 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::thread;
 
 use nix::errno::Errno;
@@ -12,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::console;
+use crate::flow::Flow;
 use crate::output_ring::{OutputRing, Stream};
 use crate::storage::Storage;
 
@@ -25,20 +27,26 @@ struct Source {
     stream: Stream,
 }
 
-/// Starts the thread. The receiver completes when both pipes have ended and all of it is on the drive.
-pub fn start<S>(ring: OutputRing<S>, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<oneshot::Receiver<()>>
+/// Starts the thread. The receiver completes when the sources have ended and all of it is on the drive.
+pub fn start<S>(
+    ring: OutputRing<S>,
+    sources: Vec<(OwnedFd, Stream)>,
+    flow: Arc<Flow>,
+) -> io::Result<oneshot::Receiver<()>>
 where
     S: Storage + Send + 'static,
 {
-    let sources = [(stdout, Stream::Stdout), (stderr, Stream::Stderr)].map(|(pipe, stream)| {
-        // Both are refinements: without them the pump is slower or flushes later, not wrong.
+    let sources = sources.into_iter().map(|(pipe, stream)| {
+        // Both are refinements: without them the pump is slower or flushes later, not wrong. The first is for
+        // pipes alone, a terminal refuses it.
         let _ = fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
         let _ = fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
         Source { pipe: pipe.into(), stream }
     });
+    let sources = sources.collect();
     let (done, finished) = oneshot::channel();
     thread::Builder::new().name("output".into()).stack_size(STACK_BYTES).spawn(move || {
-        pump(ring, Vec::from(sources));
+        pump(ring, sources, &flow);
         // Nobody waits any more when the guest is already going down.
         let _ = done.send(());
     })?;
@@ -47,7 +55,7 @@ where
 
 /// Reads what is there, writes it, waits for more. Bytes are never held back for a fuller batch: a batch
 /// grows by itself while the previous one is being written.
-fn pump<S: Storage>(ring: OutputRing<S>, mut sources: Vec<Source>) {
+fn pump<S: Storage>(ring: OutputRing<S>, mut sources: Vec<Source>, flow: &Flow) {
     let mut ring = Some(ring);
     while !sources.is_empty() {
         wait_readable(&sources);
@@ -56,6 +64,9 @@ fn pump<S: Storage>(ring: OutputRing<S>, mut sources: Vec<Source>) {
             if let Some(Err(error)) = ring.as_mut().map(OutputRing::flush) {
                 console::report(&format!("output is no longer recorded: {error}"));
                 ring = None; // the workload must not block on a log that cannot be written
+            }
+            if let Some(ring) = &ring {
+                flow.wrote(ring.head());
             }
             if !read {
                 break;

@@ -100,6 +100,16 @@ impl<S: Storage> OutputRing<S> {
         self.filled += record.len();
     }
 
+    /// Where the next record begins, once everything pending is written.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// How many bytes of records the ring holds.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
     /// Whether records wait to be written.
     pub fn has_pending(&self) -> bool {
         self.batch_position + self.filled as u64 > self.head

@@ -26,9 +26,12 @@ use crate::capabilities;
 use crate::cgroup::Cgroup;
 use crate::environment;
 use crate::error::{AgentError, Context, StartError};
+use crate::init_process;
 use crate::mounts;
 use crate::network;
 use crate::proto::{Process, Rlimit};
+use crate::systemd;
+use crate::terminal;
 use crate::user::{self, Identity};
 
 /// The world that the workload lives in, and what a process needs to be put there.
@@ -36,6 +39,9 @@ use crate::user::{self, Identity};
 pub struct World {
     pub hostname: String,
     pub read_only: bool,
+    /// The workload runs under an init process.
+    pub init: bool,
+    pub systemd: bool,
     pub cgroup: Option<Cgroup>,
 }
 
@@ -45,6 +51,7 @@ pub struct Namespaces {
     pid: File,
     mount: File,
     cgroup: Option<File>,
+    workload: Pid,
 }
 
 impl Namespaces {
@@ -58,6 +65,7 @@ impl Namespaces {
             pid: open(&owner, "pid")?,
             mount: open(&owner, "mnt")?,
             cgroup: open(&owner, "cgroup").ok(),
+            workload,
         })
     }
 }
@@ -71,12 +79,23 @@ pub enum Place<'a> {
     Beside(&'a Namespaces),
 }
 
-/// The child's ends of its standard streams.
+impl Place<'_> {
+    /// The workload that is there already.
+    fn workload(&self) -> Option<Pid> {
+        match self {
+            Self::First => None,
+            Self::Beside(namespaces) => Some(namespaces.workload),
+        }
+    }
+}
+
+/// The child's standard streams.
 #[derive(Debug)]
-pub struct Stdio {
-    pub stdin: OwnedFd,
-    pub stdout: OwnedFd,
-    pub stderr: OwnedFd,
+pub enum Stdio {
+    /// Its ends of them.
+    Streams { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
+    /// A terminal, which it allocates itself.
+    Terminal(terminal::Request),
 }
 
 /// A child on its way to execve.
@@ -131,7 +150,7 @@ fn run_child(
 ) -> Result<Infallible, StartError> {
     reset_signals()?;
     if let Some(cgroup) = &world.cgroup {
-        cgroup.join();
+        cgroup.join(place.workload());
     }
     // The agent is exempt from the OOM killer; the workload is not.
     let _ = fs::write("/proc/self/oom_score_adj", "0");
@@ -140,6 +159,10 @@ fn run_child(
         Place::First => make_world(world)?,
         Place::Beside(namespaces) => join_world(namespaces)?,
     }
+    let terminal = match stdio {
+        Stdio::Terminal(request) => Some(terminal::allocate(request, matches!(place, Place::First))?),
+        Stdio::Streams { .. } => None,
+    };
 
     let identity = user::look_up(&process.user)?;
     let cwd = if process.cwd.is_empty() { "/" } else { &process.cwd };
@@ -151,11 +174,18 @@ fn run_child(
     }
     set_limits(&process.rlimits)?;
     capabilities::limit_bounding_set()?;
-    connect_stdio(stdio, &identity)?;
+    match (stdio, &terminal) {
+        (Stdio::Streams { stdin, stdout, stderr }, _) => connect_streams(stdin, [stdout, stderr], &identity)?,
+        (Stdio::Terminal(_), Some(slave)) => terminal::connect(slave, Uid::from_raw(identity.uid))?,
+        (Stdio::Terminal(_), None) => {}
+    }
     // A directory that only root may enter is entered before root is given up, as runc does.
     let entered = enter_cwd(cwd);
     capabilities::become_user(&identity)?;
     entered.or_else(|_| enter_cwd(cwd))?;
+    if world.init && matches!(place, Place::First) {
+        init_process::stay_behind()?;
+    }
     execute(process, &environment::environment(&world.hostname, &process.env, &identity.home))
 }
 
@@ -175,6 +205,9 @@ fn make_world(world: &World) -> Result<(), AgentError> {
     unshare(namespaces).context(|| "unshare".into())?;
     mounts::enter_root()?;
     mounts::furnish_root()?;
+    if world.systemd {
+        systemd::furnish()?;
+    }
     write_identity_files(&world.hostname)
 }
 
@@ -270,15 +303,19 @@ fn parse_resource(name: &str) -> Option<Resource> {
 }
 
 /// The streams belong to the user, who may open them again as /dev/stdout.
-fn connect_stdio(stdio: &Stdio, identity: &Identity) -> Result<(), AgentError> {
-    for stream in [&stdio.stdout, &stdio.stderr] {
+fn connect_streams(
+    stdin: &OwnedFd,
+    [stdout, stderr]: [&OwnedFd; 2],
+    identity: &Identity,
+) -> Result<(), AgentError> {
+    for stream in [stdout, stderr] {
         let owner = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
         fchown(stream.as_fd(), Some(owner.0), Some(owner.1))
             .context(|| "give the streams to the user".into())?;
     }
-    dup2_stdin(&stdio.stdin).context(|| "connect stdin".into())?;
-    dup2_stdout(&stdio.stdout).context(|| "connect stdout".into())?;
-    dup2_stderr(&stdio.stderr).context(|| "connect stderr".into())
+    dup2_stdin(stdin).context(|| "connect stdin".into())?;
+    dup2_stdout(stdout).context(|| "connect stdout".into())?;
+    dup2_stderr(stderr).context(|| "connect stderr".into())
 }
 
 fn execute(process: &Process, variables: &[String]) -> Result<Infallible, StartError> {

@@ -14,14 +14,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, VsockStream};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::attach;
 use crate::exec;
 use crate::freeze::FreezeError;
 use crate::guest::{Guest, GuestError, ShutdownOrder};
 use crate::proto::agent_service_server::{AgentService, AgentServiceServer};
 use crate::proto::{
-    ExecRequest, ExecResponse, FreezeRequest, FreezeResponse, Phase, PingRequest, PingResponse,
-    ShutdownRequest, ShutdownResponse, SignalRequest, SignalResponse, ThawRequest, ThawResponse, WaitRequest,
-    WaitResponse,
+    AttachRequest, AttachResponse, ExecRequest, ExecResponse, FreezeRequest, FreezeResponse, InputRequest,
+    InputResponse, Phase, PingRequest, PingResponse, ResizeRequest, ResizeResponse, ShutdownRequest,
+    ShutdownResponse, SignalRequest, SignalResponse, ThawRequest, ThawResponse, WaitRequest, WaitResponse,
 };
 
 const PORT: u32 = 1024;
@@ -130,6 +131,7 @@ struct Service {
 #[tonic::async_trait]
 impl AgentService for Service {
     type ExecStream = ReceiverStream<Result<ExecResponse, Status>>;
+    type AttachStream = ReceiverStream<Result<AttachResponse, Status>>;
 
     async fn ping(&self, _request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
         Ok(Response::new(PingResponse {
@@ -164,6 +166,29 @@ impl AgentService for Service {
             drop(permit);
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<AttachRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let attachable = self.guest.attachable()?;
+        let (answers, stream) = mpsc::channel(1);
+        tokio::spawn(attach::serve(attachable, request.into_inner(), answers));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn input(
+        &self,
+        request: Request<Streaming<InputRequest>>,
+    ) -> Result<Response<InputResponse>, Status> {
+        self.guest.attachable()?.write_input(request.into_inner()).await?;
+        Ok(Response::new(InputResponse {}))
+    }
+
+    async fn resize(&self, request: Request<ResizeRequest>) -> Result<Response<ResizeResponse>, Status> {
+        self.guest.attachable()?.resize(&request.into_inner().size.unwrap_or_default())?;
+        Ok(Response::new(ResizeResponse {}))
     }
 
     async fn freeze(&self, request: Request<FreezeRequest>) -> Result<Response<FreezeResponse>, Status> {

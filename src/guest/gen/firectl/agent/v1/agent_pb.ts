@@ -10,7 +10,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Exit, Process, VmStatus } from "./control_pb.ts";
+import type { ConsoleSize, Exit, Process, VmStatus } from "./control_pb.ts";
 import { file_firectl_agent_v1_control } from "./control_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file firectl/agent/v1/agent.proto.
  */
 export const file_firectl_agent_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChxmaXJlY3RsL2FnZW50L3YxL2FnZW50LnByb3RvEhBmaXJlY3RsLmFnZW50LnYxIg0KC1BpbmdSZXF1ZXN0IlEKDFBpbmdSZXNwb25zZRIVCg1hZ2VudF92ZXJzaW9uGAEgASgJEioKBnN0YXR1cxgCIAEoCzIaLmZpcmVjdGwuYWdlbnQudjEuVm1TdGF0dXMiDQoLV2FpdFJlcXVlc3QiOgoMV2FpdFJlc3BvbnNlEioKBnN0YXR1cxgBIAEoCzIaLmZpcmVjdGwuYWdlbnQudjEuVm1TdGF0dXMiHwoNU2lnbmFsUmVxdWVzdBIOCgZzaWduYWwYASABKA0iEAoOU2lnbmFsUmVzcG9uc2UiigEKC0V4ZWNSZXF1ZXN0EioKBXN0YXJ0GAEgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzSAASDwoFc3RkaW4YAiABKAxIABIzCgtjbG9zZV9zdGRpbhgDIAEoCzIcLmZpcmVjdGwuYWdlbnQudjEuQ2xvc2VTdGRpbkgAQgkKB3JlcXVlc3QiDAoKQ2xvc2VTdGRpbiKgAQoMRXhlY1Jlc3BvbnNlEjAKB3N0YXJ0ZWQYASABKAsyHS5maXJlY3RsLmFnZW50LnYxLkV4ZWNTdGFydGVkSAASEAoGc3Rkb3V0GAIgASgMSAASEAoGc3RkZXJyGAMgASgMSAASLgoGZXhpdGVkGAQgASgLMhwuZmlyZWN0bC5hZ2VudC52MS5FeGVjRXhpdGVkSABCCgoIcmVzcG9uc2UiGgoLRXhlY1N0YXJ0ZWQSCwoDcGlkGAEgASgNIkEKCkV4ZWNFeGl0ZWQSJAoEZXhpdBgBIAEoCzIWLmZpcmVjdGwuYWdlbnQudjEuRXhpdBINCgVlcnJvchgCIAEoCSIzCg9TaHV0ZG93blJlcXVlc3QSDgoGc2lnbmFsGAEgASgNEhAKCGdyYWNlX21zGAIgASgEIhIKEFNodXRkb3duUmVzcG9uc2UiIQoNRnJlZXplUmVxdWVzdBIQCghsaW1pdF9tcxgBIAEoBCIQCg5GcmVlemVSZXNwb25zZSINCgtUaGF3UmVxdWVzdCIfCgxUaGF3UmVzcG9uc2USDwoHZXhwaXJlZBgBIAEoCDKbBAoMQWdlbnRTZXJ2aWNlEkUKBFBpbmcSHS5maXJlY3RsLmFnZW50LnYxLlBpbmdSZXF1ZXN0Gh4uZmlyZWN0bC5hZ2VudC52MS5QaW5nUmVzcG9uc2USRQoEV2FpdBIdLmZpcmVjdGwuYWdlbnQudjEuV2FpdFJlcXVlc3QaHi5maXJlY3RsLmFnZW50LnYxLldhaXRSZXNwb25zZRJLCgZTaWduYWwSHy5maXJlY3RsLmFnZW50LnYxLlNpZ25hbFJlcXVlc3QaIC5maXJlY3RsLmFnZW50LnYxLlNpZ25hbFJlc3BvbnNlEkkKBEV4ZWMSHS5maXJlY3RsLmFnZW50LnYxLkV4ZWNSZXF1ZXN0Gh4uZmlyZWN0bC5hZ2VudC52MS5FeGVjUmVzcG9uc2UoATABElEKCFNodXRkb3duEiEuZmlyZWN0bC5hZ2VudC52MS5TaHV0ZG93blJlcXVlc3QaIi5maXJlY3RsLmFnZW50LnYxLlNodXRkb3duUmVzcG9uc2USSwoGRnJlZXplEh8uZmlyZWN0bC5hZ2VudC52MS5GcmVlemVSZXF1ZXN0GiAuZmlyZWN0bC5hZ2VudC52MS5GcmVlemVSZXNwb25zZRJFCgRUaGF3Eh0uZmlyZWN0bC5hZ2VudC52MS5UaGF3UmVxdWVzdBoeLmZpcmVjdGwuYWdlbnQudjEuVGhhd1Jlc3BvbnNlYgZwcm90bzM", [file_firectl_agent_v1_control]);
+  fileDesc("ChxmaXJlY3RsL2FnZW50L3YxL2FnZW50LnByb3RvEhBmaXJlY3RsLmFnZW50LnYxIg0KC1BpbmdSZXF1ZXN0IlEKDFBpbmdSZXNwb25zZRIVCg1hZ2VudF92ZXJzaW9uGAEgASgJEioKBnN0YXR1cxgCIAEoCzIaLmZpcmVjdGwuYWdlbnQudjEuVm1TdGF0dXMiDQoLV2FpdFJlcXVlc3QiOgoMV2FpdFJlc3BvbnNlEioKBnN0YXR1cxgBIAEoCzIaLmZpcmVjdGwuYWdlbnQudjEuVm1TdGF0dXMiHwoNU2lnbmFsUmVxdWVzdBIOCgZzaWduYWwYASABKA0iEAoOU2lnbmFsUmVzcG9uc2UinAIKC0V4ZWNSZXF1ZXN0EioKBXN0YXJ0GAEgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzSAASDwoFc3RkaW4YAiABKAxIABIzCgtjbG9zZV9zdGRpbhgDIAEoCzIcLmZpcmVjdGwuYWdlbnQudjEuQ2xvc2VTdGRpbkgAEi8KBnJlc2l6ZRgEIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQ29uc29sZVNpemVIABIzCg5zdGFydF9kZXRhY2hlZBgFIAEoCzIZLmZpcmVjdGwuYWdlbnQudjEuUHJvY2Vzc0gAEioKBmRldGFjaBgGIAEoCzIYLmZpcmVjdGwuYWdlbnQudjEuRGV0YWNoSABCCQoHcmVxdWVzdCIICgZEZXRhY2giDAoKQ2xvc2VTdGRpbiKgAQoMRXhlY1Jlc3BvbnNlEjAKB3N0YXJ0ZWQYASABKAsyHS5maXJlY3RsLmFnZW50LnYxLkV4ZWNTdGFydGVkSAASEAoGc3Rkb3V0GAIgASgMSAASEAoGc3RkZXJyGAMgASgMSAASLgoGZXhpdGVkGAQgASgLMhwuZmlyZWN0bC5hZ2VudC52MS5FeGVjRXhpdGVkSABCCgoIcmVzcG9uc2UiGgoLRXhlY1N0YXJ0ZWQSCwoDcGlkGAEgASgNIkEKCkV4ZWNFeGl0ZWQSJAoEZXhpdBgBIAEoCzIWLmZpcmVjdGwuYWdlbnQudjEuRXhpdBINCgVlcnJvchgCIAEoCSJbCg1BdHRhY2hSZXF1ZXN0Ei4KBXN0YXJ0GAEgASgLMh0uZmlyZWN0bC5hZ2VudC52MS5BdHRhY2hTdGFydEgAEg8KBXRha2VuGAIgASgESABCCQoHcmVxdWVzdCIxCgtBdHRhY2hTdGFydBIVCghwb3NpdGlvbhgBIAEoBEgAiAEBQgsKCV9wb3NpdGlvbiIiCg5BdHRhY2hSZXNwb25zZRIQCghwb3NpdGlvbhgBIAEoBCIcCgxJbnB1dFJlcXVlc3QSDAoEZGF0YRgBIAEoDCIPCg1JbnB1dFJlc3BvbnNlIjwKDVJlc2l6ZVJlcXVlc3QSKwoEc2l6ZRgBIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQ29uc29sZVNpemUiEAoOUmVzaXplUmVzcG9uc2UiMwoPU2h1dGRvd25SZXF1ZXN0Eg4KBnNpZ25hbBgBIAEoDRIQCghncmFjZV9tcxgCIAEoBCISChBTaHV0ZG93blJlc3BvbnNlIiEKDUZyZWV6ZVJlcXVlc3QSEAoIbGltaXRfbXMYASABKAQiEAoORnJlZXplUmVzcG9uc2UiDQoLVGhhd1JlcXVlc3QiHwoMVGhhd1Jlc3BvbnNlEg8KB2V4cGlyZWQYASABKAgyhQYKDEFnZW50U2VydmljZRJFCgRQaW5nEh0uZmlyZWN0bC5hZ2VudC52MS5QaW5nUmVxdWVzdBoeLmZpcmVjdGwuYWdlbnQudjEuUGluZ1Jlc3BvbnNlEkUKBFdhaXQSHS5maXJlY3RsLmFnZW50LnYxLldhaXRSZXF1ZXN0Gh4uZmlyZWN0bC5hZ2VudC52MS5XYWl0UmVzcG9uc2USSwoGU2lnbmFsEh8uZmlyZWN0bC5hZ2VudC52MS5TaWduYWxSZXF1ZXN0GiAuZmlyZWN0bC5hZ2VudC52MS5TaWduYWxSZXNwb25zZRJJCgRFeGVjEh0uZmlyZWN0bC5hZ2VudC52MS5FeGVjUmVxdWVzdBoeLmZpcmVjdGwuYWdlbnQudjEuRXhlY1Jlc3BvbnNlKAEwARJPCgZBdHRhY2gSHy5maXJlY3RsLmFnZW50LnYxLkF0dGFjaFJlcXVlc3QaIC5maXJlY3RsLmFnZW50LnYxLkF0dGFjaFJlc3BvbnNlKAEwARJKCgVJbnB1dBIeLmZpcmVjdGwuYWdlbnQudjEuSW5wdXRSZXF1ZXN0Gh8uZmlyZWN0bC5hZ2VudC52MS5JbnB1dFJlc3BvbnNlKAESSwoGUmVzaXplEh8uZmlyZWN0bC5hZ2VudC52MS5SZXNpemVSZXF1ZXN0GiAuZmlyZWN0bC5hZ2VudC52MS5SZXNpemVSZXNwb25zZRJRCghTaHV0ZG93bhIhLmZpcmVjdGwuYWdlbnQudjEuU2h1dGRvd25SZXF1ZXN0GiIuZmlyZWN0bC5hZ2VudC52MS5TaHV0ZG93blJlc3BvbnNlEksKBkZyZWV6ZRIfLmZpcmVjdGwuYWdlbnQudjEuRnJlZXplUmVxdWVzdBogLmZpcmVjdGwuYWdlbnQudjEuRnJlZXplUmVzcG9uc2USRQoEVGhhdxIdLmZpcmVjdGwuYWdlbnQudjEuVGhhd1JlcXVlc3QaHi5maXJlY3RsLmFnZW50LnYxLlRoYXdSZXNwb25zZWIGcHJvdG8z", [file_firectl_agent_v1_control]);
 
 /**
  * @generated from message firectl.agent.v1.PingRequest
@@ -144,6 +144,30 @@ export type ExecRequest = Message<"firectl.agent.v1.ExecRequest"> & {
      */
     value: CloseStdin;
     case: "closeStdin";
+  } | {
+    /**
+     * The terminal has this size from now on.
+     *
+     * @generated from field: firectl.agent.v1.ConsoleSize resize = 4;
+     */
+    value: ConsoleSize;
+    case: "resize";
+  } | {
+    /**
+     * Instead of `start`: the process has no input, its output goes nowhere, and the call ends once it runs.
+     *
+     * @generated from field: firectl.agent.v1.Process start_detached = 5;
+     */
+    value: Process;
+    case: "startDetached";
+  } | {
+    /**
+     * The process runs on without the caller; its output goes nowhere, its input ends.
+     *
+     * @generated from field: firectl.agent.v1.Detach detach = 6;
+     */
+    value: Detach;
+    case: "detach";
   } | { case: undefined; value?: undefined };
 };
 
@@ -153,6 +177,19 @@ export type ExecRequest = Message<"firectl.agent.v1.ExecRequest"> & {
  */
 export const ExecRequestSchema: GenMessage<ExecRequest> = /*@__PURE__*/
   messageDesc(file_firectl_agent_v1_agent, 6);
+
+/**
+ * @generated from message firectl.agent.v1.Detach
+ */
+export type Detach = Message<"firectl.agent.v1.Detach"> & {
+};
+
+/**
+ * Describes the message firectl.agent.v1.Detach.
+ * Use `create(DetachSchema)` to create a new message.
+ */
+export const DetachSchema: GenMessage<Detach> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 7);
 
 /**
  * @generated from message firectl.agent.v1.CloseStdin
@@ -165,7 +202,7 @@ export type CloseStdin = Message<"firectl.agent.v1.CloseStdin"> & {
  * Use `create(CloseStdinSchema)` to create a new message.
  */
 export const CloseStdinSchema: GenMessage<CloseStdin> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_agent, 7);
+  messageDesc(file_firectl_agent_v1_agent, 8);
 
 /**
  * @generated from message firectl.agent.v1.ExecResponse
@@ -206,7 +243,7 @@ export type ExecResponse = Message<"firectl.agent.v1.ExecResponse"> & {
  * Use `create(ExecResponseSchema)` to create a new message.
  */
 export const ExecResponseSchema: GenMessage<ExecResponse> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_agent, 8);
+  messageDesc(file_firectl_agent_v1_agent, 9);
 
 /**
  * @generated from message firectl.agent.v1.ExecStarted
@@ -225,7 +262,7 @@ export type ExecStarted = Message<"firectl.agent.v1.ExecStarted"> & {
  * Use `create(ExecStartedSchema)` to create a new message.
  */
 export const ExecStartedSchema: GenMessage<ExecStarted> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_agent, 9);
+  messageDesc(file_firectl_agent_v1_agent, 10);
 
 /**
  * @generated from message firectl.agent.v1.ExecExited
@@ -249,7 +286,136 @@ export type ExecExited = Message<"firectl.agent.v1.ExecExited"> & {
  * Use `create(ExecExitedSchema)` to create a new message.
  */
 export const ExecExitedSchema: GenMessage<ExecExited> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_agent, 10);
+  messageDesc(file_firectl_agent_v1_agent, 11);
+
+/**
+ * @generated from message firectl.agent.v1.AttachRequest
+ */
+export type AttachRequest = Message<"firectl.agent.v1.AttachRequest"> & {
+  /**
+   * @generated from oneof firectl.agent.v1.AttachRequest.request
+   */
+  request: {
+    /**
+     * @generated from field: firectl.agent.v1.AttachStart start = 1;
+     */
+    value: AttachStart;
+    case: "start";
+  } | {
+    /**
+     * Position in the output ring up to which the caller has taken output.
+     *
+     * @generated from field: uint64 taken = 2;
+     */
+    value: bigint;
+    case: "taken";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message firectl.agent.v1.AttachRequest.
+ * Use `create(AttachRequestSchema)` to create a new message.
+ */
+export const AttachRequestSchema: GenMessage<AttachRequest> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 12);
+
+/**
+ * @generated from message firectl.agent.v1.AttachStart
+ */
+export type AttachStart = Message<"firectl.agent.v1.AttachStart"> & {
+  /**
+   * The position from which the caller reads output; from now on when absent.
+   *
+   * @generated from field: optional uint64 position = 1;
+   */
+  position?: bigint | undefined;
+};
+
+/**
+ * Describes the message firectl.agent.v1.AttachStart.
+ * Use `create(AttachStartSchema)` to create a new message.
+ */
+export const AttachStartSchema: GenMessage<AttachStart> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 13);
+
+/**
+ * @generated from message firectl.agent.v1.AttachResponse
+ */
+export type AttachResponse = Message<"firectl.agent.v1.AttachResponse"> & {
+  /**
+   * Where the output begins that the caller is to read.
+   *
+   * @generated from field: uint64 position = 1;
+   */
+  position: bigint;
+};
+
+/**
+ * Describes the message firectl.agent.v1.AttachResponse.
+ * Use `create(AttachResponseSchema)` to create a new message.
+ */
+export const AttachResponseSchema: GenMessage<AttachResponse> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 14);
+
+/**
+ * @generated from message firectl.agent.v1.InputRequest
+ */
+export type InputRequest = Message<"firectl.agent.v1.InputRequest"> & {
+  /**
+   * @generated from field: bytes data = 1;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message firectl.agent.v1.InputRequest.
+ * Use `create(InputRequestSchema)` to create a new message.
+ */
+export const InputRequestSchema: GenMessage<InputRequest> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 15);
+
+/**
+ * @generated from message firectl.agent.v1.InputResponse
+ */
+export type InputResponse = Message<"firectl.agent.v1.InputResponse"> & {
+};
+
+/**
+ * Describes the message firectl.agent.v1.InputResponse.
+ * Use `create(InputResponseSchema)` to create a new message.
+ */
+export const InputResponseSchema: GenMessage<InputResponse> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 16);
+
+/**
+ * @generated from message firectl.agent.v1.ResizeRequest
+ */
+export type ResizeRequest = Message<"firectl.agent.v1.ResizeRequest"> & {
+  /**
+   * @generated from field: firectl.agent.v1.ConsoleSize size = 1;
+   */
+  size?: ConsoleSize | undefined;
+};
+
+/**
+ * Describes the message firectl.agent.v1.ResizeRequest.
+ * Use `create(ResizeRequestSchema)` to create a new message.
+ */
+export const ResizeRequestSchema: GenMessage<ResizeRequest> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 17);
+
+/**
+ * @generated from message firectl.agent.v1.ResizeResponse
+ */
+export type ResizeResponse = Message<"firectl.agent.v1.ResizeResponse"> & {
+};
+
+/**
+ * Describes the message firectl.agent.v1.ResizeResponse.
+ * Use `create(ResizeResponseSchema)` to create a new message.
+ */
+export const ResizeResponseSchema: GenMessage<ResizeResponse> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 18);
 
 /**
  * @generated from message firectl.agent.v1.ShutdownRequest
@@ -275,7 +441,7 @@ export type ShutdownRequest = Message<"firectl.agent.v1.ShutdownRequest"> & {
  * Use `create(ShutdownRequestSchema)` to create a new message.
  */
 export const ShutdownRequestSchema: GenMessage<ShutdownRequest> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_agent, 11);
+  messageDesc(file_firectl_agent_v1_agent, 19);
 
 /**
  * @generated from message firectl.agent.v1.ShutdownResponse
@@ -288,7 +454,7 @@ export type ShutdownResponse = Message<"firectl.agent.v1.ShutdownResponse"> & {
  * Use `create(ShutdownResponseSchema)` to create a new message.
  */
 export const ShutdownResponseSchema: GenMessage<ShutdownResponse> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_agent, 12);
+  messageDesc(file_firectl_agent_v1_agent, 20);
 
 /**
  * @generated from message firectl.agent.v1.FreezeRequest
@@ -307,7 +473,7 @@ export type FreezeRequest = Message<"firectl.agent.v1.FreezeRequest"> & {
  * Use `create(FreezeRequestSchema)` to create a new message.
  */
 export const FreezeRequestSchema: GenMessage<FreezeRequest> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_agent, 13);
+  messageDesc(file_firectl_agent_v1_agent, 21);
 
 /**
  * @generated from message firectl.agent.v1.FreezeResponse
@@ -320,7 +486,7 @@ export type FreezeResponse = Message<"firectl.agent.v1.FreezeResponse"> & {
  * Use `create(FreezeResponseSchema)` to create a new message.
  */
 export const FreezeResponseSchema: GenMessage<FreezeResponse> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_agent, 14);
+  messageDesc(file_firectl_agent_v1_agent, 22);
 
 /**
  * @generated from message firectl.agent.v1.ThawRequest
@@ -333,7 +499,7 @@ export type ThawRequest = Message<"firectl.agent.v1.ThawRequest"> & {
  * Use `create(ThawRequestSchema)` to create a new message.
  */
 export const ThawRequestSchema: GenMessage<ThawRequest> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_agent, 15);
+  messageDesc(file_firectl_agent_v1_agent, 23);
 
 /**
  * @generated from message firectl.agent.v1.ThawResponse
@@ -352,7 +518,7 @@ export type ThawResponse = Message<"firectl.agent.v1.ThawResponse"> & {
  * Use `create(ThawResponseSchema)` to create a new message.
  */
 export const ThawResponseSchema: GenMessage<ThawResponse> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_agent, 16);
+  messageDesc(file_firectl_agent_v1_agent, 24);
 
 /**
  * @generated from service firectl.agent.v1.AgentService
@@ -391,7 +557,7 @@ export const AgentService: GenService<{
   /**
    * Exec runs one more process beside the workload, in its namespaces. The first request is `start`; then
    * `stdin` and `close_stdin` in any number and order. The answers are `started`, output, and `exited` last.
-   * When the call is cancelled the process is killed.
+   * When the call is cancelled the process is killed; after `detach` it runs on, and the answers end.
    *
    * @generated from rpc firectl.agent.v1.AgentService.Exec
    */
@@ -399,6 +565,39 @@ export const AgentService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof ExecRequestSchema;
     output: typeof ExecResponseSchema;
+  },
+  /**
+   * Attach says how far the caller has read the workload's output, which is on the control drive for everyone
+   * to read. The workload is held back while half the ring has not been taken by everyone who is attached.
+   * The first request is `start`. The one answer comes at once; the call ends with the workload.
+   *
+   * @generated from rpc firectl.agent.v1.AgentService.Attach
+   */
+  attach: {
+    methodKind: "bidi_streaming";
+    input: typeof AttachRequestSchema;
+    output: typeof AttachResponseSchema;
+  },
+  /**
+   * Input is what the workload reads. When the requests end, its input does, if the spec says so. Answers when
+   * that is so, or when the workload has closed its end. FAILED_PRECONDITION when it has no input.
+   *
+   * @generated from rpc firectl.agent.v1.AgentService.Input
+   */
+  input: {
+    methodKind: "client_streaming";
+    input: typeof InputRequestSchema;
+    output: typeof InputResponseSchema;
+  },
+  /**
+   * Resize sets the size of the workload's terminal. FAILED_PRECONDITION when it has none.
+   *
+   * @generated from rpc firectl.agent.v1.AgentService.Resize
+   */
+  resize: {
+    methodKind: "unary";
+    input: typeof ResizeRequestSchema;
+    output: typeof ResizeResponseSchema;
   },
   /**
    * Shutdown ends the guest: the signal to the workload, `grace` to end, SIGKILL to what is left, sync,

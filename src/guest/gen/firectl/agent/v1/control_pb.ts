@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file firectl/agent/v1/control.proto.
  */
 export const file_firectl_agent_v1_control: GenFile = /*@__PURE__*/
-  fileDesc("Ch5maXJlY3RsL2FnZW50L3YxL2NvbnRyb2wucHJvdG8SEGZpcmVjdGwuYWdlbnQudjEi4AEKBlZtU3BlYxINCgV2bV9pZBgBIAEoCRIQCghob3N0bmFtZRgCIAEoCRIqCgdwcm9jZXNzGAMgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzEhMKC3N0b3Bfc2lnbmFsGAQgASgNEiQKBHJvb3QYBSABKAsyFi5maXJlY3RsLmFnZW50LnYxLlJvb3QSGQoRaG9zdF90aW1lX3VuaXhfbnMYBiABKAMSMwoMaGVhbHRoX2NoZWNrGAkgASgLMh0uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhDaGVjayKJAQoLSGVhbHRoQ2hlY2sSDAoEYXJncxgBIAMoCRITCgtpbnRlcnZhbF9ucxgCIAEoBBISCgp0aW1lb3V0X25zGAMgASgEEhcKD3N0YXJ0X3BlcmlvZF9ucxgEIAEoBBIZChFzdGFydF9pbnRlcnZhbF9ucxgFIAEoBBIPCgdyZXRyaWVzGAYgASgNIm4KBFJvb3QSKAoEbW9kZRgBIAEoDjIaLmZpcmVjdGwuYWdlbnQudjEuUm9vdE1vZGUSEwoLYmFzZV9kZXZpY2UYAiABKAkSFAoMdXBwZXJfZGV2aWNlGAMgASgJEhEKCXJlYWRfb25seRgEIAEoCCJ8CgdQcm9jZXNzEgwKBGFyZ3MYASADKAkSCwoDZW52GAIgAygJEgsKA2N3ZBgDIAEoCRIMCgR1c2VyGAQgASgJEikKB3JsaW1pdHMYBSADKAsyGC5maXJlY3RsLmFnZW50LnYxLlJsaW1pdBIQCgh0ZXJtaW5hbBgGIAEoCCIyCgZSbGltaXQSDAoEdHlwZRgBIAEoCRIMCgRzb2Z0GAIgASgEEgwKBGhhcmQYAyABKAQi+gEKCFZtU3RhdHVzEiYKBXBoYXNlGAEgASgOMhcuZmlyZWN0bC5hZ2VudC52MS5QaGFzZRIaChJzdGFydGVkX2F0X3VuaXhfbnMYAiABKAMSGwoTZmluaXNoZWRfYXRfdW5peF9ucxgDIAEoAxIkCgRleGl0GAQgASgLMhYuZmlyZWN0bC5hZ2VudC52MS5FeGl0Eg0KBWVycm9yGAUgASgJEi4KB3RpbWluZ3MYBiABKAsyHS5maXJlY3RsLmFnZW50LnYxLkJvb3RUaW1pbmdzEigKBmhlYWx0aBgHIAEoCzIYLmZpcmVjdGwuYWdlbnQudjEuSGVhbHRoInsKBkhlYWx0aBIsCgVzdGF0ZRgBIAEoDjIdLmZpcmVjdGwuYWdlbnQudjEuSGVhbHRoU3RhdGUSFgoOZmFpbGluZ19zdHJlYWsYAiABKA0SKwoDbG9nGAMgAygLMh4uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhSZXN1bHQiagoMSGVhbHRoUmVzdWx0EhoKEnN0YXJ0ZWRfYXRfdW5peF9ucxgBIAEoAxIbChNmaW5pc2hlZF9hdF91bml4X25zGAIgASgDEhEKCWV4aXRfY29kZRgDIAEoERIOCgZvdXRwdXQYBCABKAkiOAoERXhpdBIMCgRjb2RlGAEgASgNEg4KBnNpZ25hbBgCIAEoDRISCgpvb21fa2lsbGVkGAMgASgIIl0KC0Jvb3RUaW1pbmdzEhgKEGFnZW50X3N0YXJ0ZWRfdXMYASABKAQSFwoPcm9vdF9tb3VudGVkX3VzGAIgASgEEhsKE3dvcmtsb2FkX3N0YXJ0ZWRfdXMYAyABKAQqUAoIUm9vdE1vZGUSGQoVUk9PVF9NT0RFX1VOU1BFQ0lGSUVEEAASFQoRUk9PVF9NT0RFX09WRVJMQVkQARISCg5ST09UX01PREVfRElTSxACKnwKC0hlYWx0aFN0YXRlEhwKGEhFQUxUSF9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUhFQUxUSF9TVEFURV9TVEFSVElORxABEhgKFEhFQUxUSF9TVEFURV9IRUFMVEhZEAISGgoWSEVBTFRIX1NUQVRFX1VOSEVBTFRIWRADKmgKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEQoNUEhBU0VfQk9PVElORxABEhEKDVBIQVNFX1JVTk5JTkcQAhIQCgxQSEFTRV9FWElURUQQAxIQCgxQSEFTRV9GQUlMRUQQBGIGcHJvdG8z");
+  fileDesc("Ch5maXJlY3RsL2FnZW50L3YxL2NvbnRyb2wucHJvdG8SEGZpcmVjdGwuYWdlbnQudjEijAIKBlZtU3BlYxINCgV2bV9pZBgBIAEoCRIQCghob3N0bmFtZRgCIAEoCRIqCgdwcm9jZXNzGAMgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzEhMKC3N0b3Bfc2lnbmFsGAQgASgNEiQKBHJvb3QYBSABKAsyFi5maXJlY3RsLmFnZW50LnYxLlJvb3QSGQoRaG9zdF90aW1lX3VuaXhfbnMYBiABKAMSMwoMaGVhbHRoX2NoZWNrGAkgASgLMh0uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhDaGVjaxIqCgdzZXNzaW9uGAogASgLMhkuZmlyZWN0bC5hZ2VudC52MS5TZXNzaW9uIokBCgtIZWFsdGhDaGVjaxIMCgRhcmdzGAEgAygJEhMKC2ludGVydmFsX25zGAIgASgEEhIKCnRpbWVvdXRfbnMYAyABKAQSFwoPc3RhcnRfcGVyaW9kX25zGAQgASgEEhkKEXN0YXJ0X2ludGVydmFsX25zGAUgASgEEg8KB3JldHJpZXMYBiABKA0iZgoHU2Vzc2lvbhISCgpvcGVuX3N0ZGluGAEgASgIEhIKCnN0ZGluX29uY2UYAiABKAgSFAoMYXdhaXRfcmVhZGVyGAMgASgIEgwKBGluaXQYBCABKAgSDwoHc3lzdGVtZBgFIAEoCCJuCgRSb290EigKBG1vZGUYASABKA4yGi5maXJlY3RsLmFnZW50LnYxLlJvb3RNb2RlEhMKC2Jhc2VfZGV2aWNlGAIgASgJEhQKDHVwcGVyX2RldmljZRgDIAEoCRIRCglyZWFkX29ubHkYBCABKAgisQEKB1Byb2Nlc3MSDAoEYXJncxgBIAMoCRILCgNlbnYYAiADKAkSCwoDY3dkGAMgASgJEgwKBHVzZXIYBCABKAkSKQoHcmxpbWl0cxgFIAMoCzIYLmZpcmVjdGwuYWdlbnQudjEuUmxpbWl0EhAKCHRlcm1pbmFsGAYgASgIEjMKDGNvbnNvbGVfc2l6ZRgKIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQ29uc29sZVNpemUiLAoLQ29uc29sZVNpemUSDgoGaGVpZ2h0GAEgASgNEg0KBXdpZHRoGAIgASgNIjIKBlJsaW1pdBIMCgR0eXBlGAEgASgJEgwKBHNvZnQYAiABKAQSDAoEaGFyZBgDIAEoBCL6AQoIVm1TdGF0dXMSJgoFcGhhc2UYASABKA4yFy5maXJlY3RsLmFnZW50LnYxLlBoYXNlEhoKEnN0YXJ0ZWRfYXRfdW5peF9ucxgCIAEoAxIbChNmaW5pc2hlZF9hdF91bml4X25zGAMgASgDEiQKBGV4aXQYBCABKAsyFi5maXJlY3RsLmFnZW50LnYxLkV4aXQSDQoFZXJyb3IYBSABKAkSLgoHdGltaW5ncxgGIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQm9vdFRpbWluZ3MSKAoGaGVhbHRoGAcgASgLMhguZmlyZWN0bC5hZ2VudC52MS5IZWFsdGgiewoGSGVhbHRoEiwKBXN0YXRlGAEgASgOMh0uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhTdGF0ZRIWCg5mYWlsaW5nX3N0cmVhaxgCIAEoDRIrCgNsb2cYAyADKAsyHi5maXJlY3RsLmFnZW50LnYxLkhlYWx0aFJlc3VsdCJqCgxIZWFsdGhSZXN1bHQSGgoSc3RhcnRlZF9hdF91bml4X25zGAEgASgDEhsKE2ZpbmlzaGVkX2F0X3VuaXhfbnMYAiABKAMSEQoJZXhpdF9jb2RlGAMgASgREg4KBm91dHB1dBgEIAEoCSI4CgRFeGl0EgwKBGNvZGUYASABKA0SDgoGc2lnbmFsGAIgASgNEhIKCm9vbV9raWxsZWQYAyABKAgiXQoLQm9vdFRpbWluZ3MSGAoQYWdlbnRfc3RhcnRlZF91cxgBIAEoBBIXCg9yb290X21vdW50ZWRfdXMYAiABKAQSGwoTd29ya2xvYWRfc3RhcnRlZF91cxgDIAEoBCpQCghSb290TW9kZRIZChVST09UX01PREVfVU5TUEVDSUZJRUQQABIVChFST09UX01PREVfT1ZFUkxBWRABEhIKDlJPT1RfTU9ERV9ESVNLEAIqfAoLSGVhbHRoU3RhdGUSHAoYSEVBTFRIX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVSEVBTFRIX1NUQVRFX1NUQVJUSU5HEAESGAoUSEVBTFRIX1NUQVRFX0hFQUxUSFkQAhIaChZIRUFMVEhfU1RBVEVfVU5IRUFMVEhZEAMqaAoFUGhhc2USFQoRUEhBU0VfVU5TUEVDSUZJRUQQABIRCg1QSEFTRV9CT09USU5HEAESEQoNUEhBU0VfUlVOTklORxACEhAKDFBIQVNFX0VYSVRFRBADEhAKDFBIQVNFX0ZBSUxFRBAEYgZwcm90bzM");
 
 /**
  * VmSpec is everything the guest is told. Names follow the OCI runtime specification where it has them:
@@ -63,6 +63,11 @@ export type VmSpec = Message<"firectl.agent.v1.VmSpec"> & {
    * @generated from field: firectl.agent.v1.HealthCheck health_check = 9;
    */
   healthCheck?: HealthCheck | undefined;
+
+  /**
+   * @generated from field: firectl.agent.v1.Session session = 10;
+   */
+  session?: Session | undefined;
 };
 
 /**
@@ -131,6 +136,55 @@ export const HealthCheckSchema: GenMessage<HealthCheck> = /*@__PURE__*/
   messageDesc(file_firectl_agent_v1_control, 1);
 
 /**
+ * Session says how the workload's standard streams are attended to, and what stands before it.
+ *
+ * @generated from message firectl.agent.v1.Session
+ */
+export type Session = Message<"firectl.agent.v1.Session"> & {
+  /**
+   * Keep the workload's input open for whoever attaches; else it is empty.
+   *
+   * @generated from field: bool open_stdin = 1;
+   */
+  openStdin: boolean;
+
+  /**
+   * The input ends with the first caller who closes it. Not that of a terminal, which has no end.
+   *
+   * @generated from field: bool stdin_once = 2;
+   */
+  stdinOnce: boolean;
+
+  /**
+   * Somebody will take the output from its beginning: hold the workload back rather than overwrite it.
+   *
+   * @generated from field: bool await_reader = 3;
+   */
+  awaitReader: boolean;
+
+  /**
+   * Run the workload under a process that is PID 1, passes signals on and reaps orphans.
+   *
+   * @generated from field: bool init = 4;
+   */
+  init: boolean;
+
+  /**
+   * The workload is systemd: its control group is writable, /run and its like are in memory.
+   *
+   * @generated from field: bool systemd = 5;
+   */
+  systemd: boolean;
+};
+
+/**
+ * Describes the message firectl.agent.v1.Session.
+ * Use `create(SessionSchema)` to create a new message.
+ */
+export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_control, 2);
+
+/**
  * Root says how the root filesystem is put together.
  *
  * @generated from message firectl.agent.v1.Root
@@ -167,7 +221,7 @@ export type Root = Message<"firectl.agent.v1.Root"> & {
  * Use `create(RootSchema)` to create a new message.
  */
 export const RootSchema: GenMessage<Root> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 2);
+  messageDesc(file_firectl_agent_v1_control, 3);
 
 /**
  * Process is the OCI runtime specification's process, before the user is looked up.
@@ -210,9 +264,16 @@ export type Process = Message<"firectl.agent.v1.Process"> & {
   rlimits: Rlimit[];
 
   /**
+   * Its standard streams are a terminal.
+   *
    * @generated from field: bool terminal = 6;
    */
   terminal: boolean;
+
+  /**
+   * @generated from field: firectl.agent.v1.ConsoleSize console_size = 10;
+   */
+  consoleSize?: ConsoleSize | undefined;
 };
 
 /**
@@ -220,7 +281,31 @@ export type Process = Message<"firectl.agent.v1.Process"> & {
  * Use `create(ProcessSchema)` to create a new message.
  */
 export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 3);
+  messageDesc(file_firectl_agent_v1_control, 4);
+
+/**
+ * ConsoleSize is in characters; 0 by 0 when it is not known.
+ *
+ * @generated from message firectl.agent.v1.ConsoleSize
+ */
+export type ConsoleSize = Message<"firectl.agent.v1.ConsoleSize"> & {
+  /**
+   * @generated from field: uint32 height = 1;
+   */
+  height: number;
+
+  /**
+   * @generated from field: uint32 width = 2;
+   */
+  width: number;
+};
+
+/**
+ * Describes the message firectl.agent.v1.ConsoleSize.
+ * Use `create(ConsoleSizeSchema)` to create a new message.
+ */
+export const ConsoleSizeSchema: GenMessage<ConsoleSize> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_control, 5);
 
 /**
  * @generated from message firectl.agent.v1.Rlimit
@@ -249,7 +334,7 @@ export type Rlimit = Message<"firectl.agent.v1.Rlimit"> & {
  * Use `create(RlimitSchema)` to create a new message.
  */
 export const RlimitSchema: GenMessage<Rlimit> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 4);
+  messageDesc(file_firectl_agent_v1_control, 6);
 
 /**
  * VmStatus is the guest's own account. The host treats it as a claim of hostile origin.
@@ -306,7 +391,7 @@ export type VmStatus = Message<"firectl.agent.v1.VmStatus"> & {
  * Use `create(VmStatusSchema)` to create a new message.
  */
 export const VmStatusSchema: GenMessage<VmStatus> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 5);
+  messageDesc(file_firectl_agent_v1_control, 7);
 
 /**
  * @generated from message firectl.agent.v1.Health
@@ -337,7 +422,7 @@ export type Health = Message<"firectl.agent.v1.Health"> & {
  * Use `create(HealthSchema)` to create a new message.
  */
 export const HealthSchema: GenMessage<Health> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 6);
+  messageDesc(file_firectl_agent_v1_control, 8);
 
 /**
  * @generated from message firectl.agent.v1.HealthResult
@@ -373,7 +458,7 @@ export type HealthResult = Message<"firectl.agent.v1.HealthResult"> & {
  * Use `create(HealthResultSchema)` to create a new message.
  */
 export const HealthResultSchema: GenMessage<HealthResult> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 7);
+  messageDesc(file_firectl_agent_v1_control, 9);
 
 /**
  * @generated from message firectl.agent.v1.Exit
@@ -406,7 +491,7 @@ export type Exit = Message<"firectl.agent.v1.Exit"> & {
  * Use `create(ExitSchema)` to create a new message.
  */
 export const ExitSchema: GenMessage<Exit> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 8);
+  messageDesc(file_firectl_agent_v1_control, 10);
 
 /**
  * BootTimings are monotonic times since the guest kernel started, in microseconds.
@@ -441,7 +526,7 @@ export type BootTimings = Message<"firectl.agent.v1.BootTimings"> & {
  * Use `create(BootTimingsSchema)` to create a new message.
  */
 export const BootTimingsSchema: GenMessage<BootTimings> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 9);
+  messageDesc(file_firectl_agent_v1_control, 11);
 
 /**
  * @generated from enum firectl.agent.v1.RootMode
