@@ -10,6 +10,8 @@ export type {
   ExecOptions,
   ExitReport,
   ExportOptions,
+  HealthCheckOptions,
+  HealthStatus,
   ImageSummary,
   ImportImageOptions,
   KernelSummary,
@@ -39,6 +41,7 @@ export type {
   VmmChoice,
   VmState,
   VmSummary,
+  WaitForHealthOptions,
 } from "./manager/api.ts";
 export { Firectl } from "./manager/firectl.ts";
 export type { OpenOptions } from "./manager/open-context.ts";

@@ -162,6 +162,7 @@ export function vmSummary(fields: Partial<Omit<VmSummary, "id">> & { id?: string
     startedAt: minutesAgo(5),
     finishedAt: null,
     state: "running",
+    health: "none",
     exitCode: null,
     vmm: "firecracker",
     pid: 4242,

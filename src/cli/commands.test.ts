@@ -112,11 +112,11 @@ describe("list", () => {
   test.each([
     [
       ["--filter", "name"],
-      '--filter: "name" is not a filter\nhint: write KEY=VALUE with one of the keys name, status, label, id, ancestor, vmm',
+      '--filter: "name" is not a filter\nhint: write KEY=VALUE with one of the keys name, status, label, id, ancestor, vmm, health',
     ],
     [
       ["--filter", "toString=x"],
-      '--filter: "toString=x" is not a filter\nhint: write KEY=VALUE with one of the keys name, status, label, id, ancestor, vmm',
+      '--filter: "toString=x" is not a filter\nhint: write KEY=VALUE with one of the keys name, status, label, id, ancestor, vmm, health',
     ],
     [
       ["-f", "status=up"],
@@ -124,7 +124,7 @@ describe("list", () => {
     ],
     [
       ["--format", "{{.Nope}}"],
-      "--format: there is no field Nope\nhint: the fields are .ID .Name .Names .Image .Command .CreatedAt .RunningFor .StartedAt .FinishedAt .State .Status .ExitCode .VMM .PID .CPUs .MemoryBytes .Labels",
+      "--format: there is no field Nope\nhint: the fields are .ID .Name .Names .Image .Command .CreatedAt .RunningFor .StartedAt .FinishedAt .State .Status .Health .ExitCode .VMM .PID .CPUs .MemoryBytes .Labels",
     ],
   ])("%j is refused", async (argv, message) => {
     expect(await show(...argv)).toEqual({ status: 2, stdout: "", stderr: `firectl: ${message}\n` });

@@ -1,8 +1,9 @@
 import { FirectlError } from "../core/errors.ts";
 import { familiarName, nameParts } from "../image/image-names.ts";
-import type { VmState, VmSummary } from "../manager/api.ts";
+import type { HealthStatus, VmState, VmSummary } from "../manager/api.ts";
 
 const STATES = ["creating", "running", "exited", "dead", "removing"] as const satisfies readonly VmState[];
+const HEALTHS = ["none", "starting", "healthy", "unhealthy"] as const satisfies readonly HealthStatus[];
 
 type Matcher = (vm: VmSummary, value: string) => boolean;
 
@@ -16,9 +17,13 @@ const MATCHERS = {
     return [familiarName(vm.imageName), nameParts(vm.imageName).repository].includes(wanted);
   },
   vmm: (vm, value) => vm.vmm === value,
+  health: (vm, value) => vm.health === value,
 } as const satisfies Record<string, Matcher>;
 
 type FilterKey = keyof typeof MATCHERS;
+
+/** Keys whose values are of a few words. */
+const WORDS: Partial<Record<FilterKey, readonly string[]>> = { status: STATES, health: HEALTHS };
 
 export interface VmFilter {
   readonly key: FilterKey;
@@ -35,9 +40,10 @@ export function parseFilter(text: string, flag: string): VmFilter {
       hint: `write KEY=VALUE with one of the keys ${Object.keys(MATCHERS).join(", ")}`,
     });
   }
-  if (key === "status" && !STATES.some((state) => state === value)) {
-    throw new FirectlError("INVALID_ARGUMENT", `${flag}: "${value}" is not a status`, {
-      hint: `write one of ${STATES.join(", ")}`,
+  const words: readonly string[] | undefined = WORDS[key];
+  if (words !== undefined && !words.includes(value)) {
+    throw new FirectlError("INVALID_ARGUMENT", `${flag}: "${value}" is not a ${key}`, {
+      hint: `write one of ${words.join(", ")}`,
     });
   }
   return { key, value };

@@ -15,7 +15,7 @@ test("firectl alone, help, --help and -h print the same", async () => {
       start     Start VMs again that have ended
       stop      Stop VMs and remove everything of them
       kill      Send a signal to the workload of VMs
-      wait      Wait until VMs end and print their exit status
+      wait      Wait until VMs end, or are healthy, and print their exit status
       exec      Run a command in a running VM
       export    Write a VM's filesystem as a tar
       rm        Remove VMs that have ended
@@ -89,6 +89,15 @@ test("run's help is grouped", async () => {
           --stop-signal SIGNAL           Signal that asks it to stop (default: the image's, or SIGTERM)
           --stop-timeout SECONDS         How long stop waits before killing (default 10)
 
+    Health:
+          --health-cmd COMMAND           Shell command that tells whether the process is well, by its exit status
+          --health-interval TIME         Time between two checks (default: the image's, or 30s)
+          --health-timeout TIME          How long a check may take (default: the image's, or 30s)
+          --health-retries N             Failures in a row that mean unhealthy (default: the image's, or 3)
+          --health-start-period TIME     How long failures do not count at first (default: the image's, or 0s)
+          --health-start-interval TIME   Time between two checks in that period (default: the image's, or 5s)
+          --no-healthcheck               Leave out the image's health check
+
     Machine:
           --cpus N                       Virtual processors, 1 to 32 (default 1)
       -m, --memory SIZE                  Memory, for example 2g (default 512m)
@@ -108,6 +117,7 @@ test("run's help is grouped", async () => {
 
     Options:
       -d, --detach                       Print the id and return once the process has started
+          --wait                         With -d: return once the process is healthy, fail if it will not be
           --name NAME                    Name of the VM
           --rm                           Remove everything of the VM when its process has ended
       -l, --label KEY=VALUE              Label the VM
@@ -139,7 +149,7 @@ test("list's help names its aliases", async () => {
 
     Options:
       -a, --all                List those that have ended too
-      -f, --filter KEY=VALUE   Only VMs with this name, status, label, id, ancestor (image) or vmm
+      -f, --filter KEY=VALUE   Only VMs with this name, status, label, id, ancestor (image), vmm or health
           --format FORMAT      table, json, or a template such as '{{.ID}}\\t{{.Name}}'
           --no-trunc           Do not shorten ids and commands
       -q, --quiet              Print ids only

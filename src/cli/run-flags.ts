@@ -32,6 +32,7 @@ function parseKernelArguments(text: string, flag: string): readonly string[] {
 }
 
 const PROCESS = "Process";
+const HEALTH = "Health";
 const MACHINE = "Machine";
 const IMAGE = "Image";
 
@@ -94,6 +95,49 @@ export const RUN_FLAGS = {
     summary: "How long stop waits before killing (default 10)",
     group: PROCESS,
   },
+  "health-cmd": {
+    kind: "value",
+    placeholder: "COMMAND",
+    parse: parseText,
+    summary: "Shell command that tells whether the process is well, by its exit status",
+    group: HEALTH,
+  },
+  "health-interval": {
+    kind: "value",
+    placeholder: "TIME",
+    parse: parseWait,
+    summary: "Time between two checks (default: the image's, or 30s)",
+    group: HEALTH,
+  },
+  "health-timeout": {
+    kind: "value",
+    placeholder: "TIME",
+    parse: parseWait,
+    summary: "How long a check may take (default: the image's, or 30s)",
+    group: HEALTH,
+  },
+  "health-retries": {
+    kind: "value",
+    placeholder: "N",
+    parse: wholeNumber(0, 1_000_000),
+    summary: "Failures in a row that mean unhealthy (default: the image's, or 3)",
+    group: HEALTH,
+  },
+  "health-start-period": {
+    kind: "value",
+    placeholder: "TIME",
+    parse: parseWait,
+    summary: "How long failures do not count at first (default: the image's, or 0s)",
+    group: HEALTH,
+  },
+  "health-start-interval": {
+    kind: "value",
+    placeholder: "TIME",
+    parse: parseWait,
+    summary: "Time between two checks in that period (default: the image's, or 5s)",
+    group: HEALTH,
+  },
+  "no-healthcheck": { kind: "boolean", summary: "Leave out the image's health check", group: HEALTH },
   cpus: {
     kind: "value",
     placeholder: "N",
@@ -168,6 +212,7 @@ export const RUN_FLAGS = {
   },
   ...IMAGE_FLAGS,
   detach: { kind: "boolean", short: "d", summary: "Print the id and return once the process has started" },
+  wait: { kind: "boolean", summary: "With -d: return once the process is healthy, fail if it will not be" },
   name: { kind: "value", placeholder: "NAME", parse: parseName, summary: "Name of the VM" },
   rm: { kind: "boolean", summary: "Remove everything of the VM when its process has ended" },
   label: {

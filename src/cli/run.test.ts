@@ -125,6 +125,11 @@ describe("a bad flag is refused before anything is opened, with 125", () => {
       '--memory: "lots" is not a size\nhint: write a number with b, k, m or g, for example 512m or 2g',
     ],
     [["--disk-size", "1m"], '--disk-size: "1m" is less than 16m, the least'],
+    [["--wait", "img"], "run: --wait goes with --detach\nhint: a foreground run waits for the process's end"],
+    [
+      ["--no-healthcheck", "--health-retries=1", "img"],
+      "run: --no-healthcheck does not go with --health-retries",
+    ],
     [["--vmm", "kvm"], '--vmm: "kvm" is not one of auto, firecracker, qemu'],
     [["--pull", "sometimes"], '--pull: "sometimes" is not one of always, missing, never'],
     [["--storage", ""], '--storage: "" is not one of overlay, copy'],

@@ -22,13 +22,11 @@ export function shortenDigests(text: string): string {
   return text.replace(/\b([0-9a-f]{12})[0-9a-f]{52}\b/g, "$1…");
 }
 
-/** "Up 3 minutes", "Exited (0) 2 hours ago". */
+/** "Up 3 minutes (healthy)", "Exited (0) 2 hours ago". */
 function statusText(vm: VmSummary, now: number = Date.now()): string {
   switch (vm.state) {
     case "running":
-      return vm.startedAt === null
-        ? "Up"
-        : `Up ${humanDuration(Math.max(0, now - Date.parse(vm.startedAt)))}`;
+      return `${uptime(vm, now)}${healthText(vm)}`;
     case "exited":
       return `Exited (${vm.exitCode ?? "?"}) ${ago(vm.finishedAt, now)}`.trimEnd();
     case "dead":
@@ -40,6 +38,16 @@ function statusText(vm: VmSummary, now: number = Date.now()): string {
     default:
       return assertNever(vm.state);
   }
+}
+
+function uptime({ startedAt }: VmSummary, now: number): string {
+  return startedAt === null ? "Up" : `Up ${humanDuration(Math.max(0, now - Date.parse(startedAt)))}`;
+}
+
+/** As docker shows it. */
+function healthText({ health }: VmSummary): string {
+  if (health === "none") return "";
+  return health === "starting" ? " (health: starting)" : ` (${health})`;
 }
 
 /** An image's name cut for a table: a path says most at its end, other names at their beginning. */
@@ -81,6 +89,7 @@ export function vmView(options: { truncated: boolean }): ListView<VmSummary> {
       FinishedAt: (vm) => vm.finishedAt,
       State: (vm) => vm.state,
       Status: (vm) => statusText(vm),
+      Health: (vm) => vm.health,
       ExitCode: (vm) => vm.exitCode,
       VMM: (vm) => vm.vmm,
       PID: (vm) => vm.pid,

@@ -49,6 +49,7 @@ export const ERROR_CODES = {
   VMM_FAILED: "vm",
   VMM_REFUSED: "vm",
   GUEST_FAILED: "vm",
+  UNHEALTHY: "vm",
   AGENT_UNREACHABLE: "vm",
   AGENT_FAILED: "vm",
   CONTROL_DRIVE_INVALID: "vm",

@@ -102,6 +102,7 @@ function bounded(status: VmStatus): VmStatus {
     status.exit.code = Math.min(status.exit.code, 255);
     status.exit.signal = status.exit.signal > 64 ? 0 : status.exit.signal;
   }
+  for (const result of status.health?.log ?? []) result.output = printable(result.output);
   return status;
 }
 

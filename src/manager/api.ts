@@ -58,6 +58,8 @@ export interface RunOptions {
   readonly stopTimeoutMs?: number;
   /** Mount the workload's root filesystem read-only. */
   readonly readOnly?: boolean;
+  /** Replaces parts of the image's own health check; false: no check at all. */
+  readonly healthCheck?: HealthCheckOptions | false;
   readonly name?: string;
   readonly labels?: Readonly<Record<string, string>>;
   /** Remove everything of the VM once its workload has ended. */
@@ -86,6 +88,28 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   readonly onProgress?: (event: ProgressEvent) => void;
 }
+
+/**
+ * How the workload's health is looked after, https://docs.docker.com/reference/dockerfile/#healthcheck; what is
+ * absent is the image's, then Docker's default.
+ */
+export interface HealthCheckOptions {
+  /** For the image's /bin/sh; it ends with 0 when the workload is well. */
+  readonly command?: string;
+  /** Between two checks; 30 s. */
+  readonly intervalMs?: number;
+  /** 30 s. */
+  readonly timeoutMs?: number;
+  /** How long failures do not count at first; 0. */
+  readonly startPeriodMs?: number;
+  /** The interval within the start period; 5 s. */
+  readonly startIntervalMs?: number;
+  /** Failures in a row that make the workload unhealthy; 3. */
+  readonly retries?: number;
+}
+
+/** `none` without a health check. */
+export type HealthStatus = "none" | "starting" | "healthy" | "unhealthy";
 
 /** `run --config`: a hand-written Firecracker configuration instead of an image. */
 export interface RunConfigurationOptions {
@@ -177,6 +201,8 @@ export interface VmSummary {
   readonly startedAt: string | null;
   readonly finishedAt: string | null;
   readonly state: VmState;
+  /** Of a running VM; `none` for all others. */
+  readonly health: HealthStatus;
   readonly exitCode: number | null;
   readonly vmm: VmmName | null;
   readonly pid: number | null;
@@ -195,6 +221,12 @@ export interface StopOptions {
   readonly timeoutMs?: number;
   /** Keep record, disks and logs, for `start`. */
   readonly keep?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export interface WaitForHealthOptions {
+  /** While waiting for `healthy`: throw UNHEALTHY as soon as the VM is that. */
+  readonly rejectUnhealthy?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -412,6 +444,11 @@ export interface FirectlOperations {
   remove(vm: string, options?: { force?: boolean }): Promise<VmId>;
   kill(vm: string, signal: string): Promise<VmId>;
   wait(vm: string, options?: { signal?: AbortSignal }): Promise<ExitReport>;
+  /**
+   * Waits until the VM's health check says `wanted`.
+   * @throws FirectlError UNHEALTHY when the VM ends first; INVALID_ARGUMENT when it has no health check.
+   */
+  waitForHealth(vm: string, wanted: "healthy" | "unhealthy", options?: WaitForHealthOptions): Promise<void>;
   logs(vm: string, options?: LogsOptions): AsyncIterable<LogEntry>;
   /** The guest kernel's and the VMM's own words. */
   consoleLog(vm: string, options?: { follow?: boolean; signal?: AbortSignal }): AsyncIterable<Uint8Array>;

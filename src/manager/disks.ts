@@ -1,9 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { open } from "node:fs/promises";
 import path from "node:path";
-import { create } from "@bufbuild/protobuf";
 import { createControlDrive, renewControlDrive } from "../guest/control-drive.ts";
-import { RootMode, type VmSpec, VmSpecSchema } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import { OutputReader } from "../guest/output-reader.ts";
 import { makePrivateDirectory } from "../host/files.ts";
 import { cloneFile } from "../rootfs/clone-disk.ts";
@@ -14,6 +12,7 @@ import type { StorageMode } from "./api.ts";
 import type { Platform } from "./platform.ts";
 import type { VmSize } from "./vm-options.ts";
 import type { VmPaths } from "./vm-paths.ts";
+import { specFor } from "./vm-spec.ts";
 
 /** Vsock addresses are per VMM: every guest may have the same. 0 to 2 are reserved, vsock(7). */
 const GUEST_CID = 3;
@@ -65,24 +64,6 @@ export async function renewOrders(options: {
   const reader = new OutputReader(drive);
   for await (const _ of reader.available());
   return reader.position;
-}
-
-function specFor(options: { id: string; workload: WorkloadRecord }): VmSpec {
-  const { workload } = options;
-  const isOverlay = workload.storage === "overlay";
-  return create(VmSpecSchema, {
-    vmId: options.id,
-    hostname: workload.hostname,
-    process: { args: workload.args, env: workload.env, cwd: workload.cwd, user: workload.user },
-    stopSignal: workload.stopSignal,
-    root: {
-      mode: isOverlay ? RootMode.OVERLAY : RootMode.DISK,
-      baseDevice: "vda",
-      upperDevice: isOverlay ? "vdb" : "",
-      readOnly: workload.readOnly,
-    },
-    hostTimeUnixNs: BigInt(Date.now()) * 1_000_000n,
-  });
 }
 
 /** The microVM around the disks. */

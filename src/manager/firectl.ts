@@ -9,6 +9,7 @@ import type {
   ExitReport,
   ExportOptions,
   FirectlOperations,
+  HealthStatus,
   ImageSummary,
   ImportImageOptions,
   KernelSummary,
@@ -33,6 +34,7 @@ import type {
   StartedVm,
   StopOptions,
   VmSummary,
+  WaitForHealthOptions,
 } from "./api.ts";
 import type { Context } from "./context.ts";
 import { type OpenOptions, openContext } from "./open-context.ts";
@@ -82,7 +84,8 @@ export class Firectl implements FirectlOperations {
 
   async list(options: ListOptions = {}): Promise<readonly VmSummary[]> {
     const records = await reconcile(this.#context);
-    return records.filter(({ state }) => (options.all ?? false) || state === "running").map(summaryOf);
+    const shown = records.filter(({ state }) => (options.all ?? false) || state === "running");
+    return Promise.all(shown.map(async (record) => summaryOf(record, await this.#healthOf(record))));
   }
 
   async stop(vm: string, options: StopOptions = {}): Promise<VmId> {
@@ -119,6 +122,16 @@ export class Firectl implements FirectlOperations {
     return waitForVm(this.#context, record, options);
   }
 
+  async waitForHealth(
+    vm: string,
+    wanted: "healthy" | "unhealthy",
+    options: WaitForHealthOptions = {},
+  ): Promise<void> {
+    const record = await this.#find(vm);
+    const { waitForHealth } = await import("./health.ts");
+    await waitForHealth(this.#context, record, { ...options, wanted });
+  }
+
   async *logs(vm: string, options: LogsOptions = {}): AsyncIterable<LogEntry> {
     const record = await this.#find(vm);
     const { readLogs } = await import("./logs.ts");
@@ -135,7 +148,10 @@ export class Firectl implements FirectlOperations {
   }
 
   async inspect(vm: string): Promise<Readonly<Record<string, unknown>>> {
-    return this.#find(vm);
+    const record = await this.#find(vm);
+    if (record.workload?.healthCheck === undefined) return record;
+    const { readHealth } = await import("./health.ts");
+    return { ...record, health: (await readHealth(this.#context, record)) ?? null };
   }
 
   async exec(vm: string, options: ExecOptions): Promise<ExitReport> {
@@ -252,13 +268,19 @@ export class Firectl implements FirectlOperations {
     await finishVm(this.#context, record);
   }
 
+  async #healthOf(record: VmRecord): Promise<HealthStatus> {
+    if (record.state !== "running" || record.workload?.healthCheck === undefined) return "none";
+    const { readHealth } = await import("./health.ts");
+    return (await readHealth(this.#context, record))?.status ?? "none";
+  }
+
   /** The record that `vm` names, after mending. */
   async #find(vm: string): Promise<VmRecord> {
     return findByReference(await reconcile(this.#context), vm);
   }
 }
 
-function summaryOf(record: VmRecord): VmSummary {
+function summaryOf(record: VmRecord, health: HealthStatus): VmSummary {
   return {
     id: vmIdOf(record),
     name: record.name,
@@ -268,6 +290,7 @@ function summaryOf(record: VmRecord): VmSummary {
     startedAt: record.startedAt,
     finishedAt: record.finishedAt,
     state: record.state,
+    health,
     exitCode: record.exitCode,
     vmm: record.vmm,
     pid: record.firecrackerPid,

@@ -1,6 +1,8 @@
 import { FirectlError } from "../core/errors.ts";
+import type { HealthCheck } from "../image/local-image.ts";
 import type { WorkloadRecord } from "../state/vm-record.ts";
 import type { RunOptions } from "./api.ts";
+import { healthCheckOf } from "./health-check.ts";
 
 /** The fields of an OCI image configuration that say what runs. */
 export interface WorkloadDefaults {
@@ -9,6 +11,7 @@ export interface WorkloadDefaults {
   readonly env: readonly string[];
   readonly user: string;
   readonly workingDir: string;
+  readonly healthcheck?: HealthCheck;
 }
 
 /**
@@ -21,6 +24,7 @@ export function workloadOf(
   options: { run: RunOptions; hostname: string; stopSignal: number },
 ): WorkloadRecord {
   const { run } = options;
+  const healthCheck = healthCheckOf(image.healthcheck, run.healthCheck);
   return {
     args: argumentsOf(image, run),
     env: mergeEnvironment(image.env, run.env ?? []),
@@ -30,6 +34,7 @@ export function workloadOf(
     stopSignal: options.stopSignal,
     readOnly: run.readOnly ?? false,
     storage: run.storage ?? "overlay",
+    ...(healthCheck === undefined ? {} : { healthCheck }),
   };
 }
 

@@ -28,6 +28,16 @@ const machine = z.object({
   vsock: z.object({ guestCid: z.int(), socketPath: z.string() }),
 });
 
+/** Times in milliseconds. */
+const healthCheck = z.object({
+  args: z.array(z.string()),
+  intervalMs: z.number(),
+  timeoutMs: z.number(),
+  startPeriodMs: z.number(),
+  startIntervalMs: z.number(),
+  retries: z.int(),
+});
+
 const workload = z.object({
   args: z.array(z.string()),
   env: z.array(z.string()),
@@ -37,6 +47,7 @@ const workload = z.object({
   stopSignal: z.int(),
   readOnly: z.boolean(),
   storage: z.enum(["overlay", "copy"]),
+  healthCheck: z.optional(healthCheck),
 });
 
 const vmRecord = z.looseObject({
@@ -86,6 +97,8 @@ const vmRecord = z.looseObject({
 export type VmRecord = z.infer<typeof vmRecord>;
 /** What the workload is, with image and flags merged. */
 export type WorkloadRecord = z.infer<typeof workload>;
+/** Docker's HEALTHCHECK with its defaults filled in. */
+export type HealthCheckRecord = z.infer<typeof healthCheck>;
 
 /**
  * Reads the text of `vms.json`.

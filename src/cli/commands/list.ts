@@ -17,7 +17,7 @@ export const list: Command = defineCommand({
       short: "f",
       placeholder: "KEY=VALUE",
       parse: parseFilter,
-      summary: "Only VMs with this name, status, label, id, ancestor (image) or vmm",
+      summary: "Only VMs with this name, status, label, id, ancestor (image), vmm or health",
     },
     format: {
       kind: "value",

@@ -5,6 +5,7 @@ import { createCidfile } from "../cidfile.ts";
 import { type Command, type CommandContext, type CommandInput, defineCommand } from "../command.ts";
 import { defined } from "../defined.ts";
 import { collectGarbageLater } from "../garbage.ts";
+import { healthFrom } from "../health-flags.ts";
 import { limitsFrom } from "../image-flags.ts";
 import { collectEnv, collectLabels } from "../key-values.ts";
 import { FLAGS_BESIDE_CONFIG, RUN_FLAGS } from "../run-flags.ts";
@@ -37,6 +38,11 @@ export const run: Command = defineCommand({
   async handler(input, context) {
     const { flags } = input;
     // All of the command line is checked before anything is opened or started.
+    if (flags.wait && !flags.detach) {
+      throw new FirectlError("INVALID_ARGUMENT", "run: --wait goes with --detach", {
+        hint: "a foreground run waits for the process's end",
+      });
+    }
     const launch =
       flags.config === undefined ? imageLaunch(input, context) : configLaunch(input, flags.config);
     using cidfile = flags.cidfile === undefined ? undefined : createCidfile(flags.cidfile);
@@ -48,8 +54,9 @@ export const run: Command = defineCommand({
       progress.update(event);
     };
     const vm = await launch(operations, { signal, onProgress });
-    progress.stop();
     cidfile?.write(vm.id);
+    if (flags.wait) await waitUntilHealthy(operations, { vm, signal });
+    progress.stop();
     const status = flags.detach ? await leaveDetached(vm, context) : await attachToWorkload(vm, context);
     if (flags.timing) {
       const timings = vm.timings();
@@ -59,13 +66,24 @@ export const run: Command = defineCommand({
   },
 });
 
+/** Without a health check, a process that runs is all there is to wait for. */
+async function waitUntilHealthy(
+  operations: FirectlOperations,
+  options: { readonly vm: StartedVm; readonly signal: AbortSignal },
+): Promise<void> {
+  const { vm, signal } = options;
+  const { workload } = await operations.inspect(vm.id);
+  const hasCheck = typeof workload === "object" && workload !== null && "healthCheck" in workload;
+  if (hasCheck) await operations.waitForHealth(vm.id, "healthy", { rejectUnhealthy: true, signal });
+}
+
 async function leaveDetached(vm: StartedVm, context: CommandContext): Promise<number> {
   await using started = vm;
   context.io.stdout.write(`${started.id}\n`);
   return 0;
 }
 
-function imageLaunch({ flags, args }: RunInput, context: CommandContext): Launch {
+function imageLaunch({ flags, given, args }: RunInput, context: CommandContext): Launch {
   const [image, ...command] = args;
   if (image === undefined || image === "") {
     throw new FirectlError("INVALID_ARGUMENT", "run: no image given", { hint: "see firectl run --help" });
@@ -78,6 +96,7 @@ function imageLaunch({ flags, args }: RunInput, context: CommandContext): Launch
     kernelArguments: flags["kernel-args"].flat(),
     ...recordOptions(flags),
     ...limitsFrom(flags),
+    ...healthFrom({ flags, given }),
     ...defined({
       entrypoint: entrypointOf(flags.entrypoint),
       user: flags.user,

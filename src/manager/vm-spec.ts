@@ -1,0 +1,43 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  type HealthCheckSchema,
+  RootMode,
+  type VmSpec,
+  VmSpecSchema,
+} from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import type { HealthCheckRecord, WorkloadRecord } from "../state/vm-record.ts";
+
+/** What the guest is told: proto/firectl/agent/v1/control.proto. */
+export function specFor(options: { id: string; workload: WorkloadRecord }): VmSpec {
+  const { workload } = options;
+  const isOverlay = workload.storage === "overlay";
+  return create(VmSpecSchema, {
+    vmId: options.id,
+    hostname: workload.hostname,
+    process: { args: workload.args, env: workload.env, cwd: workload.cwd, user: workload.user },
+    stopSignal: workload.stopSignal,
+    root: {
+      mode: isOverlay ? RootMode.OVERLAY : RootMode.DISK,
+      baseDevice: "vda",
+      upperDevice: isOverlay ? "vdb" : "",
+      readOnly: workload.readOnly,
+    },
+    hostTimeUnixNs: BigInt(Date.now()) * 1_000_000n,
+    ...(workload.healthCheck === undefined ? {} : { healthCheck: healthCheckSpec(workload.healthCheck) }),
+  });
+}
+
+function healthCheckSpec(check: HealthCheckRecord): MessageInitShape<typeof HealthCheckSchema> {
+  return {
+    args: check.args,
+    intervalNs: nanoseconds(check.intervalMs),
+    timeoutNs: nanoseconds(check.timeoutMs),
+    startPeriodNs: nanoseconds(check.startPeriodMs),
+    startIntervalNs: nanoseconds(check.startIntervalMs),
+    retries: check.retries,
+  };
+}
+
+function nanoseconds(ms: number): bigint {
+  return BigInt(Math.round(ms * 1e6));
+}
