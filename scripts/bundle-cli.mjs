@@ -144,7 +144,7 @@ file(module,module.exports,load,builtin);
 return module.exports;
 }
 exports.load=load;
-exports.main=(launcherRead)=>{if(launcherRead!==undefined)read=launcherRead;return load("./main.cjs").main();};
+exports.main=(launcherRead,startedAt)=>{if(launcherRead!==undefined)read=launcherRead;return load("./main.cjs").main(startedAt);};
 `;
 }
 

@@ -1,4 +1,5 @@
 import { exitStatusOf, FirectlError } from "../core/errors.ts";
+import { mark, startTrace } from "../core/trace.ts";
 import type { FirectlOperations } from "../manager/api.ts";
 import { WorkloadStartError } from "../manager/workload-start-error.ts";
 import type { CommandContext } from "./command.ts";
@@ -19,11 +20,21 @@ export interface RunCliOptions {
   readonly open?: (env: NodeJS.ProcessEnv) => Promise<FirectlOperations>;
 }
 
-/** The program: runs the command line of this process and sets its exit status. */
-export async function main(): Promise<void> {
+/**
+ * The program: runs the command line of this process and sets its exit status.
+ * @param startedAt When the launcher's first instruction ran, in milliseconds since the process began.
+ */
+export async function main(startedAt?: number): Promise<void> {
   const io = processIo();
+  const traceFile = io.env["FIRECTL_TRACE"];
+  if (traceFile) {
+    startTrace();
+    mark("first instruction", startedAt);
+    mark("main");
+  }
   process.exitCode = await runCli(process.argv.slice(2), io);
   await io.close();
+  if (traceFile) (await import("./write-trace.ts")).writeTrace(traceFile);
   // Whatever is still open must not keep a command from ending that has said its last word.
   setTimeout(() => process.exit(), LINGER_MS).unref();
 }

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { FirectlError } from "../core/errors.ts";
+import { mark } from "../core/trace.ts";
 import { isAlive, type ProcessIdentity } from "../host/process-identity.ts";
 import { superviseDetached } from "../host/supervise.ts";
 import { watchUntil } from "../host/watch-directory.ts";
@@ -106,6 +107,9 @@ async function startGuest(
       return existsSync(apiSocketPath) ? api.versionIfListening() : undefined;
     },
   );
+  mark("API answers");
   for (const call of calls) await api.configure(call);
+  mark("configured");
   await api.act("InstanceStart");
+  mark("InstanceStart");
 }

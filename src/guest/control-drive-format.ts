@@ -2,17 +2,17 @@
  * The control drive's bytes, as docs/control-drive.md draws them: pure encoding and decoding.
  * Everything the guest can write is hostile: lengths are bounded before use and checksums verified.
  */
-import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import { crc32c } from "../core/crc32c.ts";
 import { FirectlError } from "../core/errors.ts";
 import { KIB, MIB } from "../core/units.ts";
-import {
-  type VmSpec,
-  VmSpecSchema,
-  type VmStatus,
-  VmStatusSchema,
-} from "./gen/firectl/agent/v1/control_pb.ts";
+import { CONTROL_MESSAGES } from "./gen/firectl/agent/v1/control_fields.ts";
+import type { VmSpecSchema, VmStatus } from "./gen/firectl/agent/v1/control_pb.ts";
 import { printable } from "./printable.ts";
+import { decodeMessage, encodeMessage } from "./wire.ts";
+
+/** The orders of a guest: fields that are left out have their defaults. */
+export type SpecInit = MessageInitShape<typeof VmSpecSchema>;
 
 export const BLOCK_BYTES: number = 4 * KIB;
 
@@ -37,8 +37,8 @@ export const MIN_RING_BYTES: number = 64 * KIB;
  * The drive's bytes up to the end of the spec; the rest is zero.
  * @throws FirectlError INVALID_ARGUMENT when the spec is larger than its region.
  */
-export function encodeDriveHead(spec: VmSpec, ringBytes: number): Buffer {
-  const message = toBinary(VmSpecSchema, spec);
+export function encodeDriveHead(spec: SpecInit, ringBytes: number): Buffer {
+  const message = encodeMessage(CONTROL_MESSAGES, "VmSpec", spec);
   if (SPEC_HEADER_BYTES + message.length > SPEC_BYTES) {
     throw new FirectlError(
       "INVALID_ARGUMENT",
@@ -89,7 +89,9 @@ function decodeStatusSlot(slot: Buffer): NumberedStatus | undefined {
   const message = slot.subarray(SLOT_HEADER_BYTES, SLOT_HEADER_BYTES + length);
   if (crc32c(message, crc32c(slot.subarray(0, 12))) !== slot.readUInt32LE(12)) return undefined;
   try {
-    return { sequence: slot.readBigUInt64LE(0), status: bounded(fromBinary(VmStatusSchema, message)) };
+    // The table of fields is made from the very file that the type is made from.
+    const status = decodeMessage(CONTROL_MESSAGES, "VmStatus", message) as unknown as VmStatus;
+    return { sequence: slot.readBigUInt64LE(0), status: bounded(status) };
   } catch {
     return undefined; // whole, yet no message: a guest's own doing
   }

@@ -8,17 +8,18 @@ import {
   MIN_RING_BYTES,
   type NumberedStatus,
   RING_OFFSET,
+  type SpecInit,
   STATUS_BYTES,
   STATUS_OFFSET,
 } from "./control-drive-format.ts";
 import { FileChanges } from "./file-changes.ts";
-import type { VmSpec, VmStatus } from "./gen/firectl/agent/v1/control_pb.ts";
+import type { VmStatus } from "./gen/firectl/agent/v1/control_pb.ts";
 
 /** How much of a workload's output is kept unless told otherwise, in bytes, record headers included. */
 export const DEFAULT_OUTPUT_BYTES: number = 16 * MIB;
 
 export interface ControlDriveOptions {
-  readonly spec: VmSpec;
+  readonly spec: SpecInit;
   /** Bytes of output to keep; rounded up to whole blocks, at least 64 KiB. */
   readonly outputBytes?: number | undefined;
 }
@@ -53,7 +54,7 @@ export async function createControlDrive(path: string, options: ControlDriveOpti
  * its earlier lives.
  * @throws FirectlError INVALID_ARGUMENT when the spec does not fit, FILE_NOT_FOUND, IO_FAILED.
  */
-export async function renewControlDrive(path: string, spec: VmSpec): Promise<void> {
+export async function renewControlDrive(path: string, spec: SpecInit): Promise<void> {
   try {
     await using handle = await open(path, "r+");
     const { size } = await handle.stat();

@@ -2,6 +2,7 @@ import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { lstat, open, rm } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError } from "../core/errors.ts";
+import { mark } from "../core/trace.ts";
 import { pollUntil } from "./deadline.ts";
 import { ioError } from "./files.ts";
 import { spawnDetached } from "./process.ts";
@@ -75,6 +76,7 @@ export async function superviseDetached(options: SuperviseOptions): Promise<Supe
   await removeIfPresent(options.console.path);
   try {
     const supervised = await startUnderShell(options);
+    mark("vmm process");
     await options.ready(supervised);
     return supervised;
   } catch (error) {
@@ -88,7 +90,9 @@ export async function superviseDetached(options: SuperviseOptions): Promise<Supe
 
 async function startUnderShell(options: SuperviseOptions): Promise<Supervised> {
   const { runtimeDirectory } = options;
+  mark("launching");
   const supervisor = identifyProcess(await startShell(options));
+  mark("shell spawned");
   const vmm = await watchUntil(
     {
       directory: runtimeDirectory,

@@ -1,4 +1,5 @@
 import { FirectlError } from "../core/errors.ts";
+import { mark } from "../core/trace.ts";
 import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import { withDeadline } from "../host/deadline.ts";
 import { makePrivateDirectory } from "../host/files.ts";
@@ -39,6 +40,7 @@ export interface BootOptions {
 export async function bootVm(context: Context, options: BootOptions): Promise<BootedVm> {
   const startedAt = performance.now();
   const vmm = await launchVmm(context, options);
+  mark("vmm started");
   const vmmMs = performance.now() - startedAt;
   const watch = await GuestWatch.open(options.paths.controlDrive, vmm.process);
   try {

@@ -1,4 +1,5 @@
 import { rm } from "node:fs/promises";
+import { mark } from "../core/trace.ts";
 import { pollUntil } from "../host/deadline.ts";
 import { ioError } from "../host/files.ts";
 import { killSupervised } from "../host/supervise.ts";
@@ -44,10 +45,14 @@ export async function destroyVm(
     await waitUntilGone(context, id);
     return false;
   }
+  mark("claimed");
   const paths = vmPathsOf(context.directories, id);
   await killProcesses(paths);
+  mark("killed");
   await removeFiles(paths, claim.record.configSockets);
+  mark("files removed");
   await dropRecord(context.vms, id);
+  mark("record dropped");
   return true;
 }
 

@@ -1,4 +1,5 @@
-import { type Exit, Phase, type VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import { Phase } from "../guest/gen/firectl/agent/v1/control_fields.ts";
+import type { Exit, VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import { signalName } from "../guest/signals.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { ExitReport } from "./api.ts";

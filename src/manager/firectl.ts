@@ -1,5 +1,6 @@
 import type { VmId } from "../core/brands.ts";
 import { FirectlError } from "../core/errors.ts";
+import { mark } from "../core/trace.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type {
   AddKernelOptions,
@@ -62,8 +63,11 @@ export class Firectl implements FirectlOperations {
   }
 
   async run(options: RunOptions): Promise<StartedVm> {
+    mark("opened");
     await reconcile(this.#context);
+    mark("reconciled");
     const { runVm } = await import("./run-vm.ts");
+    mark("loaded");
     return runVm(this.#context, options);
   }
 

@@ -1,3 +1,4 @@
+import { mark } from "../core/trace.ts";
 import { makePrivateDirectory } from "../host/files.ts";
 import type { LocalImage } from "../image/images.ts";
 import type { PullPolicy } from "./api.ts";
@@ -76,6 +77,7 @@ export async function obtainImageFilesystem(
       inStage(error === buildFailure ? building : obtaining, () => Promise.reject(error)),
     );
   if (early === undefined) pulledAt = performance.now();
+  mark("image");
   const base = await inStage(building, () => obtainBaseImage(context, image, baseOptions));
   const built = early?.built === true || base.built;
   return {

@@ -1,4 +1,5 @@
 import path from "node:path";
+import { mark } from "../core/trace.ts";
 import { buildInitramfs } from "../kernel/initramfs.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import type { Vmm } from "../vmm/vmm.ts";
@@ -28,10 +29,12 @@ export interface PlatformOptions {
  */
 export async function choosePlatform(context: Context, options: PlatformOptions): Promise<Platform> {
   const { kernel, initrdPath } = await bootPartsFor(context, options);
+  mark("kernel, initramfs");
   const vmm = await chooseVmm(context, { ...options, parts: async () => ({ kernel, initrdPath }) });
   const kernelPath = await (await context.kernels()).imagePath(kernel, {
     compressed: vmm.loadsCompressedKernel,
   });
+  mark("platform");
   return { vmm, initrdPath, kernelPath };
 }
 

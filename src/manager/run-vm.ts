@@ -1,4 +1,5 @@
 import { parseDigest } from "../core/brands.ts";
+import { mark } from "../core/trace.ts";
 import { parseSignal } from "../guest/signals.ts";
 import { CleanupStack } from "../host/cleanup.ts";
 import type { LocalImage } from "../image/images.ts";
@@ -42,13 +43,16 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
     attached: !(options.detach ?? false),
   });
   undo.defer(() => destroyVm(context, record.id));
+  mark("recorded");
 
   const parts = await obtainParts(context, { ...options, record, size });
   const preparedAt = performance.now();
+  mark("parts");
   const prepared = await inStage("preparing the VM's disks", () =>
     prepareDisks(context, { record, options, size, parts }),
   );
   options.signal?.throwIfAborted();
+  mark("disks");
   const prepareMs = performance.now() - preparedAt + parts.platformMs;
 
   options.onProgress?.({ kind: "booting", vmm: parts.platform.vmm.name });
@@ -62,6 +66,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
     }),
   );
   undo.use(booted);
+  mark("booted");
   const running = await recordAsRunning(context, {
     id: record.id,
     vmm: parts.platform.vmm,
@@ -74,6 +79,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
     },
   });
   undo.move();
+  mark("recorded running");
   return attend(context, {
     record: running,
     booted,
@@ -117,6 +123,7 @@ async function obtainParts(
       timed(() => inStage("choosing VMM and kernel", () => choosePlatform(context, { ...options, signal }))),
   );
   const { image, base, pullMs, buildMs } = filesystem;
+  mark("both");
   return { image, basePath: base.path, pullMs, buildMs, platform: chosen.value, platformMs: chosen.ms };
 }
 

@@ -1,4 +1,5 @@
 import type { VmId } from "../core/brands.ts";
+import { mark } from "../core/trace.ts";
 import { OutputReader } from "../guest/output-reader.ts";
 import { parseSignal } from "../guest/signals.ts";
 import type { VmRecord } from "../state/vm-record.ts";
@@ -9,7 +10,6 @@ import type { Context } from "./context.ts";
 import { destroyVm } from "./destroy-vm.ts";
 import { endedStatus, endOf, exitReportOf } from "./exit-report.ts";
 import { endVm } from "./finish-vm.ts";
-import { connectGuest } from "./guest-access.ts";
 import { vmIdOf } from "./records.ts";
 import { settleEndedVm } from "./settle-vm.ts";
 
@@ -66,6 +66,8 @@ export class AttendedVm implements StartedVm {
 
   async signal(signal: string): Promise<void> {
     const number = parseSignal(signal);
+    // gRPC is loaded for this alone: most processes end without a signal.
+    const { connectGuest } = await import("./guest-access.ts");
     using guest = connectGuest(this.#record);
     await guest.signal(number);
   }
@@ -77,6 +79,7 @@ export class AttendedVm implements StartedVm {
       if (ended !== undefined) return endOf(ended);
       return vmmAlive ? undefined : endOf(status);
     }, this.#stop.signal);
+    mark("workload ended");
     this.#timings = { ...this.#timings, workloadMs: performance.now() - startedAt };
     return exitReportOf(end);
   }
@@ -84,6 +87,7 @@ export class AttendedVm implements StartedVm {
   async #settle(): Promise<ExitReport> {
     const report = await this.#workloadEnded;
     await settleEndedVm(this.#context, this.#record);
+    mark("settled");
     this.#settled = true;
     return report;
   }

@@ -1,17 +1,14 @@
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import {
-  type HealthCheckSchema,
-  RootMode,
-  type VmSpec,
-  VmSpecSchema,
-} from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { SpecInit } from "../guest/control-drive-format.ts";
+import { RootMode } from "../guest/gen/firectl/agent/v1/control_fields.ts";
+import type { HealthCheckSchema } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import type { HealthCheckRecord, WorkloadRecord } from "../state/vm-record.ts";
 
 /** What the guest is told: proto/firectl/agent/v1/control.proto. */
-export function specFor(options: { id: string; workload: WorkloadRecord }): VmSpec {
+export function specFor(options: { id: string; workload: WorkloadRecord }): SpecInit {
   const { workload } = options;
   const isOverlay = workload.storage === "overlay";
-  return create(VmSpecSchema, {
+  return {
     vmId: options.id,
     hostname: workload.hostname,
     process: { args: workload.args, env: workload.env, cwd: workload.cwd, user: workload.user },
@@ -24,7 +21,7 @@ export function specFor(options: { id: string; workload: WorkloadRecord }): VmSp
     },
     hostTimeUnixNs: BigInt(Date.now()) * 1_000_000n,
     ...(workload.healthCheck === undefined ? {} : { healthCheck: healthCheckSpec(workload.healthCheck) }),
-  });
+  };
 }
 
 function healthCheckSpec(check: HealthCheckRecord): MessageInitShape<typeof HealthCheckSchema> {
