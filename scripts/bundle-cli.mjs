@@ -8,14 +8,13 @@
 //   as functions by file name, what --version and list load, and nothing else. run.cjs does the same for run.
 // - V8's code cache of both beside them spares that parsing. bin/firectl uses it when the same Node made it.
 import { readFileSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import Module from "node:module";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import v8 from "node:v8";
 import vm from "node:vm";
 import { build, transform } from "esbuild";
+import { trainStarts } from "./train-starts.mjs";
 
 /** What each packed file holds, with all that is imported statically; none has what an earlier one has. */
 const PACKS = {
@@ -75,11 +74,9 @@ for (const [name, text] of texts) {
   if (!packOf.has(name)) await writeFile(path.join(outputDirectory, name), await outsideFile(text));
 }
 warnOfWeight();
-await writeFile(path.join(outputDirectory, "main.cache"), await codeCache());
-await writeFile(
-  path.join(outputDirectory, "run.cache"),
-  eagerCodeCache(path.join(outputDirectory, "run.cjs")),
-);
+for (const [pack, cache] of Object.entries(await codeCaches())) {
+  await writeFile(path.join(outputDirectory, `${pack}.cache`), cache);
+}
 
 /** Puts the entries into a pack, with what each of them imports statically. */
 function assignToPack(pack, entries) {
@@ -144,6 +141,7 @@ file(module,module.exports,load,builtin);
 return module.exports;
 }
 exports.load=load;
+exports.readPacksBy=(reader)=>{read=reader;};
 exports.main=(launcherRead,startedAt)=>{if(launcherRead!==undefined)read=launcherRead;return load("./main.cjs").main(startedAt);};
 `;
 }
@@ -156,50 +154,38 @@ function withLazyBuiltins(code) {
   return code.replace(/(\bimport_\w+=)require\("(node:(?!fs"|path")[\w/]+)"\)/g, '$1builtin("$2")');
 }
 
-/** What V8 has compiled of main.cjs after --version and list have run. */
-async function codeCache() {
-  // As bin/firectl compiles it: the cache fits only the very same source.
-  const script = new vm.Script(Module.wrap(readFileSync(program, "latin1")), { filename: program });
-  const module = new Module(program);
-  const require = Module.createRequire(program);
-  require.cache[program] = module;
-  script.runInThisContext()(module.exports, require, module, program, outputDirectory);
-  const { runCli } = module.exports.load("./main.cjs");
-  const home = await mkdtemp(path.join(tmpdir(), "firectl-build-"));
-  const sink = { write() {}, async stream() {}, isTerminal: false, columns: 80 };
-  const io = {
-    stdout: sink,
-    stderr: { ...sink, write: (text) => process.stderr.write(text) },
-    stdin: [],
-    env: {
-      HOME: home,
-      PATH: process.env.PATH,
-      XDG_CONFIG_HOME: home,
-      XDG_DATA_HOME: home,
-      XDG_RUNTIME_DIR: home,
-    },
-    onSignal: () => () => {},
-    exitNow() {},
-    close() {},
+/**
+ * What V8 has compiled of each packed file after --version, list and a run have been through it. What a start never
+ * calls is not in it: reading the cache costs as much as it is long.
+ */
+async function codeCaches() {
+  const compiled = {};
+  const readPack = (file) => {
+    const pack = path.basename(file, ".cjs");
+    const { script, exports } = compile(path.join(outputDirectory, `${pack}.cjs`));
+    compiled[pack] = script;
+    return exports;
   };
-  try {
-    for (const argv of [["--version"], ["list"]]) {
-      const status = await runCli(argv, io);
-      if (status !== 0) throw new Error(`firectl ${argv.join(" ")} ended with ${status}`);
-    }
-  } finally {
-    await rm(home, { recursive: true, force: true });
-  }
-  return script.createCachedData();
+  const { load, readPacksBy } = readPack("main.cjs");
+  readPacksBy(readPack);
+  const { runCli } = load("./main.cjs");
+  await trainStarts(runCli, { root, outputDirectory });
+  return Object.fromEntries(
+    Object.keys(PACKS).map((pack) => {
+      if (compiled[pack] === undefined) throw new Error(`nothing has loaded ${pack}.cjs`);
+      return [pack, compiled[pack].createCachedData()];
+    }),
+  );
 }
 
-/** What V8 compiles of a file when it compiles all of it: there is no running it here. */
-function eagerCodeCache(file) {
-  // The flag goes back before the cache is made: V8 takes no cache that was made with other flags.
-  v8.setFlagsFromString("--no-lazy");
+/** Compiles and runs a file as bin/firectl does: a cache fits only the very same source. */
+function compile(file) {
   const script = new vm.Script(Module.wrap(readFileSync(file, "latin1")), { filename: file });
-  v8.setFlagsFromString("--lazy");
-  return script.createCachedData();
+  const module = new Module(file);
+  const require = Module.createRequire(file);
+  require.cache[file] = module;
+  script.runInThisContext()(module.exports, require, module, file, outputDirectory);
+  return { script, exports: module.exports };
 }
 
 /** A file that stays by itself. */

@@ -78,6 +78,7 @@ interface Session {
 
 async function openFirectl(env: NodeJS.ProcessEnv): Promise<FirectlOperations> {
   const { Firectl } = await import("../manager/firectl.ts");
+  mark("firectl module");
   return Firectl.open({ env });
 }
 
@@ -108,8 +109,10 @@ async function runCommand(argv: readonly string[], session: Session): Promise<nu
   if (resolved.kind === "unknown") throw unknownCommand(resolved.words, argv);
   if (resolved.kind === "group") return printHelp([resolved.name], session);
   const command = await resolved.entry.load();
+  mark("command loaded");
   session.failureStatus = command.failureStatus;
   const { input, help, json } = parseCommandLine(command, resolved.rest);
+  mark("parsed");
   if (json) session.json = true;
   if (help) return printHelp([command.name], session);
   return (await command.handler(input, contextOf(session))) ?? 0;

@@ -1,4 +1,5 @@
 import { FirectlError } from "../../core/errors.ts";
+import { mark } from "../../core/trace.ts";
 import type { FirectlOperations, ProgressEvent, RunOptions, StartedVm } from "../../manager/api.ts";
 import { attachToWorkload } from "../attach.ts";
 import { createCidfile } from "../cidfile.ts";
@@ -47,7 +48,9 @@ export const run: Command = defineCommand({
       flags.config === undefined ? imageLaunch(input, context) : configLaunch(input, flags.config);
     using cidfile = flags.cidfile === undefined ? undefined : createCidfile(flags.cidfile);
     const operations = await context.firectl();
+    mark("context");
     const progress = await context.progress({ quiet: flags.quiet });
+    mark("progress");
     const signal = context.interrupts.signal();
     const onProgress = (event: ProgressEvent): void => {
       if (event.kind === "resolving") collectGarbageLater();
