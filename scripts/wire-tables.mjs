@@ -16,7 +16,8 @@ const tables = file.messages.map((message) => {
 });
 const enums = file.enums.map((description) => {
   const values = description.values.map((value) => `  ${value.localName}: ${value.number},\n`);
-  return `export const ${description.name} = {\n${values.join("")}} as const;\n`;
+  const { name } = description;
+  return `export type ${name} = control.${name};\nexport const ${name} = {\n${values.join("")}} as const;\n`;
 });
 writeFileSync(
   `${root}${DIRECTORY}/control_fields.ts`,
@@ -24,6 +25,7 @@ writeFileSync(
 /* eslint-disable */
 
 import type { Messages } from "../../../../wire.ts";
+import type * as control from "./control_pb.ts";
 
 ${enums.join("\n")}
 /** All messages of the file by name. */

@@ -1,6 +1,7 @@
 import { FirectlError } from "../core/errors.ts";
 import { readStatus } from "../guest/control-drive.ts";
-import { type Health, HealthState } from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import { HealthState } from "../guest/gen/firectl/agent/v1/control_fields.ts";
+import type { Health } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { HealthStatus, WaitForHealthOptions } from "./api.ts";
 import type { Context } from "./context.ts";

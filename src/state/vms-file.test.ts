@@ -90,23 +90,30 @@ describe("VmsFile", () => {
 
   test("loses no update of twelve processes at once", async () => {
     const worker = path.join(directory, "worker.mjs");
-    // Separate processes must exclude each other too; these follow the protocol by hand: flock(1), read,
-    // replace.
+    // Separate processes must exclude each other too; these follow the protocol by hand: link, read, replace.
     await writeFile(
       worker,
-      `import { execFileSync } from "node:child_process";
+      `import fs from "node:fs";
        const [lock, state, name] = process.argv.slice(2);
-       execFileSync("flock", ["-x", lock, process.execPath, "-e", \`
-         const fs = require("node:fs");
-         const records = fs.existsSync(process.argv[1]) ? JSON.parse(fs.readFileSync(process.argv[1])) : [];
-         records.push({ ...JSON.parse(process.argv[2]), name: process.argv[3] });
-         fs.writeFileSync(process.argv[1] + process.argv[3], JSON.stringify(records));
-         fs.renameSync(process.argv[1] + process.argv[3], process.argv[1]);
-       \`, state, ${JSON.stringify(JSON.stringify(record("x")))}, name]);`,
+       const boot = fs.readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
+       const startTime = fs.readFileSync("/proc/self/stat", "latin1").split(") ")[1].split(" ")[19];
+       for (;;) {
+         try {
+           fs.symlinkSync([process.pid, startTime, boot].join(":"), lock);
+           break;
+         } catch {
+           await new Promise((resolve) => setTimeout(resolve, 1));
+         }
+       }
+       const records = fs.existsSync(state) ? JSON.parse(fs.readFileSync(state)) : [];
+       records.push({ ...${JSON.stringify(record("x"))}, name });
+       fs.writeFileSync(state + name, JSON.stringify(records));
+       fs.renameSync(state + name, state);
+       fs.unlinkSync(lock);`,
     );
     const file = new VmsFile(directory);
     const others = Array.from({ length: 6 }, (_, index) => {
-      const child = fork(worker, [path.join(directory, "vms.lock"), file.path, `other-${index}`]);
+      const child = fork(worker, [path.join(directory, "vms.holder"), file.path, `other-${index}`]);
       return new Promise((resolve) => child.once("exit", resolve));
     });
     const ours = Array.from({ length: 6 }, (_, index) =>

@@ -1,8 +1,8 @@
 import { rename } from "node:fs/promises";
 import path from "node:path";
 import { FirectlError, messageOf } from "../core/errors.ts";
-import { withFileLock } from "../host/file-lock.ts";
 import { makePrivateDirectory, readTextIfPresent, writeFileAtomic } from "../host/files.ts";
+import { withHolderLock } from "../host/holder-lock.ts";
 import type { VmRecord } from "./vm-record.ts";
 
 /** Long enough for fifty commands that each hold the lock for some milliseconds on a slow machine. */
@@ -15,10 +15,12 @@ const LOCK_TIMEOUT_MS = 60_000;
 export class VmsFile {
   readonly path: string;
   readonly #lockPath: string;
+  readonly #guardPath: string;
 
   constructor(configDirectory: string) {
     this.path = path.join(configDirectory, "vms.json");
-    this.#lockPath = path.join(configDirectory, "vms.lock");
+    this.#lockPath = path.join(configDirectory, "vms.holder");
+    this.#guardPath = path.join(configDirectory, "vms.lock");
   }
 
   /**
@@ -56,7 +58,7 @@ export class VmsFile {
 
   async #locked<T>(work: () => Promise<T>): Promise<T> {
     await makePrivateDirectory(path.dirname(this.path));
-    return withFileLock(this.#lockPath, { timeoutMs: LOCK_TIMEOUT_MS }, work);
+    return withHolderLock(this.#lockPath, { guard: this.#guardPath, timeoutMs: LOCK_TIMEOUT_MS }, work);
   }
 
   async #parse(): Promise<VmRecord[]> {

@@ -5,7 +5,6 @@ import { attachToWorkload } from "../attach.ts";
 import { createCidfile } from "../cidfile.ts";
 import { type Command, type CommandContext, type CommandInput, defineCommand } from "../command.ts";
 import { defined } from "../defined.ts";
-import { collectGarbageLater } from "../garbage.ts";
 import { healthFrom } from "../health-flags.ts";
 import { limitsFrom } from "../image-flags.ts";
 import { collectEnv, collectLabels } from "../key-values.ts";
@@ -53,7 +52,7 @@ export const run: Command = defineCommand({
     mark("progress");
     const signal = context.interrupts.signal();
     const onProgress = (event: ProgressEvent): void => {
-      if (event.kind === "resolving") collectGarbageLater();
+      if (event.kind === "resolving") void prepareForDownload();
       progress.update(event);
     };
     const vm = await launch(operations, { signal, onProgress });
@@ -78,6 +77,12 @@ async function waitUntilHealthy(
   const { workload } = await operations.inspect(vm.id);
   const hasCheck = typeof workload === "object" && workload !== null && "healthCheck" in workload;
   if (hasCheck) await operations.waitForHealth(vm.id, "healthy", { rejectUnhealthy: true, signal });
+}
+
+/** Loaded with the first image that is not here yet: a start needs nothing of it. */
+async function prepareForDownload(): Promise<void> {
+  const { collectGarbageLater } = await import("../garbage.ts");
+  collectGarbageLater();
 }
 
 async function leaveDetached(vm: StartedVm, context: CommandContext): Promise<number> {

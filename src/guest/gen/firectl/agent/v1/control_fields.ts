@@ -2,13 +2,24 @@
 /* eslint-disable */
 
 import type { Messages } from "../../../../wire.ts";
+import type * as control from "./control_pb.ts";
 
+export type RootMode = control.RootMode;
 export const RootMode = {
   UNSPECIFIED: 0,
   OVERLAY: 1,
   DISK: 2,
 } as const;
 
+export type HealthState = control.HealthState;
+export const HealthState = {
+  UNSPECIFIED: 0,
+  STARTING: 1,
+  HEALTHY: 2,
+  UNHEALTHY: 3,
+} as const;
+
+export type Phase = control.Phase;
 export const Phase = {
   UNSPECIFIED: 0,
   BOOTING: 1,
@@ -26,6 +37,23 @@ export const CONTROL_MESSAGES: Messages = {
     [4,"stopSignal","uint32"],
     [5,"root","Root"],
     [6,"hostTimeUnixNs","int64"],
+    [9,"healthCheck","HealthCheck"],
+    [10,"session","Session"],
+  ],
+  HealthCheck: [
+    [1,"args","string","list"],
+    [2,"intervalNs","uint64"],
+    [3,"timeoutNs","uint64"],
+    [4,"startPeriodNs","uint64"],
+    [5,"startIntervalNs","uint64"],
+    [6,"retries","uint32"],
+  ],
+  Session: [
+    [1,"openStdin","bool"],
+    [2,"stdinOnce","bool"],
+    [3,"awaitReader","bool"],
+    [4,"init","bool"],
+    [5,"systemd","bool"],
   ],
   Root: [
     [1,"mode","enum"],
@@ -40,6 +68,11 @@ export const CONTROL_MESSAGES: Messages = {
     [4,"user","string"],
     [5,"rlimits","Rlimit","list"],
     [6,"terminal","bool"],
+    [10,"consoleSize","ConsoleSize"],
+  ],
+  ConsoleSize: [
+    [1,"height","uint32"],
+    [2,"width","uint32"],
   ],
   Rlimit: [
     [1,"type","string"],
@@ -53,6 +86,18 @@ export const CONTROL_MESSAGES: Messages = {
     [4,"exit","Exit"],
     [5,"error","string"],
     [6,"timings","BootTimings"],
+    [7,"health","Health"],
+  ],
+  Health: [
+    [1,"state","enum"],
+    [2,"failingStreak","uint32"],
+    [3,"log","HealthResult","list"],
+  ],
+  HealthResult: [
+    [1,"startedAtUnixNs","int64"],
+    [2,"finishedAtUnixNs","int64"],
+    [3,"exitCode","sint32"],
+    [4,"output","string"],
   ],
   Exit: [
     [1,"code","uint32"],
