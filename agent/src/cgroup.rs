@@ -1,71 +1,162 @@
-//! The workload's control group: all controllers enabled, and the kernel's record of what it killed.
+//! The workload's control groups: its limits, and the kernel's record of what it uses and what was killed.
 //! <https://docs.kernel.org/admin-guide/cgroup-v2.html>
+//!
+//! ```text
+//! /cgroup            the agent
+//!   workload         limits of the whole: processors, memory less what the agent needs
+//!     main           the workload itself, which sees this group as its root; its limits are here once more
+//!     exec           what exec has started: it gets its share of the processors whatever main is doing
+//! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
-use nix::unistd::Pid;
 
 use crate::device_filter;
+use crate::error::{AgentError, Context};
+use crate::memory_limit::MemoryLimit;
+use crate::proto::{Resources, StatsResponse};
 
 const MOUNT: &str = "/cgroup";
 const GROUP: &str = "/cgroup/workload";
+pub const MAIN: &str = "/cgroup/workload/main";
+const EXEC: &str = "/cgroup/workload/exec";
 
-/// The group, if the kernel has control groups at all.
+/// Microseconds in which a quota of processor time is to be had, Docker's too.
+const CPU_PERIOD_US: u32 = 100_000;
+
+/// The groups, if the kernel has control groups at all.
 #[derive(Debug)]
 pub struct Cgroup {
-    processes: File,
+    main: File,
+    exec: File,
+    pub memory: Option<MemoryLimit>,
 }
 
 impl Cgroup {
-    /// Creates the group. `None` when the kernel has none: the workload runs without.
-    pub fn create() -> Option<Self> {
-        fs::create_dir(MOUNT).ok()?;
-        mount(Some("cgroup2"), MOUNT, Some("cgroup2"), MsFlags::empty(), None::<&str>).ok()?;
-        let controllers = fs::read_to_string(format!("{MOUNT}/cgroup.controllers")).ok()?;
-        let enable: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
-        // A controller that cannot be enabled is missing from the workload's view, nothing more.
-        let _ = fs::write(format!("{MOUNT}/cgroup.subtree_control"), enable.join(" "));
-        fs::create_dir(GROUP).ok()?;
-        // A kernel without it runs the workload all the same: what it can spoil is its own guest's story.
-        let _ = File::open(GROUP).and_then(|directory| device_filter::attach(directory.as_fd()));
-        let processes = OpenOptions::new().write(true).open(format!("{GROUP}/cgroup.procs")).ok()?;
-        Some(Self { processes })
+    /// Creates the groups. `None` when the kernel has none: the workload runs without, unless it was to be
+    /// limited.
+    pub fn create(resources: &Resources) -> Result<Option<Self>, AgentError> {
+        match Self::make(resources) {
+            Ok(mut cgroup) => {
+                // A kernel without memory control groups kills by its own judgement, which spares the agent.
+                cgroup.memory = MemoryLimit::set(GROUP, MAIN, resources.swap_bytes).ok();
+                set_cpu_quota(resources.cpu_quota_us)
+                    .context(|| "limit the processors".into())
+                    .or_else(|error| if resources.cpu_quota_us == 0 { Ok(()) } else { Err(error) })?;
+                set_pids_limit(resources.pids_limit)
+                    .context(|| "limit the processes".into())
+                    .or_else(|error| if resources.pids_limit == 0 { Ok(()) } else { Err(error) })?;
+                Ok(Some(cgroup))
+            }
+            Err(_) if resources.cpu_quota_us == 0 && resources.pids_limit == 0 => Ok(None),
+            Err(error) => Err(error).context(|| "create the workload's control group".into()),
+        }
     }
 
-    /// Moves the calling process into the group, or where the workload is within it: an init like systemd
-    /// spreads its processes over groups below, and then this one may have none itself.
-    pub fn join(&self, workload: Option<Pid>) {
-        if (&self.processes).write_all(b"0").is_ok() {
-            return;
+    fn make(resources: &Resources) -> io::Result<Self> {
+        fs::create_dir(MOUNT)?;
+        mount(Some("cgroup2"), MOUNT, Some("cgroup2"), MsFlags::empty(), None::<&str>)?;
+        let controllers = fs::read_to_string(format!("{MOUNT}/cgroup.controllers"))?;
+        let enable: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
+        let enable = enable.join(" ");
+        // A controller that cannot be enabled is missing from the workload's view, nothing more.
+        let _ = fs::write(format!("{MOUNT}/cgroup.subtree_control"), &enable);
+        fs::create_dir(GROUP)?;
+        let _ = fs::write(format!("{GROUP}/cgroup.subtree_control"), &enable);
+        fs::create_dir(MAIN)?;
+        fs::create_dir(EXEC)?;
+        let all_devices = resources.privileges.as_ref().is_some_and(|privileges| privileges.all_devices);
+        if !all_devices {
+            // A kernel without it runs the workload all the same: what it can spoil is its own guest's story.
+            let _ = File::open(GROUP).and_then(|directory| device_filter::attach(directory.as_fd()));
         }
+        let processes = |group: &str| OpenOptions::new().write(true).open(format!("{group}/cgroup.procs"));
+        Ok(Self { main: processes(MAIN)?, exec: processes(EXEC)?, memory: None })
+    }
+
+    /// Moves the calling process into the workload's group, or into that of what runs beside it.
+    pub fn join(&self, is_workload: bool) {
+        let mut processes = if is_workload { &self.main } else { &self.exec };
         // Failing this costs accounting, not correctness.
-        let _ = workload.and_then(group_of).map(|group| fs::write(group.join("cgroup.procs"), "0"));
+        let _ = processes.write_all(b"0");
     }
 }
 
-/// The directory of a process's group: `0::/workload/init.scope` in /proc/<pid>/cgroup, as the agent sees it.
-fn group_of(process: Pid) -> Option<PathBuf> {
-    let text = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(Path::new(MOUNT).join(path))
+/// Limits all of the workload to `quota_us` of processor time in each period; 0 lifts the limit.
+pub fn set_cpu_quota(quota_us: u32) -> io::Result<()> {
+    let quota = if quota_us == 0 { "max".into() } else { quota_us.to_string() };
+    // The outer one is what counts, the inner one what the workload reads.
+    for group in [GROUP, MAIN] {
+        fs::write(format!("{group}/cpu.max"), format!("{quota} {CPU_PERIOD_US}"))?;
+    }
+    Ok(())
+}
+
+/// Limits the workload's processes and threads; 0 leaves it half of what the kernel can manage, so that the
+/// agent can always start one more.
+pub fn set_pids_limit(limit: u32) -> io::Result<()> {
+    let limit = if limit == 0 { default_pids_limit() } else { Some(limit) };
+    let text = limit.map_or_else(|| "max".into(), |limit| limit.to_string());
+    fs::write(format!("{MAIN}/pids.max"), text)
+}
+
+fn default_pids_limit() -> Option<u32> {
+    let setting = |name| fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?.trim().parse().ok();
+    let (threads, ids): (u32, u32) = (setting("threads-max")?, setting("pid_max")?);
+    Some(threads.min(ids) / 2)
 }
 
 /// How many processes the kernel's OOM killer has ended: the workload's, or without a memory controller all.
 pub fn oom_kills() -> u64 {
     let events = fs::read_to_string(format!("{GROUP}/memory.events"));
     let text = events.or_else(|_| fs::read_to_string("/proc/vmstat")).unwrap_or_default();
-    parse_oom_kills(&text)
+    value_of(&text, "oom_kill").unwrap_or(0)
 }
 
-fn parse_oom_kills(text: &str) -> u64 {
+/// Fills in what the groups tell of the workload's use.
+pub fn read_usage(stats: &mut StatsResponse) {
+    let read = |name: &str| fs::read_to_string(format!("{GROUP}/{name}")).unwrap_or_default();
+    let number = |name: &str| read_number(&format!("{GROUP}/{name}")).unwrap_or(0);
+    let cpu = read("cpu.stat");
+    stats.cpu_usage_us = value_of(&cpu, "usage_usec").unwrap_or(0);
+    stats.cpu_throttled_us = value_of(&cpu, "throttled_usec").unwrap_or(0);
+    let memory = read("memory.stat");
+    let given_back = value_of(&memory, "inactive_file").unwrap_or(0);
+    stats.page_cache_bytes = value_of(&memory, "file").unwrap_or(0);
+    stats.memory_bytes = number("memory.current").saturating_sub(given_back);
+    stats.memory_limit_bytes = read_number(&format!("{MAIN}/memory.max")).unwrap_or(0);
+    stats.swap_bytes = number("memory.swap.current");
+    stats.pids = u32::try_from(number("pids.current")).unwrap_or(u32::MAX);
+    let limit = read_number(&format!("{MAIN}/pids.max")).unwrap_or(0);
+    stats.pids_limit = u32::try_from(limit).unwrap_or(0);
+    let io = read("io.stat");
+    stats.read_bytes = sum_of(&io, "rbytes");
+    stats.written_bytes = sum_of(&io, "wbytes");
+    stats.reads = sum_of(&io, "rios");
+    stats.writes = sum_of(&io, "wios");
+    stats.oom_kills = oom_kills();
+}
+
+/// A file of one number; `None` for "max".
+pub fn read_number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The number behind `key` in a file of `KEY NUMBER` lines.
+fn value_of(text: &str, key: &str) -> Option<u64> {
     text.lines()
-        .find_map(|line| line.strip_prefix("oom_kill "))
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
         .and_then(|count| count.trim().parse().ok())
-        .unwrap_or(0)
+}
+
+/// The numbers of `KEY=NUMBER` in all lines, which are devices.
+fn sum_of(text: &str, key: &str) -> u64 {
+    text.split_whitespace()
+        .filter_map(|word| word.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
+        .fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -74,8 +165,17 @@ mod tests {
 
     #[test]
     fn the_count_is_found_in_either_file() {
-        assert_eq!(parse_oom_kills("low 0\nhigh 0\nmax 0\noom 1\noom_kill 2\noom_group_kill 0\n"), 2);
-        assert_eq!(parse_oom_kills("nr_free_pages 5\noom_kill 1\n"), 1);
-        assert_eq!(parse_oom_kills(""), 0);
+        let kills = |text| value_of(text, "oom_kill");
+        assert_eq!(kills("low 0\nhigh 0\nmax 0\noom 1\noom_kill 2\noom_group_kill 0\n"), Some(2));
+        assert_eq!(kills("nr_free_pages 5\noom_kill 1\n"), Some(1));
+        assert_eq!(kills(""), None);
+    }
+
+    #[test]
+    fn the_devices_of_io_stat_are_added_up() {
+        let text =
+            "254:16 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n254:0 rbytes=1 wbytes=2 rios=3\n";
+        assert_eq!((sum_of(text, "rbytes"), sum_of(text, "wios"), sum_of(text, "rios")), (4097, 0, 4));
+        assert_eq!(sum_of("254:0 rbytes=x\n", "rbytes"), 0);
     }
 }

@@ -29,9 +29,11 @@ use crate::output_ring::OutputRing;
 use crate::process::World;
 use crate::proto::{Exit, Phase, Root, VmSpec};
 use crate::reaper::Reaper;
+use crate::resources::{self, Settings};
 use crate::service::{self, Server};
 use crate::status::StatusBoard;
 use crate::storage::{AlignedBuffer, Device, Storage};
+use crate::swap::Swap;
 use crate::workload;
 
 /// Ctrl-Alt-Delete, which is how a VMM without the service asks: as `docker stop` would.
@@ -142,18 +144,32 @@ fn prepare(spec: &VmSpec) -> Result<World, AgentError> {
     network::bring_up_loopback()?;
     network::relax_sysctls();
     let session = spec.session.unwrap_or_default();
+    let resources = spec.resources.clone().unwrap_or_default();
+    resources::apply_sysctls(&resources)?;
+    network::set_domain(resources.names.as_ref())?;
+    let cgroup = Cgroup::create(&resources)?;
     Ok(World {
         hostname: spec.hostname.clone(),
         read_only: root.read_only,
         init: session.init,
         systemd: session.systemd,
-        cgroup: Cgroup::create(),
+        cgroup,
+        settings: Settings::of(spec),
     })
 }
 
+fn enable_swap(spec: &VmSpec) -> Result<Option<Swap>, AgentError> {
+    let bytes = spec.resources.as_ref().map_or(0, |resources| resources.swap_bytes);
+    if bytes == 0 {
+        return Ok(None);
+    }
+    let disk = mounts::writable_disk(spec.root.as_ref().map(Root::mode));
+    Swap::enable(disk, bytes).map(Some)
+}
+
 async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device>) -> Result<(), AgentError> {
-    let world = match prepare(&spec) {
-        Ok(world) => world,
+    let (world, swap) = match prepare(&spec).and_then(|world| Ok((world, enable_swap(&spec)?))) {
+        Ok(ready) => ready,
         Err(error) => {
             mounts::seal_disks();
             status.publish_failure(125, &error.to_string());
@@ -191,6 +207,9 @@ async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device
     // Complete before the end is told: first the output, then the disks, then the status.
     streams.drain().await;
     guest.freezer.end();
+    if let Some(swap) = swap {
+        swap.disable();
+    }
     mounts::seal_disks();
     guest.status.publish(|status| {
         status.set_phase(Phase::Exited);

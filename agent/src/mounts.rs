@@ -197,11 +197,13 @@ const MASKED_PATHS: [&str; 10] = [
 ];
 const READ_ONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Mounts and creates below the new root what an image leaves to the runtime.
-pub fn furnish_root() -> Result<(), AgentError> {
+/// Mounts and creates below the new root what an image leaves to the runtime. A workload that is to be
+/// `unmasked` may change what it finds there.
+pub fn furnish_root(unmasked: bool) -> Result<(), AgentError> {
     umask(Mode::empty());
-    for step in &WORKLOAD_MOUNTS {
-        step.perform()?;
+    for step in WORKLOAD_MOUNTS {
+        let kept = if unmasked { MsFlags::all().difference(MsFlags::MS_RDONLY) } else { MsFlags::all() };
+        Mount { flags: step.flags & kept, ..step }.perform()?;
     }
     let mode = Mode::from_bits_truncate(0o666);
     for (path, major, minor) in DEVICES {
@@ -210,11 +212,13 @@ pub fn furnish_root() -> Result<(), AgentError> {
     for (target, path) in DEVICE_LINKS {
         symlink(target, path).context(|| format!("create {path}"))?;
     }
-    for path in MASKED_PATHS {
-        mask(path)?;
-    }
-    for path in READ_ONLY_PATHS {
-        make_read_only(path)?;
+    if !unmasked {
+        for path in MASKED_PATHS {
+            mask(path)?;
+        }
+        for path in READ_ONLY_PATHS {
+            make_read_only(path)?;
+        }
     }
     umask(Mode::from_bits_truncate(0o022));
     Ok(())

@@ -24,12 +24,14 @@ use nix::unistd::{
 
 use crate::capabilities;
 use crate::cgroup::Cgroup;
+use crate::devices;
 use crate::environment;
 use crate::error::{AgentError, Context, StartError};
 use crate::init_process;
 use crate::mounts;
 use crate::network;
 use crate::proto::{Process, Rlimit};
+use crate::resources::Settings;
 use crate::systemd;
 use crate::terminal;
 use crate::user::{self, Identity};
@@ -43,6 +45,7 @@ pub struct World {
     pub init: bool,
     pub systemd: bool,
     pub cgroup: Option<Cgroup>,
+    pub settings: Settings,
 }
 
 /// Descriptors of a running workload's namespaces: they stay valid, and the same, whatever becomes of its pid.
@@ -50,8 +53,8 @@ pub struct World {
 pub struct Namespaces {
     pid: File,
     mount: File,
-    cgroup: Option<File>,
-    workload: Pid,
+    /// There are control groups.
+    cgroup: bool,
 }
 
 impl Namespaces {
@@ -64,8 +67,7 @@ impl Namespaces {
         Ok(Self {
             pid: open(&owner, "pid")?,
             mount: open(&owner, "mnt")?,
-            cgroup: open(&owner, "cgroup").ok(),
-            workload,
+            cgroup: Path::new(crate::cgroup::MAIN).is_dir(),
         })
     }
 }
@@ -77,16 +79,6 @@ pub enum Place<'a> {
     First,
     /// Beside the workload.
     Beside(&'a Namespaces),
-}
-
-impl Place<'_> {
-    /// The workload that is there already.
-    fn workload(&self) -> Option<Pid> {
-        match self {
-            Self::First => None,
-            Self::Beside(namespaces) => Some(namespaces.workload),
-        }
-    }
 }
 
 /// The child's standard streams.
@@ -150,10 +142,11 @@ fn run_child(
 ) -> Result<Infallible, StartError> {
     reset_signals()?;
     if let Some(cgroup) = &world.cgroup {
-        cgroup.join(place.workload());
+        cgroup.join(matches!(place, Place::First));
     }
+    let settings = &world.settings;
     // The agent is exempt from the OOM killer; the workload is not.
-    let _ = fs::write("/proc/self/oom_score_adj", "0");
+    let _ = fs::write("/proc/self/oom_score_adj", settings.oom_score_adj.to_string());
     setsid().context(|| "setsid".into())?;
     match place {
         Place::First => make_world(world)?,
@@ -164,7 +157,8 @@ fn run_child(
         Stdio::Streams { .. } => None,
     };
 
-    let identity = user::look_up(&process.user)?;
+    let mut identity = user::look_up(&process.user)?;
+    user::add_groups(&mut identity, &settings.privileges.groups)?;
     let cwd = if process.cwd.is_empty() { "/" } else { &process.cwd };
     if matches!(place, Place::First) {
         create_cwd(cwd)?;
@@ -172,8 +166,8 @@ fn run_child(
             mounts::make_root_read_only()?;
         }
     }
-    set_limits(&process.rlimits)?;
-    capabilities::limit_bounding_set()?;
+    set_limits(settings.rlimits.iter().chain(&process.rlimits))?;
+    capabilities::limit_bounding_set(&settings.privileges)?;
     match (stdio, &terminal) {
         (Stdio::Streams { stdin, stdout, stderr }, _) => connect_streams(stdin, [stdout, stderr], &identity)?,
         (Stdio::Terminal(_), Some(slave)) => terminal::connect(slave, Uid::from_raw(identity.uid))?,
@@ -181,7 +175,7 @@ fn run_child(
     }
     // A directory that only root may enter is entered before root is given up, as runc does.
     let entered = enter_cwd(cwd);
-    capabilities::become_user(&identity)?;
+    capabilities::become_user(&identity, &settings.privileges)?;
     entered.or_else(|_| enter_cwd(cwd))?;
     if world.init && matches!(place, Place::First) {
         init_process::stay_behind()?;
@@ -203,17 +197,21 @@ fn make_world(world: &World) -> Result<(), AgentError> {
         namespaces |= CloneFlags::CLONE_NEWCGROUP;
     }
     unshare(namespaces).context(|| "unshare".into())?;
+    let privileges = &world.settings.privileges;
+    let devices = if privileges.all_devices { devices::list() } else { Vec::new() };
     mounts::enter_root()?;
-    mounts::furnish_root()?;
+    mounts::furnish_root(privileges.unmasked)?;
+    devices::create(&devices)?;
     if world.systemd {
         systemd::furnish()?;
     }
-    write_identity_files(&world.hostname)
+    write_identity_files(world)
 }
 
 fn join_world(namespaces: &Namespaces) -> Result<(), AgentError> {
-    if let Some(cgroup) = &namespaces.cgroup {
-        setns(cgroup, CloneFlags::CLONE_NEWCGROUP).context(|| "join the cgroup namespace".into())?;
+    if namespaces.cgroup {
+        // The control group is another one than the workload's, and is to look like a root as well.
+        unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "unshare the cgroup namespace".into())?;
     }
     setns(&namespaces.mount, CloneFlags::CLONE_NEWNS).context(|| "join the mount namespace".into())?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
@@ -221,7 +219,8 @@ fn join_world(namespaces: &Namespaces) -> Result<(), AgentError> {
 }
 
 /// The files that tell the workload where it is, as Docker gives them to every container.
-fn write_identity_files(hostname: &str) -> Result<(), AgentError> {
+fn write_identity_files(world: &World) -> Result<(), AgentError> {
+    let World { hostname, settings, .. } = world;
     match fs::create_dir("/etc") {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(error).context(|| "create /etc".into());
@@ -229,8 +228,8 @@ fn write_identity_files(hostname: &str) -> Result<(), AgentError> {
         _ => {}
     }
     write_file("/etc/hostname", &format!("{hostname}\n"))?;
-    write_file("/etc/hosts", &network::hosts_file(hostname))?;
-    write_file("/etc/resolv.conf", network::RESOLVER_FILE)?;
+    write_file("/etc/hosts", &network::hosts_file(hostname, &settings.names))?;
+    write_file("/etc/resolv.conf", &network::resolver_file(&settings.names))?;
     if fs::symlink_metadata("/etc/mtab").is_err() {
         symlink("/proc/mounts", "/etc/mtab").context(|| "create /etc/mtab".into())?;
     }
@@ -270,7 +269,7 @@ fn enter_cwd(cwd: &str) -> Result<(), StartError> {
 }
 
 /// Without a limit of its own, a process gets systemd's defaults for open files, which containers now have.
-fn set_limits(limits: &[Rlimit]) -> Result<(), AgentError> {
+fn set_limits<'a>(limits: impl Iterator<Item = &'a Rlimit>) -> Result<(), AgentError> {
     setrlimit(Resource::RLIMIT_NOFILE, 1024, 524_288).context(|| "set RLIMIT_NOFILE".into())?;
     for limit in limits {
         let resource = parse_resource(&limit.r#type)

@@ -18,12 +18,17 @@ use crate::attach;
 use crate::exec;
 use crate::freeze::FreezeError;
 use crate::guest::{Guest, GuestError, ShutdownOrder};
+use crate::memory_limit::MemoryLimitError;
+use crate::processes;
 use crate::proto::agent_service_server::{AgentService, AgentServiceServer};
 use crate::proto::{
     AttachRequest, AttachResponse, ExecRequest, ExecResponse, FreezeRequest, FreezeResponse, InputRequest,
-    InputResponse, Phase, PingRequest, PingResponse, ResizeRequest, ResizeResponse, ShutdownRequest,
-    ShutdownResponse, SignalRequest, SignalResponse, ThawRequest, ThawResponse, WaitRequest, WaitResponse,
+    InputResponse, Phase, PingRequest, PingResponse, ProcessesRequest, ProcessesResponse, ResizeRequest,
+    ResizeResponse, ShutdownRequest, ShutdownResponse, SignalRequest, SignalResponse, StatsRequest,
+    StatsResponse, ThawRequest, ThawResponse, UpdateRequest, UpdateResponse, WaitRequest, WaitResponse,
 };
+use crate::resources::{self, UpdateError};
+use crate::stats;
 
 const PORT: u32 = 1024;
 /// Each connection costs buffers in a guest that may have little memory.
@@ -204,6 +209,28 @@ impl AgentService for Service {
         Ok(Response::new(ThawResponse { expired: !self.guest.freezer.thaw() }))
     }
 
+    async fn stats(&self, _request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
+        Ok(Response::new(stats::read()))
+    }
+
+    async fn processes(
+        &self,
+        _request: Request<ProcessesRequest>,
+    ) -> Result<Response<ProcessesResponse>, Status> {
+        let listed = tokio::task::spawn_blocking(processes::list).await;
+        Ok(Response::new(listed.map_err(io::Error::other)?))
+    }
+
+    async fn update(&self, request: Request<UpdateRequest>) -> Result<Response<UpdateResponse>, Status> {
+        let change = request.into_inner().change.unwrap_or_default();
+        let guest = Arc::clone(&self.guest);
+        let updated =
+            tokio::task::spawn_blocking(move || resources::update(guest.world.cgroup.as_ref(), &change))
+                .await;
+        updated.map_err(io::Error::other)??;
+        Ok(Response::new(UpdateResponse {}))
+    }
+
     async fn shutdown(
         &self,
         request: Request<ShutdownRequest>,
@@ -229,6 +256,23 @@ impl From<FreezeError> for Status {
         match error {
             FreezeError::Frozen | FreezeError::Ending => Self::failed_precondition(error.to_string()),
             FreezeError::Agent(_) => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<UpdateError> for Status {
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::Missing(_) => Self::unimplemented(error.to_string()),
+            UpdateError::Memory(MemoryLimitError::InUse { .. }) => {
+                Self::failed_precondition(error.to_string())
+            }
+            UpdateError::Memory(MemoryLimitError::TooLittle { .. }) => {
+                Self::invalid_argument(error.to_string())
+            }
+            UpdateError::Memory(MemoryLimitError::Io(_)) | UpdateError::Agent(_) => {
+                Self::internal(error.to_string())
+            }
         }
     }
 }

@@ -2,15 +2,21 @@
 //! The rules, down to the error texts, are those of Docker:
 //! <https://github.com/moby/sys/blob/main/user/user.go> (`GetExecUser`).
 
-use std::fs::OpenOptions;
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+
 use crate::error::StartError;
+use crate::mounts::ROOT;
 
 /// Larger files are refused: they are read into memory that the workload cannot use.
 const MAX_FILE_BYTES: u64 = 16 << 20;
+/// What is read for names that are only shown.
+const MAX_NAMES_BYTES: u64 = 1 << 20;
 const MAX_ID: i64 = (1 << 31) - 1;
 
 /// A user as the kernel wants it.
@@ -93,6 +99,59 @@ pub fn resolve(spec: &str, passwd: Option<&str>, group: Option<&str>) -> Result<
     let gid = to_id(gid)?;
     groups.insert(0, gid);
     Ok(Identity { uid: to_id(uid)?, gid, groups, home: home.to_owned() })
+}
+
+/// Groups that a process is in besides those of its user, by name or number, as Docker's `--group-add` has them.
+/// <https://github.com/moby/sys/blob/main/user/user.go> (`GetAdditionalGroups`)
+pub fn add_groups(identity: &mut Identity, names: &[String]) -> Result<(), StartError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let text = read_optional(Path::new("/etc/group"))?.unwrap_or_default();
+    for name in names {
+        let gid = find_group(name, &text)?;
+        if !identity.groups.contains(&gid) {
+            identity.groups.push(gid);
+        }
+    }
+    Ok(())
+}
+
+fn find_group(name: &str, text: &str) -> Result<u32, StartError> {
+    let numeric = parse_id(name);
+    let found = group_entries(text).find(|entry| entry.name == name || Some(entry.gid) == numeric);
+    match (found, numeric) {
+        (Some(entry), _) => to_id(entry.gid),
+        (None, Some(gid)) => to_id(gid),
+        (None, None) => Err(StartError::refused(format!("Unable to find group {name}"))),
+    }
+}
+
+/// Names of users by number, from the workload's passwd as the agent sees it. None when it cannot be read.
+pub fn names() -> HashMap<u32, String> {
+    let text = read_below_root("etc/passwd").unwrap_or_default();
+    let mut names = HashMap::new();
+    for entry in passwd_entries(&text) {
+        if let Ok(uid) = to_id(entry.uid) {
+            names.entry(uid).or_insert_with(|| entry.name.to_owned());
+        }
+    }
+    names
+}
+
+/// Reads a file of the workload's: no link that it has made leads out of its root.
+fn read_below_root(path: &str) -> Option<String> {
+    let root = File::open(ROOT).ok()?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let file = File::from(openat2(&root, path, how).ok()?);
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_NAMES_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn to_id(value: i64) -> Result<u32, StartError> {
@@ -204,6 +263,15 @@ mod tests {
             let error = resolve(spec, Some(PASSWD), Some(GROUP)).unwrap_err();
             assert_eq!((error.code, error.message.as_str()), (125, message), "{spec:?}");
         }
+    }
+
+    #[test]
+    fn further_groups_have_names_or_numbers() {
+        assert_eq!(find_group("docker", GROUP).unwrap(), 998);
+        assert_eq!(find_group("998", GROUP).unwrap(), 998);
+        assert_eq!(find_group("4242", GROUP).unwrap(), 4242);
+        assert_eq!(find_group("nogroup", GROUP).unwrap_err().message, "Unable to find group nogroup");
+        assert_eq!(find_group("-1", GROUP).unwrap_err().code, 125);
     }
 
     #[test]

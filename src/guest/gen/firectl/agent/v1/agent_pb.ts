@@ -12,13 +12,17 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { ConsoleSize, Exit, Process, VmStatus } from "./control_pb.ts";
 import { file_firectl_agent_v1_control } from "./control_pb.ts";
+import type { ResourceChange } from "./resources_pb.ts";
+import { file_firectl_agent_v1_resources } from "./resources_pb.ts";
+import type { ProcessesRequestSchema, ProcessesResponseSchema, StatsRequestSchema, StatsResponseSchema } from "./stats_pb.ts";
+import { file_firectl_agent_v1_stats } from "./stats_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file firectl/agent/v1/agent.proto.
  */
 export const file_firectl_agent_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("ChxmaXJlY3RsL2FnZW50L3YxL2FnZW50LnByb3RvEhBmaXJlY3RsLmFnZW50LnYxIg0KC1BpbmdSZXF1ZXN0IlEKDFBpbmdSZXNwb25zZRIVCg1hZ2VudF92ZXJzaW9uGAEgASgJEioKBnN0YXR1cxgCIAEoCzIaLmZpcmVjdGwuYWdlbnQudjEuVm1TdGF0dXMiDQoLV2FpdFJlcXVlc3QiOgoMV2FpdFJlc3BvbnNlEioKBnN0YXR1cxgBIAEoCzIaLmZpcmVjdGwuYWdlbnQudjEuVm1TdGF0dXMiHwoNU2lnbmFsUmVxdWVzdBIOCgZzaWduYWwYASABKA0iEAoOU2lnbmFsUmVzcG9uc2UinAIKC0V4ZWNSZXF1ZXN0EioKBXN0YXJ0GAEgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzSAASDwoFc3RkaW4YAiABKAxIABIzCgtjbG9zZV9zdGRpbhgDIAEoCzIcLmZpcmVjdGwuYWdlbnQudjEuQ2xvc2VTdGRpbkgAEi8KBnJlc2l6ZRgEIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQ29uc29sZVNpemVIABIzCg5zdGFydF9kZXRhY2hlZBgFIAEoCzIZLmZpcmVjdGwuYWdlbnQudjEuUHJvY2Vzc0gAEioKBmRldGFjaBgGIAEoCzIYLmZpcmVjdGwuYWdlbnQudjEuRGV0YWNoSABCCQoHcmVxdWVzdCIICgZEZXRhY2giDAoKQ2xvc2VTdGRpbiKgAQoMRXhlY1Jlc3BvbnNlEjAKB3N0YXJ0ZWQYASABKAsyHS5maXJlY3RsLmFnZW50LnYxLkV4ZWNTdGFydGVkSAASEAoGc3Rkb3V0GAIgASgMSAASEAoGc3RkZXJyGAMgASgMSAASLgoGZXhpdGVkGAQgASgLMhwuZmlyZWN0bC5hZ2VudC52MS5FeGVjRXhpdGVkSABCCgoIcmVzcG9uc2UiGgoLRXhlY1N0YXJ0ZWQSCwoDcGlkGAEgASgNIkEKCkV4ZWNFeGl0ZWQSJAoEZXhpdBgBIAEoCzIWLmZpcmVjdGwuYWdlbnQudjEuRXhpdBINCgVlcnJvchgCIAEoCSJbCg1BdHRhY2hSZXF1ZXN0Ei4KBXN0YXJ0GAEgASgLMh0uZmlyZWN0bC5hZ2VudC52MS5BdHRhY2hTdGFydEgAEg8KBXRha2VuGAIgASgESABCCQoHcmVxdWVzdCIxCgtBdHRhY2hTdGFydBIVCghwb3NpdGlvbhgBIAEoBEgAiAEBQgsKCV9wb3NpdGlvbiIiCg5BdHRhY2hSZXNwb25zZRIQCghwb3NpdGlvbhgBIAEoBCIcCgxJbnB1dFJlcXVlc3QSDAoEZGF0YRgBIAEoDCIPCg1JbnB1dFJlc3BvbnNlIjwKDVJlc2l6ZVJlcXVlc3QSKwoEc2l6ZRgBIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQ29uc29sZVNpemUiEAoOUmVzaXplUmVzcG9uc2UiMwoPU2h1dGRvd25SZXF1ZXN0Eg4KBnNpZ25hbBgBIAEoDRIQCghncmFjZV9tcxgCIAEoBCISChBTaHV0ZG93blJlc3BvbnNlIiEKDUZyZWV6ZVJlcXVlc3QSEAoIbGltaXRfbXMYASABKAQiEAoORnJlZXplUmVzcG9uc2UiDQoLVGhhd1JlcXVlc3QiHwoMVGhhd1Jlc3BvbnNlEg8KB2V4cGlyZWQYASABKAgyhQYKDEFnZW50U2VydmljZRJFCgRQaW5nEh0uZmlyZWN0bC5hZ2VudC52MS5QaW5nUmVxdWVzdBoeLmZpcmVjdGwuYWdlbnQudjEuUGluZ1Jlc3BvbnNlEkUKBFdhaXQSHS5maXJlY3RsLmFnZW50LnYxLldhaXRSZXF1ZXN0Gh4uZmlyZWN0bC5hZ2VudC52MS5XYWl0UmVzcG9uc2USSwoGU2lnbmFsEh8uZmlyZWN0bC5hZ2VudC52MS5TaWduYWxSZXF1ZXN0GiAuZmlyZWN0bC5hZ2VudC52MS5TaWduYWxSZXNwb25zZRJJCgRFeGVjEh0uZmlyZWN0bC5hZ2VudC52MS5FeGVjUmVxdWVzdBoeLmZpcmVjdGwuYWdlbnQudjEuRXhlY1Jlc3BvbnNlKAEwARJPCgZBdHRhY2gSHy5maXJlY3RsLmFnZW50LnYxLkF0dGFjaFJlcXVlc3QaIC5maXJlY3RsLmFnZW50LnYxLkF0dGFjaFJlc3BvbnNlKAEwARJKCgVJbnB1dBIeLmZpcmVjdGwuYWdlbnQudjEuSW5wdXRSZXF1ZXN0Gh8uZmlyZWN0bC5hZ2VudC52MS5JbnB1dFJlc3BvbnNlKAESSwoGUmVzaXplEh8uZmlyZWN0bC5hZ2VudC52MS5SZXNpemVSZXF1ZXN0GiAuZmlyZWN0bC5hZ2VudC52MS5SZXNpemVSZXNwb25zZRJRCghTaHV0ZG93bhIhLmZpcmVjdGwuYWdlbnQudjEuU2h1dGRvd25SZXF1ZXN0GiIuZmlyZWN0bC5hZ2VudC52MS5TaHV0ZG93blJlc3BvbnNlEksKBkZyZWV6ZRIfLmZpcmVjdGwuYWdlbnQudjEuRnJlZXplUmVxdWVzdBogLmZpcmVjdGwuYWdlbnQudjEuRnJlZXplUmVzcG9uc2USRQoEVGhhdxIdLmZpcmVjdGwuYWdlbnQudjEuVGhhd1JlcXVlc3QaHi5maXJlY3RsLmFnZW50LnYxLlRoYXdSZXNwb25zZWIGcHJvdG8z", [file_firectl_agent_v1_control]);
+  fileDesc("ChxmaXJlY3RsL2FnZW50L3YxL2FnZW50LnByb3RvEhBmaXJlY3RsLmFnZW50LnYxIg0KC1BpbmdSZXF1ZXN0IlEKDFBpbmdSZXNwb25zZRIVCg1hZ2VudF92ZXJzaW9uGAEgASgJEioKBnN0YXR1cxgCIAEoCzIaLmZpcmVjdGwuYWdlbnQudjEuVm1TdGF0dXMiDQoLV2FpdFJlcXVlc3QiOgoMV2FpdFJlc3BvbnNlEioKBnN0YXR1cxgBIAEoCzIaLmZpcmVjdGwuYWdlbnQudjEuVm1TdGF0dXMiHwoNU2lnbmFsUmVxdWVzdBIOCgZzaWduYWwYASABKA0iEAoOU2lnbmFsUmVzcG9uc2UinAIKC0V4ZWNSZXF1ZXN0EioKBXN0YXJ0GAEgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzSAASDwoFc3RkaW4YAiABKAxIABIzCgtjbG9zZV9zdGRpbhgDIAEoCzIcLmZpcmVjdGwuYWdlbnQudjEuQ2xvc2VTdGRpbkgAEi8KBnJlc2l6ZRgEIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQ29uc29sZVNpemVIABIzCg5zdGFydF9kZXRhY2hlZBgFIAEoCzIZLmZpcmVjdGwuYWdlbnQudjEuUHJvY2Vzc0gAEioKBmRldGFjaBgGIAEoCzIYLmZpcmVjdGwuYWdlbnQudjEuRGV0YWNoSABCCQoHcmVxdWVzdCIICgZEZXRhY2giDAoKQ2xvc2VTdGRpbiKgAQoMRXhlY1Jlc3BvbnNlEjAKB3N0YXJ0ZWQYASABKAsyHS5maXJlY3RsLmFnZW50LnYxLkV4ZWNTdGFydGVkSAASEAoGc3Rkb3V0GAIgASgMSAASEAoGc3RkZXJyGAMgASgMSAASLgoGZXhpdGVkGAQgASgLMhwuZmlyZWN0bC5hZ2VudC52MS5FeGVjRXhpdGVkSABCCgoIcmVzcG9uc2UiGgoLRXhlY1N0YXJ0ZWQSCwoDcGlkGAEgASgNIkEKCkV4ZWNFeGl0ZWQSJAoEZXhpdBgBIAEoCzIWLmZpcmVjdGwuYWdlbnQudjEuRXhpdBINCgVlcnJvchgCIAEoCSJbCg1BdHRhY2hSZXF1ZXN0Ei4KBXN0YXJ0GAEgASgLMh0uZmlyZWN0bC5hZ2VudC52MS5BdHRhY2hTdGFydEgAEg8KBXRha2VuGAIgASgESABCCQoHcmVxdWVzdCIxCgtBdHRhY2hTdGFydBIVCghwb3NpdGlvbhgBIAEoBEgAiAEBQgsKCV9wb3NpdGlvbiIiCg5BdHRhY2hSZXNwb25zZRIQCghwb3NpdGlvbhgBIAEoBCIcCgxJbnB1dFJlcXVlc3QSDAoEZGF0YRgBIAEoDCIPCg1JbnB1dFJlc3BvbnNlIjwKDVJlc2l6ZVJlcXVlc3QSKwoEc2l6ZRgBIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQ29uc29sZVNpemUiEAoOUmVzaXplUmVzcG9uc2UiMwoPU2h1dGRvd25SZXF1ZXN0Eg4KBnNpZ25hbBgBIAEoDRIQCghncmFjZV9tcxgCIAEoBCISChBTaHV0ZG93blJlc3BvbnNlIiEKDUZyZWV6ZVJlcXVlc3QSEAoIbGltaXRfbXMYASABKAQiEAoORnJlZXplUmVzcG9uc2UiDQoLVGhhd1JlcXVlc3QiHwoMVGhhd1Jlc3BvbnNlEg8KB2V4cGlyZWQYASABKAgiQQoNVXBkYXRlUmVxdWVzdBIwCgZjaGFuZ2UYASABKAsyIC5maXJlY3RsLmFnZW50LnYxLlJlc291cmNlQ2hhbmdlIhAKDlVwZGF0ZVJlc3BvbnNlMvIHCgxBZ2VudFNlcnZpY2USRQoEUGluZxIdLmZpcmVjdGwuYWdlbnQudjEuUGluZ1JlcXVlc3QaHi5maXJlY3RsLmFnZW50LnYxLlBpbmdSZXNwb25zZRJFCgRXYWl0Eh0uZmlyZWN0bC5hZ2VudC52MS5XYWl0UmVxdWVzdBoeLmZpcmVjdGwuYWdlbnQudjEuV2FpdFJlc3BvbnNlEksKBlNpZ25hbBIfLmZpcmVjdGwuYWdlbnQudjEuU2lnbmFsUmVxdWVzdBogLmZpcmVjdGwuYWdlbnQudjEuU2lnbmFsUmVzcG9uc2USSQoERXhlYxIdLmZpcmVjdGwuYWdlbnQudjEuRXhlY1JlcXVlc3QaHi5maXJlY3RsLmFnZW50LnYxLkV4ZWNSZXNwb25zZSgBMAESTwoGQXR0YWNoEh8uZmlyZWN0bC5hZ2VudC52MS5BdHRhY2hSZXF1ZXN0GiAuZmlyZWN0bC5hZ2VudC52MS5BdHRhY2hSZXNwb25zZSgBMAESSgoFSW5wdXQSHi5maXJlY3RsLmFnZW50LnYxLklucHV0UmVxdWVzdBofLmZpcmVjdGwuYWdlbnQudjEuSW5wdXRSZXNwb25zZSgBEksKBlJlc2l6ZRIfLmZpcmVjdGwuYWdlbnQudjEuUmVzaXplUmVxdWVzdBogLmZpcmVjdGwuYWdlbnQudjEuUmVzaXplUmVzcG9uc2USUQoIU2h1dGRvd24SIS5maXJlY3RsLmFnZW50LnYxLlNodXRkb3duUmVxdWVzdBoiLmZpcmVjdGwuYWdlbnQudjEuU2h1dGRvd25SZXNwb25zZRJLCgZGcmVlemUSHy5maXJlY3RsLmFnZW50LnYxLkZyZWV6ZVJlcXVlc3QaIC5maXJlY3RsLmFnZW50LnYxLkZyZWV6ZVJlc3BvbnNlEkUKBFRoYXcSHS5maXJlY3RsLmFnZW50LnYxLlRoYXdSZXF1ZXN0Gh4uZmlyZWN0bC5hZ2VudC52MS5UaGF3UmVzcG9uc2USSAoFU3RhdHMSHi5maXJlY3RsLmFnZW50LnYxLlN0YXRzUmVxdWVzdBofLmZpcmVjdGwuYWdlbnQudjEuU3RhdHNSZXNwb25zZRJUCglQcm9jZXNzZXMSIi5maXJlY3RsLmFnZW50LnYxLlByb2Nlc3Nlc1JlcXVlc3QaIy5maXJlY3RsLmFnZW50LnYxLlByb2Nlc3Nlc1Jlc3BvbnNlEksKBlVwZGF0ZRIfLmZpcmVjdGwuYWdlbnQudjEuVXBkYXRlUmVxdWVzdBogLmZpcmVjdGwuYWdlbnQudjEuVXBkYXRlUmVzcG9uc2ViBnByb3RvMw", [file_firectl_agent_v1_control, file_firectl_agent_v1_resources, file_firectl_agent_v1_stats]);
 
 /**
  * @generated from message firectl.agent.v1.PingRequest
@@ -521,6 +525,36 @@ export const ThawResponseSchema: GenMessage<ThawResponse> = /*@__PURE__*/
   messageDesc(file_firectl_agent_v1_agent, 24);
 
 /**
+ * @generated from message firectl.agent.v1.UpdateRequest
+ */
+export type UpdateRequest = Message<"firectl.agent.v1.UpdateRequest"> & {
+  /**
+   * @generated from field: firectl.agent.v1.ResourceChange change = 1;
+   */
+  change?: ResourceChange | undefined;
+};
+
+/**
+ * Describes the message firectl.agent.v1.UpdateRequest.
+ * Use `create(UpdateRequestSchema)` to create a new message.
+ */
+export const UpdateRequestSchema: GenMessage<UpdateRequest> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 25);
+
+/**
+ * @generated from message firectl.agent.v1.UpdateResponse
+ */
+export type UpdateResponse = Message<"firectl.agent.v1.UpdateResponse"> & {
+};
+
+/**
+ * Describes the message firectl.agent.v1.UpdateResponse.
+ * Use `create(UpdateResponseSchema)` to create a new message.
+ */
+export const UpdateResponseSchema: GenMessage<UpdateResponse> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_agent, 26);
+
+/**
  * @generated from service firectl.agent.v1.AgentService
  */
 export const AgentService: GenService<{
@@ -630,6 +664,36 @@ export const AgentService: GenService<{
     methodKind: "unary";
     input: typeof ThawRequestSchema;
     output: typeof ThawResponseSchema;
+  },
+  /**
+   * Stats tells what the workload uses.
+   *
+   * @generated from rpc firectl.agent.v1.AgentService.Stats
+   */
+  stats: {
+    methodKind: "unary";
+    input: typeof StatsRequestSchema;
+    output: typeof StatsResponseSchema;
+  },
+  /**
+   * Processes lists the workload's processes.
+   *
+   * @generated from rpc firectl.agent.v1.AgentService.Processes
+   */
+  processes: {
+    methodKind: "unary";
+    input: typeof ProcessesRequestSchema;
+    output: typeof ProcessesResponseSchema;
+  },
+  /**
+   * Update changes the workload's limits. FAILED_PRECONDITION when it uses more than would be left to it.
+   *
+   * @generated from rpc firectl.agent.v1.AgentService.Update
+   */
+  update: {
+    methodKind: "unary";
+    input: typeof UpdateRequestSchema;
+    output: typeof UpdateResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_firectl_agent_v1_agent, 0);

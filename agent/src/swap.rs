@@ -1,0 +1,88 @@
+//! Swap space: a file without a name on the VM's own disk, which takes there only what is swapped.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use crate::error::{AgentError, Context};
+
+/// Swap space in use.
+#[derive(Debug)]
+pub struct Swap {
+    file: File,
+}
+
+impl Swap {
+    /// Makes `bytes` of swap space on the filesystem at `directory`.
+    pub fn enable(directory: &str, bytes: u64) -> Result<Self, AgentError> {
+        let page = page_size();
+        let pages = u32::try_from(bytes / page as u64).map_err(|_| {
+            AgentError::Invalid(format!("{bytes} bytes of swap are more than a kernel takes"))
+        })?;
+        let length = i64::from(pages) * i64::try_from(page).unwrap_or(4096);
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(libc::O_TMPFILE)
+            .open(directory)
+            .context(|| "create the swap file".into())?;
+        fallocate(&file, FallocateFlags::empty(), 0, length)
+            .context(|| format!("take {bytes} bytes of the disk for swap"))?;
+        file.write_all_at(&header(pages, page), 0)
+            .and_then(|()| file.sync_all())
+            .context(|| "write the swap file".into())?;
+        let path = path_of(&file)?;
+        // SAFETY: swapon reads one string that ends with a zero.
+        Errno::result(unsafe { libc::swapon(path.as_ptr(), 0) }).context(|| "turn on swap".into())?;
+        Ok(Self { file })
+    }
+
+    /// Ends it: as long as it is there its disk cannot be sealed. The workload must be gone.
+    pub fn disable(&self) {
+        if let Ok(path) = path_of(&self.file) {
+            // SAFETY: swapoff reads one string that ends with a zero. When it fails, the next mount of the
+            // disk has a journal to replay and a file without a name to free.
+            unsafe { libc::swapoff(path.as_ptr()) };
+        }
+    }
+}
+
+/// The file has no other name.
+fn path_of(file: &File) -> Result<CString, AgentError> {
+    CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
+        .map_err(|error| AgentError::Invalid(error.to_string()))
+}
+
+fn page_size() -> usize {
+    // SAFETY: sysconf takes a number and touches no memory.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
+/// The first page: after 1024 bytes version 1 and the number of the last page, at the end the magic.
+/// `union swap_header` of <https://github.com/torvalds/linux/blob/master/include/linux/swap.h>
+fn header(pages: u32, page: usize) -> Vec<u8> {
+    let mut bytes = vec![0; page];
+    bytes[1024..1028].copy_from_slice(&1u32.to_ne_bytes());
+    bytes[1028..1032].copy_from_slice(&pages.saturating_sub(1).to_ne_bytes());
+    bytes[page - 10..].copy_from_slice(b"SWAPSPACE2");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_is_mkswaps() {
+        let bytes = header(16, 4096);
+        assert_eq!(bytes.len(), 4096);
+        assert_eq!(&bytes[4086..], b"SWAPSPACE2");
+        assert_eq!((bytes[1024], bytes[1028]), (1, 15));
+    }
+}
