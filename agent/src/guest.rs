@@ -118,6 +118,16 @@ impl Guest {
         Ok((started, exit))
     }
 
+    /// Does what needs the workload's namespaces.
+    pub fn in_workload<T>(
+        &self,
+        work: impl FnOnce(&Namespaces) -> Result<T, AgentError>,
+    ) -> Result<T, GuestError> {
+        let running = self.running();
+        let running = running.as_ref().ok_or(GuestError::NotRunning)?;
+        Ok(work(&running.namespaces)?)
+    }
+
     pub fn signal_workload(&self, signal: i32) -> Result<(), GuestError> {
         let running = self.running();
         let running = running.as_ref().ok_or(GuestError::NotRunning)?;

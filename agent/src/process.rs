@@ -70,6 +70,11 @@ impl Namespaces {
             cgroup: Path::new(crate::cgroup::MAIN).is_dir(),
         })
     }
+
+    /// Puts the calling process into the mount namespace alone.
+    pub fn join_mounts(&self) -> Result<(), AgentError> {
+        setns(&self.mount, CloneFlags::CLONE_NEWNS).context(|| "join the mount namespace".into())
+    }
 }
 
 /// Where the child's place is.
@@ -184,7 +189,7 @@ fn run_child(
 }
 
 /// A handler of the agent's must not run in the child, and what it ignores must not stay ignored.
-fn reset_signals() -> Result<(), AgentError> {
+pub fn reset_signals() -> Result<(), AgentError> {
     // SAFETY: setting the default disposition installs no code.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.context(|| "reset SIGPIPE".into())?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
@@ -213,7 +218,7 @@ fn join_world(namespaces: &Namespaces) -> Result<(), AgentError> {
         // The control group is another one than the workload's, and is to look like a root as well.
         unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "unshare the cgroup namespace".into())?;
     }
-    setns(&namespaces.mount, CloneFlags::CLONE_NEWNS).context(|| "join the mount namespace".into())?;
+    namespaces.join_mounts()?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     Ok(())
 }

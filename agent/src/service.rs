@@ -8,13 +8,14 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, VsockStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::attach;
+use crate::copy;
 use crate::exec;
 use crate::freeze::FreezeError;
 use crate::guest::{Guest, GuestError, ShutdownOrder};
@@ -22,10 +23,12 @@ use crate::memory_limit::MemoryLimitError;
 use crate::processes;
 use crate::proto::agent_service_server::{AgentService, AgentServiceServer};
 use crate::proto::{
-    AttachRequest, AttachResponse, ExecRequest, ExecResponse, FreezeRequest, FreezeResponse, InputRequest,
-    InputResponse, Phase, PingRequest, PingResponse, ProcessesRequest, ProcessesResponse, ResizeRequest,
-    ResizeResponse, ShutdownRequest, ShutdownResponse, SignalRequest, SignalResponse, StatsRequest,
-    StatsResponse, ThawRequest, ThawResponse, UpdateRequest, UpdateResponse, WaitRequest, WaitResponse,
+    AttachRequest, AttachResponse, CopyInRequest, CopyInResponse, CopyOutRequest, CopyOutResponse,
+    ExecRequest, ExecResponse, FreezeRequest, FreezeResponse, InputRequest, InputResponse, Phase,
+    PingRequest, PingResponse, ProcessesRequest, ProcessesResponse, ResizeRequest, ResizeResponse,
+    ShutdownRequest, ShutdownResponse, SignalRequest, SignalResponse, StatPathRequest, StatPathResponse,
+    StatsRequest, StatsResponse, ThawRequest, ThawResponse, UpdateRequest, UpdateResponse, WaitRequest,
+    WaitResponse,
 };
 use crate::resources::{self, UpdateError};
 use crate::stats;
@@ -133,8 +136,18 @@ struct Service {
     processes: Arc<Semaphore>,
 }
 
+impl Service {
+    /// Leave to start one more process.
+    fn permit(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.processes)
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted(format!("{MAX_PROCESSES} processes are being served")))
+    }
+}
+
 #[tonic::async_trait]
 impl AgentService for Service {
+    type CopyOutStream = ReceiverStream<Result<CopyOutResponse, Status>>;
     type ExecStream = ReceiverStream<Result<ExecResponse, Status>>;
     type AttachStream = ReceiverStream<Result<AttachResponse, Status>>;
 
@@ -161,9 +174,7 @@ impl AgentService for Service {
         &self,
         request: Request<Streaming<ExecRequest>>,
     ) -> Result<Response<Self::ExecStream>, Status> {
-        let permit = Arc::clone(&self.processes)
-            .try_acquire_owned()
-            .map_err(|_| Status::resource_exhausted(format!("{MAX_PROCESSES} processes are being served")))?;
+        let permit = self.permit()?;
         let (answers, stream) = mpsc::channel(exec::ANSWERS_IN_FLIGHT);
         let guest = Arc::clone(&self.guest);
         tokio::spawn(async move {
@@ -229,6 +240,36 @@ impl AgentService for Service {
                 .await;
         updated.map_err(io::Error::other)??;
         Ok(Response::new(UpdateResponse {}))
+    }
+
+    async fn stat_path(
+        &self,
+        request: Request<StatPathRequest>,
+    ) -> Result<Response<StatPathResponse>, Status> {
+        let _permit = self.permit()?;
+        copy::stat_path(&self.guest, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn copy_out(
+        &self,
+        request: Request<CopyOutRequest>,
+    ) -> Result<Response<Self::CopyOutStream>, Status> {
+        let permit = self.permit()?;
+        let (answers, stream) = mpsc::channel(copy::ANSWERS_IN_FLIGHT);
+        let guest = Arc::clone(&self.guest);
+        tokio::spawn(async move {
+            copy::serve_out(guest, request.into_inner(), answers).await;
+            drop(permit);
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn copy_in(
+        &self,
+        request: Request<Streaming<CopyInRequest>>,
+    ) -> Result<Response<CopyInResponse>, Status> {
+        let _permit = self.permit()?;
+        copy::serve_in(&self.guest, request.into_inner()).await.map(Response::new)
     }
 
     async fn shutdown(

@@ -22,6 +22,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   { names: ["kill"], topic: RUNNING, load: async () => (await import("./commands/kill.ts")).kill },
   { names: ["wait"], topic: RUNNING, load: async () => (await import("./commands/wait.ts")).wait },
   { names: ["exec"], topic: RUNNING, load: async () => (await import("./commands/exec.ts")).exec },
+  { names: ["cp"], topic: RUNNING, load: async () => (await import("./commands/cp.ts")).cp },
   {
     names: ["export"],
     topic: RUNNING,

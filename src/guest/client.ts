@@ -6,6 +6,11 @@ import { KIB } from "../core/units.ts";
 import { type AgentClient, type Dial, GuestConnection } from "./connection.ts";
 import { type ExecRequest, ExecRequestSchema } from "./gen/firectl/agent/v1/agent_pb.ts";
 import type { ProcessSchema, VmStatus } from "./gen/firectl/agent/v1/control_pb.ts";
+import {
+  type CopyInRequest,
+  CopyInRequestSchema,
+  type StatPathResponse,
+} from "./gen/firectl/agent/v1/copy_pb.ts";
 import { printable } from "./printable.ts";
 
 /** Long for a healthy guest, short for someone who waits for a dead one. */
@@ -100,6 +105,45 @@ export class GuestClient implements Disposable {
     return !expired;
   }
 
+  /** What a path of the workload's filesystem is. @throws FirectlError FILE_NOT_FOUND. */
+  async statPath(request: PathRequest, options: WaitingOptions = {}): Promise<StatPathResponse> {
+    return this.#call("look", options, (client, call) => client.statPath(request, call));
+  }
+
+  /** The records of what is at a path. @throws FirectlError FILE_NOT_FOUND. */
+  async *copyOut(request: PathRequest, options: WaitingOptions = {}): AsyncGenerator<Uint8Array, void> {
+    const ended = new AbortController();
+    const signals = options.signal === undefined ? [ended.signal] : [options.signal, ended.signal];
+    const answers = await this.#call(
+      "copy",
+      { timeoutMs: 0, ...options },
+      async (client, { signal, ...call }) =>
+        client.copyOut(request, {
+          ...call,
+          signal: AbortSignal.any([...signals, ...(signal ? [signal] : [])]),
+        }),
+    );
+    try {
+      for await (const { piece } of answers) yield piece;
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      throw await agentError("copy", error);
+    } finally {
+      ended.abort();
+    }
+  }
+
+  /** Writes what the records say into a directory of the workload's filesystem. */
+  async copyIn(
+    directory: Uint8Array,
+    pieces: AsyncIterable<Uint8Array>,
+    options: WaitingOptions = {},
+  ): Promise<void> {
+    await this.#call("copy", { timeoutMs: 0, ...options }, async (client, call) => {
+      await client.copyIn(copyInRequests(directory, pieces), call);
+    });
+  }
+
   /** Runs a process beside the workload to its end. @throws FirectlError WRONG_STATE when the workload has ended. */
   async exec(options: ExecOptions): Promise<ExecResult> {
     const ended = new AbortController();
@@ -169,6 +213,22 @@ export class GuestClient implements Disposable {
   }
 }
 
+/** A path, as bytes, and whether the link that it may name is followed. */
+export interface PathRequest {
+  readonly path: Uint8Array;
+  readonly follow: boolean;
+}
+
+async function* copyInRequests(
+  directory: Uint8Array,
+  pieces: AsyncIterable<Uint8Array>,
+): AsyncGenerator<CopyInRequest> {
+  yield create(CopyInRequestSchema, { request: { case: "start", value: { directory } } });
+  for await (const piece of pieces) {
+    yield create(CopyInRequestSchema, { request: { case: "piece", value: piece } });
+  }
+}
+
 async function* execRequests(options: ExecOptions, ended: AbortSignal): AsyncGenerator<ExecRequest> {
   yield create(ExecRequestSchema, { request: { case: "start", value: options.process } });
   if (options.stdin !== undefined) {
@@ -210,6 +270,9 @@ async function agentError(call: string, error: unknown): Promise<unknown> {
   const codes: Partial<Record<number, ErrorCode>> = {
     [Code.InvalidArgument]: "INVALID_ARGUMENT",
     [Code.FailedPrecondition]: "WRONG_STATE",
+    [Code.NotFound]: "FILE_NOT_FOUND",
+    // The guest's disk is full.
+    [Code.OutOfRange]: "NO_SPACE",
     [Code.Unimplemented]: "UNSUPPORTED",
     [Code.DeadlineExceeded]: "TIMEOUT",
     // The connection was lost, or never came about.

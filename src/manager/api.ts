@@ -257,6 +257,22 @@ export interface ExecOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What `cp` does, both ways. */
+export interface CopyOptions {
+  /** Keep owners by their numbers. Else root owns what comes into a VM, and the caller what comes out. */
+  readonly archive?: boolean;
+  /** Follow the source if it is a symbolic link. */
+  readonly followLinks?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export interface CopyReport {
+  /** Of files' data; of an archive, its own. */
+  readonly bytes: number;
+  /** Devices of a VM, which are not made on this machine. */
+  readonly leftOut: readonly string[];
+}
+
 export interface ExportOptions {
   readonly signal?: AbortSignal;
 }
@@ -457,6 +473,23 @@ export interface FirectlOperations {
   exec(vm: string, options: ExecOptions): Promise<ExitReport>;
   /** The VM's filesystem as a tar, whether it runs or not. */
   exportVm(vm: string, options?: ExportOptions): AsyncIterable<Uint8Array>;
+  /**
+   * Copies what is at a path of a VM to a path of this machine by docker's rules, or, as a tar, piece by piece to a
+   * function.
+   */
+  copyFromVm(
+    vm: string,
+    source: string,
+    destination: string | ((chunk: Uint8Array) => unknown),
+    options?: CopyOptions,
+  ): Promise<CopyReport>;
+  /** Copies what is at a path of this machine, or in a tar, to a path of a VM. */
+  copyToVm(
+    vm: string,
+    source: string | AsyncIterable<Uint8Array>,
+    destination: string,
+    options?: CopyOptions,
+  ): Promise<CopyReport>;
   listKernels(): Promise<readonly KernelSummary[]>;
   addKernel(options: AddKernelOptions): Promise<KernelSummary>;
   setDefaultKernel(name: string): Promise<void>;

@@ -5,6 +5,8 @@ import type { VmRecord } from "../state/vm-record.ts";
 import type {
   AddKernelOptions,
   BringImageOptions,
+  CopyOptions,
+  CopyReport,
   DiskUsageItem,
   ExecOptions,
   ExitReport,
@@ -168,6 +170,28 @@ export class Firectl implements FirectlOperations {
     const record = await this.#find(vm);
     const { exportVm } = await import("./export-vm.ts");
     yield* exportVm(this.#context, record, options);
+  }
+
+  async copyFromVm(
+    vm: string,
+    source: string,
+    destination: string | ((chunk: Uint8Array) => unknown),
+    options: CopyOptions = {},
+  ): Promise<CopyReport> {
+    const record = await this.#find(vm);
+    const { copyFromVm } = await import("./copy/copy-vm.ts");
+    return copyFromVm(this.#context, record, { ...options, source, destination });
+  }
+
+  async copyToVm(
+    vm: string,
+    source: string | AsyncIterable<Uint8Array>,
+    destination: string,
+    options: CopyOptions = {},
+  ): Promise<CopyReport> {
+    const record = await this.#find(vm);
+    const { copyToVm } = await import("./copy/copy-vm.ts");
+    return copyToVm(this.#context, record, { ...options, source, destination });
   }
 
   async listKernels(): Promise<readonly KernelSummary[]> {

@@ -37,6 +37,7 @@ export const CONTROL_MESSAGES: Messages = {
     [4,"stopSignal","uint32"],
     [5,"root","Root"],
     [6,"hostTimeUnixNs","int64"],
+    [8,"resources","Resources"],
     [9,"healthCheck","HealthCheck"],
     [10,"session","Session"],
   ],
