@@ -81,12 +81,16 @@ pub fn wait_for_device(name: &str) -> Result<String, AgentError> {
 }
 
 /// The mounts that make up the root, in order.
-fn root_plan<'a>(mode: RootMode, base: &'a str, upper: &'a str) -> Result<Vec<Mount<'a>>, AgentError> {
+fn root_plan<'a>(root: &Root, base: &'a str, upper: &'a str) -> Result<Vec<Mount<'a>>, AgentError> {
     let ext4 =
         |source, target, flags| Mount { source, target, kind: "ext4", flags, data: "", optional: false };
-    match mode {
+    match root.mode() {
         RootMode::Overlay => Ok(vec![
-            ext4(base, BASE, MsFlags::MS_RDONLY | MsFlags::MS_NOATIME),
+            Mount {
+                // Without it the guest would keep a copy of what it already has in reach.
+                data: if root.base_dax { "dax" } else { "" },
+                ..ext4(base, BASE, MsFlags::MS_RDONLY | MsFlags::MS_NOATIME)
+            },
             ext4(upper, UPPER, MsFlags::MS_NOATIME),
             // redirect_dir lets directories of the image be renamed; index=off as in Docker.
             simple(
@@ -108,7 +112,7 @@ pub fn mount_root(root: &Root) -> Result<(), AgentError> {
         RootMode::Overlay => wait_for_device(&root.upper_device)?,
         RootMode::Disk | RootMode::Unspecified => String::new(),
     };
-    for step in root_plan(root.mode(), &base, &upper)? {
+    for step in root_plan(root, &base, &upper)? {
         step.perform()?;
         if step.target == UPPER {
             create_directory("/upper/upper")?;
@@ -270,7 +274,8 @@ mod tests {
 
     #[test]
     fn an_overlay_is_a_base_below_a_writable_disk() {
-        let plan = root_plan(RootMode::Overlay, "/dev/vda", "/dev/vdb").unwrap();
+        let root = Root { mode: RootMode::Overlay.into(), ..Root::default() };
+        let plan = root_plan(&root, "/dev/vda", "/dev/vdb").unwrap();
         let summary: Vec<_> = plan.iter().map(|step| (step.source, step.target, step.kind)).collect();
         assert_eq!(
             summary,
@@ -278,14 +283,24 @@ mod tests {
         );
         assert!(plan[0].flags.contains(MsFlags::MS_RDONLY));
         assert!(!plan[1].flags.contains(MsFlags::MS_RDONLY));
+        assert_eq!((plan[0].data, plan[1].data), ("", ""));
+    }
+
+    #[test]
+    fn a_base_in_memory_is_mapped_and_not_copied() {
+        let root = Root { mode: RootMode::Overlay.into(), base_dax: true, ..Root::default() };
+        let plan = root_plan(&root, "/dev/pmem0", "/dev/vda").unwrap();
+        assert_eq!((plan[0].source, plan[0].data), ("/dev/pmem0", "dax"));
+        assert_eq!((plan[1].source, plan[1].data), ("/dev/vda", ""));
     }
 
     #[test]
     fn a_disk_is_the_root_itself() {
-        let plan = root_plan(RootMode::Disk, "/dev/vda", "").unwrap();
+        let root = Root { mode: RootMode::Disk.into(), ..Root::default() };
+        let plan = root_plan(&root, "/dev/vda", "").unwrap();
         assert_eq!(plan.len(), 1);
         assert_eq!((plan[0].target, plan[0].flags), (ROOT, MsFlags::MS_NOATIME));
-        root_plan(RootMode::Unspecified, "/dev/vda", "").unwrap_err();
+        root_plan(&Root::default(), "/dev/vda", "").unwrap_err();
     }
 
     #[test]

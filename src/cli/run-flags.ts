@@ -167,6 +167,13 @@ export const RUN_FLAGS = {
     summary: "Writable layer over the shared image (default), or a copy of it",
     group: MACHINE,
   },
+  "image-device": {
+    kind: "value",
+    placeholder: "KIND",
+    parse: choice("auto", "block", "pmem"),
+    summary: "The image as a disk (block), as memory all its VMs share (pmem), or auto",
+    group: MACHINE,
+  },
   hostname: {
     kind: "value",
     short: "h",

@@ -3,7 +3,7 @@ import type { Vmm } from "../vmm/vmm.ts";
 import { configurationCalls } from "./configuration.ts";
 import { type FirecrackerProgram, launchFirecracker } from "./launch.ts";
 import { rawCalls } from "./raw-calls.ts";
-import { loadsCompressedKernel } from "./version.ts";
+import { loadsCompressedKernel, pmemLackOf } from "./version.ts";
 
 /** Firecracker, driven over its API. */
 export function firecrackerVmm(program: FirecrackerProgram): Vmm {
@@ -11,6 +11,7 @@ export function firecrackerVmm(program: FirecrackerProgram): Vmm {
     name: "firecracker",
     executable: program.executable,
     loadsCompressedKernel: loadsCompressedKernel(program.version),
+    pmemLack: pmemLackOf(program.version),
     launch: async (machine, options) => {
       const calls = configurationCalls(machine, architecture());
       return launchFirecracker(program, { calls, sockets: [machine.vsock.socketPath] }, options);

@@ -1,17 +1,19 @@
 import { expect, test } from "vitest";
 import type { MachineConfiguration } from "../vmm/vmm.ts";
 import { configurationCalls } from "./configuration.ts";
-import { canBoundConsole, loadsCompressedKernel, parseFirecrackerVersion } from "./version.ts";
+import { canBoundConsole, loadsCompressedKernel, parseFirecrackerVersion, pmemLackOf } from "./version.ts";
+
+const MACHINE: MachineConfiguration = {
+  vcpuCount: 1,
+  memoryMib: 128,
+  bootSource: { kernelImagePath: "/k", initrdPath: "/i", kernelArguments: [] },
+  drives: [],
+  vsock: { guestCid: 3, socketPath: "/v" },
+};
 
 function bootArguments(kernelArguments: readonly string[]): string {
-  const machine: MachineConfiguration = {
-    vcpuCount: 1,
-    memoryMib: 128,
-    bootSource: { kernelImagePath: "/k", initrdPath: "/i", kernelArguments },
-    drives: [],
-    vsock: { guestCid: 3, socketPath: "/v" },
-  };
-  for (const call of configurationCalls(machine, "x64")) {
+  const bootSource = { ...MACHINE.bootSource, kernelArguments };
+  for (const call of configurationCalls({ ...MACHINE, bootSource }, "x64")) {
     if (call.path === "/boot-source") return call.body.boot_args ?? "";
   }
   throw new Error("no boot source");
@@ -38,6 +40,42 @@ test.each([
   expect(parsed).toEqual(version);
   expect(canBoundConsole(version)).toBe(bounds);
   expect(loadsCompressedKernel(version)).toBe(loads);
+});
+
+test("an image is a disk or memory, and none is Firecracker's root device", () => {
+  const drive = { id: "rootfs", path: "/base.ext4", readOnly: true, cache: "unsafe" } as const;
+  const upper = { id: "upper", path: "/upper.ext4", readOnly: false, cache: "writeback" } as const;
+  const callsFor = (device?: "block" | "pmem") =>
+    configurationCalls(
+      { ...MACHINE, drives: [{ ...drive, ...(device && { device }) }, upper] },
+      "x64",
+    ).filter((call) => /^\/(?:drives|pmem)\//.test(call.path));
+  const disk = {
+    path: "/drives/rootfs",
+    body: {
+      ...{ drive_id: "rootfs", path_on_host: "/base.ext4", is_root_device: false, is_read_only: true },
+      cache_type: "Unsafe",
+    },
+  };
+  const memory = {
+    path: "/pmem/rootfs",
+    body: { id: "rootfs", path_on_host: "/base.ext4", root_device: false, read_only: true },
+  };
+  const writable = {
+    path: "/drives/upper",
+    body: {
+      ...{ drive_id: "upper", path_on_host: "/upper.ext4", is_root_device: false, is_read_only: false },
+      cache_type: "Writeback",
+    },
+  };
+  expect(callsFor()).toEqual([disk, writable]);
+  expect(callsFor("block")).toEqual([disk, writable]);
+  expect(callsFor("pmem")).toEqual([memory, writable]);
+});
+
+test("virtio-pmem came with 1.14", () => {
+  expect(pmemLackOf([1, 13, 9])).toBe("Firecracker 1.13.9 has no virtio-pmem, 1.14 has");
+  expect(pmemLackOf([1, 14, 0])).toBeUndefined();
 });
 
 test.each(["", "QEMU emulator version 7.2.22", "firecracker 1.17"])("%j is no Firecracker", (output) => {

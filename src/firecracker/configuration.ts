@@ -1,5 +1,5 @@
 import { FirectlError } from "../core/errors.ts";
-import type { MachineConfiguration } from "../vmm/vmm.ts";
+import type { Drive, MachineConfiguration } from "../vmm/vmm.ts";
 import type { ConfigurationCall, SerialDevice } from "./api/types.ts";
 
 /** The kernel's command line on x86, closing zero included. */
@@ -42,22 +42,30 @@ export function configurationCalls(
         boot_args: commandLine([...BOOT_ARGUMENTS[architecture], ...bootSource.kernelArguments]),
       },
     },
-    ...machine.drives.map(
-      (drive): ConfigurationCall => ({
-        path: `/drives/${drive.id}`,
-        body: {
-          drive_id: drive.id,
-          path_on_host: drive.path,
-          // The initramfs mounts the root: "root device" would only make Firecracker add root= to the arguments.
-          is_root_device: false,
-          is_read_only: drive.readOnly,
-          cache_type: drive.cache === "writeback" ? "Writeback" : "Unsafe",
-        },
-      }),
-    ),
+    ...machine.drives.map(driveCall),
     { path: "/vsock", body: { guest_cid: vsock.guestCid, uds_path: vsock.socketPath } },
     { path: "/entropy", body: {} },
   ];
+}
+
+/** The initramfs mounts the root: "root device" would only make Firecracker add root= to the arguments. */
+function driveCall(drive: Drive): ConfigurationCall {
+  if (drive.device === "pmem") {
+    return {
+      path: `/pmem/${drive.id}`,
+      body: { id: drive.id, path_on_host: drive.path, root_device: false, read_only: drive.readOnly },
+    };
+  }
+  return {
+    path: `/drives/${drive.id}`,
+    body: {
+      drive_id: drive.id,
+      path_on_host: drive.path,
+      is_root_device: false,
+      is_read_only: drive.readOnly,
+      cache_type: drive.cache === "writeback" ? "Writeback" : "Unsafe",
+    },
+  };
 }
 
 /** A hostile guest can write to its serial port without end; after this much the rest is dropped. */

@@ -37,6 +37,12 @@ export function loadsCompressedKernel(version: FirecrackerVersion): boolean {
   return isAtLeast(version, 1, 17);
 }
 
+/** Why a Firecracker has no virtio-pmem, which came with 1.14; undefined when it has. */
+export function pmemLackOf(version: FirecrackerVersion): string | undefined {
+  if (isAtLeast(version, 1, 14)) return undefined;
+  return `Firecracker ${version.join(".")} has no virtio-pmem, 1.14 has`;
+}
+
 function isAtLeast([major, minor]: FirecrackerVersion, wantedMajor: number, wantedMinor: number): boolean {
   return major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
 }

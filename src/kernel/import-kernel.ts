@@ -3,6 +3,7 @@ import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError } from "../core/errors.ts";
 import { exists, ioError, makePrivateDirectory } from "../host/files.ts";
+import { builtinDrivers } from "./builtin.ts";
 import { decompress } from "./decompress.ts";
 import { type KernelFormat, requireKernel } from "./format.ts";
 import { formatManifest, MANIFEST_FILE, type StoredModule } from "./kernel.ts";
@@ -65,6 +66,10 @@ export async function importKernel(source: KernelSource, target: string): Promis
       size: bytes.length,
       addedAt: new Date().toISOString(),
       modules: stored,
+      builtin:
+        source.modulesDirectory === undefined
+          ? await builtinDrivers({ bytes, format: identity.format, file: source.image }, OPTIONAL_MODULES)
+          : notAmong(OPTIONAL_MODULES, [...missing, ...modules.map(({ name }) => name)]),
     });
     await writeFile(path.join(temporary, MANIFEST_FILE), manifest);
     await rename(temporary, target);
@@ -75,6 +80,10 @@ export async function importKernel(source: KernelSource, target: string): Promis
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }
+}
+
+function notAmong(names: readonly string[], others: readonly string[]): string[] {
+  return names.filter((name) => !others.includes(name));
 }
 
 /** The release of a kernel file, for looking for its modules; undefined when it cannot be told. */

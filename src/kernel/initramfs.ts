@@ -12,6 +12,8 @@ export interface InitramfsOptions {
   /** The guest's PID 1, a static binary. */
   readonly agentPath: string;
   readonly cacheDir: string;
+  /** Modules to load besides those that every guest needs. */
+  readonly modules?: readonly string[];
 }
 
 /** Increased when the same inputs make another archive. */
@@ -24,7 +26,7 @@ const LAYOUT_VERSION = 1;
  * @throws FirectlError FILE_NOT_FOUND when the agent is missing.
  */
 export async function buildInitramfs(options: InitramfsOptions): Promise<string> {
-  const order = loadOrder(options.kernel.modules, BOOT_MODULES);
+  const order = orderOf(options);
   const target = await initramfsPath(options);
   if (await exists(target)) return target;
   const entries: CpioEntry[] = [
@@ -48,12 +50,16 @@ export async function buildInitramfs(options: InitramfsOptions): Promise<string>
  * @throws FirectlError FILE_NOT_FOUND when the agent is missing.
  */
 export async function initramfsPath(options: InitramfsOptions): Promise<string> {
-  const order = loadOrder(options.kernel.modules, BOOT_MODULES);
+  const order = orderOf(options);
   const hashes = order.map((name) => options.kernel.modules.find((module) => module.name === name)?.sha256);
   const key = createHash("sha256")
     .update([LAYOUT_VERSION, await agentHash(options), ...order, ...hashes].join("\n"))
     .digest("hex");
   return path.join(options.cacheDir, `${key}.cpio`);
+}
+
+function orderOf(options: Pick<InitramfsOptions, "kernel" | "modules">): string[] {
+  return loadOrder(options.kernel.modules, [...BOOT_MODULES, ...(options.modules ?? [])]);
 }
 
 /** Where the agent's SHA-256 is kept. @throws FirectlError FILE_NOT_FOUND when the agent is missing. */

@@ -24,6 +24,8 @@ export interface Kernel {
   readonly addedAt: string;
   /** Empty for a kernel that has everything built in. */
   readonly modules: readonly StoredModule[];
+  /** Optional drivers that are built in, by their modules' names; undefined where nobody looked. */
+  readonly builtin?: readonly string[] | undefined;
 }
 
 /** The manifest's name in a kernel's directory. */
@@ -46,14 +48,15 @@ export function parseManifest(text: string, place: Pick<Kernel, "name" | "direct
     return undefined;
   }
   if (!isObject(value) || value["version"] !== MANIFEST_VERSION) return undefined;
-  const { image, format, release, size, addedAt, modules } = value;
+  const { image, format, release, size, addedAt, modules, builtin } = value;
   if (typeof image !== "string" || image.includes("/")) return undefined;
   if (format !== "bzImage" && format !== "elf" && format !== "image") return undefined;
   if (release !== undefined && typeof release !== "string") return undefined;
   if (typeof size !== "number" || typeof addedAt !== "string" || !Array.isArray(modules)) return undefined;
   const stored = modules.map(parseModule);
   if (!stored.every((module) => module !== undefined)) return undefined;
-  return { ...place, image, format, release, size, addedAt, modules: stored };
+  const known = isNames(builtin) ? { builtin } : {};
+  return { ...place, image, format, release, size, addedAt, modules: stored, ...known };
 }
 
 function parseModule(value: unknown): StoredModule | undefined {
@@ -63,6 +66,10 @@ function parseModule(value: unknown): StoredModule | undefined {
   if (typeof sha256 !== "string" || !/^[0-9a-f]{64}$/.test(sha256)) return undefined;
   if (!Array.isArray(dependsOn) || !dependsOn.every((other) => typeof other === "string")) return undefined;
   return { name, dependsOn, sha256 };
+}
+
+function isNames(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((name) => typeof name === "string");
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

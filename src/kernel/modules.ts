@@ -14,8 +14,11 @@ export const BOOT_MODULES: readonly string[] = [
   "ext4",
 ];
 
+/** What a guest loads besides, whose image is attached as persistent memory. */
+export const PMEM_MODULES: readonly string[] = ["virtio_pmem", "nd_pmem"];
+
 /** Kept with a kernel that has them, for what a guest may be given later. */
-export const OPTIONAL_MODULES: readonly string[] = ["virtio_net", "erofs"];
+export const OPTIONAL_MODULES: readonly string[] = ["virtio_net", "erofs", ...PMEM_MODULES];
 
 /** A module of a kernel, decompressed. */
 export interface KernelModule {

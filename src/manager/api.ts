@@ -1,5 +1,5 @@
 import type { VmId } from "../core/brands.ts";
-import type { VmmName } from "../vmm/vmm.ts";
+import type { DriveDevice, VmmName } from "../vmm/vmm.ts";
 
 /**
  * - `creating`: a firectl is building and booting it.
@@ -13,6 +13,8 @@ export type VmState = "creating" | "running" | "exited" | "dead" | "removing";
 export type PullPolicy = "always" | "missing" | "never";
 export type StorageMode = "overlay" | "copy";
 export type VmmChoice = "auto" | VmmName;
+/** How the guest sees the image: as a disk (`block`) or as memory that all its VMs share (`pmem`). */
+export type ImageDevice = "auto" | DriveDevice;
 
 /** What `pull` does. */
 export interface PullOptions {
@@ -84,6 +86,8 @@ export interface RunOptions {
   /** Added to the guest kernel's command line. */
   readonly kernelArguments?: readonly string[];
   readonly storage?: StorageMode;
+  /** `auto` unless given: `pmem` where VMM, kernel and the image's size allow it. */
+  readonly imageDevice?: ImageDevice;
   /** Gives up starting and leaves nothing behind. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (event: ProgressEvent) => void;

@@ -3,6 +3,7 @@ import path from "node:path";
 import { errnoOf, FirectlError } from "../core/errors.ts";
 import { ioError } from "../host/files.ts";
 import { agentMemoPath, initramfsPath } from "../kernel/initramfs.ts";
+import { PMEM_MODULES } from "../kernel/modules.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
 import { type DiskFile, diskFile } from "./disk-file.ts";
@@ -51,7 +52,9 @@ async function currentInitramfsFiles(context: Context): Promise<ReadonlySet<stri
   try {
     const kernels = await (await context.kernels()).list();
     const archives = await Promise.all(
-      kernels.map((kernel) => initramfsPath({ kernel, agentPath, cacheDir })),
+      kernels.flatMap((kernel) =>
+        [[], PMEM_MODULES].map((modules) => initramfsPath({ kernel, modules, agentPath, cacheDir })),
+      ),
     );
     return new Set([...archives, await agentMemoPath({ agentPath, cacheDir })]);
   } catch (error) {

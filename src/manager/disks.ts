@@ -7,7 +7,8 @@ import { makePrivateDirectory } from "../host/files.ts";
 import { cloneFile } from "../rootfs/clone-disk.ts";
 import { createWritableDisk } from "../rootfs/writable-disk.ts";
 import type { WorkloadRecord } from "../state/vm-record.ts";
-import type { Drive, MachineConfiguration } from "../vmm/vmm.ts";
+import { guestDeviceName } from "../vmm/device-names.ts";
+import type { Drive, DriveDevice, MachineConfiguration } from "../vmm/vmm.ts";
 import type { StorageMode } from "./api.ts";
 import type { Platform } from "./platform.ts";
 import type { VmSize } from "./vm-options.ts";
@@ -45,6 +46,7 @@ export async function makeControlDrive(options: {
   paths: VmPaths;
   id: string;
   workload: WorkloadRecord;
+  drives: readonly Drive[];
 }): Promise<void> {
   await makePrivateDirectory(options.paths.directory);
   await createControlDrive(options.paths.controlDrive, { spec: specFor(options) });
@@ -58,6 +60,7 @@ export async function renewOrders(options: {
   paths: VmPaths;
   id: string;
   workload: WorkloadRecord;
+  drives: readonly Drive[];
 }): Promise<number> {
   await renewControlDrive(options.paths.controlDrive, specFor(options));
   await using drive = await open(options.paths.controlDrive, "r");
@@ -71,6 +74,7 @@ export function machineFor(options: {
   paths: VmPaths;
   basePath: string;
   storage: StorageMode;
+  imageDevice: DriveDevice;
   size: VmSize;
   platform: Pick<Platform, "kernelPath" | "initrdPath">;
   kernelArguments: readonly string[];
@@ -80,20 +84,27 @@ export function machineFor(options: {
     options.storage === "copy"
       ? [{ id: "rootfs", path: paths.rootfs, readOnly: false, cache: "writeback" }]
       : [
-          { id: "rootfs", path: options.basePath, readOnly: true, cache: "unsafe" },
+          {
+            id: "rootfs",
+            path: options.basePath,
+            device: options.imageDevice,
+            readOnly: true,
+            cache: "unsafe",
+          },
           { id: "upper", path: paths.rootfs, readOnly: false, cache: "writeback" },
         ];
-  const control = `vd${String.fromCharCode("a".charCodeAt(0) + root.length)}`;
+  // What the guest says must reach the host's page cache, not its disk: the drive outlives the VM, not the host.
+  const control: Drive = { id: "control", path: paths.controlDrive, readOnly: false, cache: "unsafe" };
+  const drives = [...root, control];
   return {
     vcpuCount: options.size.cpus,
     memoryMib: options.size.memoryMib,
     bootSource: {
       kernelImagePath: platform.kernelPath,
       initrdPath: platform.initrdPath,
-      kernelArguments: [`firectl.control=${control}`, ...options.kernelArguments],
+      kernelArguments: [`firectl.control=${guestDeviceName(drives, control.id)}`, ...options.kernelArguments],
     },
-    // What the guest says must reach the host's page cache, not its disk: the drive outlives the VM, not the host.
-    drives: [...root, { id: "control", path: paths.controlDrive, readOnly: false, cache: "unsafe" }],
+    drives,
     vsock: { guestCid: GUEST_CID, socketPath: paths.vsockSocket },
   };
 }

@@ -10,6 +10,7 @@ import { selectVmm } from "./select-vmm.ts";
 /** What a VM runs on: a VMM, and the kernel and initramfs in the form that this VMM loads. */
 export interface Platform {
   readonly vmm: Vmm;
+  readonly kernel: Kernel;
   readonly kernelPath: string;
   readonly initrdPath: string;
 }
@@ -35,7 +36,21 @@ export async function choosePlatform(context: Context, options: PlatformOptions)
     compressed: vmm.loadsCompressedKernel,
   });
   mark("platform");
-  return { vmm, initrdPath, kernelPath };
+  return { vmm, kernel, initrdPath, kernelPath };
+}
+
+/** The initramfs for a guest that needs `modules` besides. */
+export async function initramfsWith(
+  context: Context,
+  kernel: Kernel,
+  modules: readonly string[],
+): Promise<string> {
+  return buildInitramfs({
+    kernel,
+    modules,
+    agentPath: context.agentPath,
+    cacheDir: path.join(context.directories.data, "initramfs"),
+  });
 }
 
 /** The VMM alone, for a machine that brings its own kernel; ours is booted only where KVM must be tried. */
@@ -50,12 +65,7 @@ interface BootParts {
 
 async function bootPartsFor(context: Context, options: PlatformOptions): Promise<BootParts> {
   const kernel = await findKernel(context, options);
-  const initrdPath = await buildInitramfs({
-    kernel,
-    agentPath: context.agentPath,
-    cacheDir: path.join(context.directories.data, "initramfs"),
-  });
-  return { kernel, initrdPath };
+  return { kernel, initrdPath: await initramfsWith(context, kernel, []) };
 }
 
 async function chooseVmm(

@@ -4,16 +4,18 @@ import { parseSignal } from "../guest/signals.ts";
 import { CleanupStack } from "../host/cleanup.ts";
 import type { LocalImage } from "../image/images.ts";
 import { parseImageLocation } from "../image/reference.ts";
+import { PMEM_MODULES } from "../kernel/modules.ts";
 import type { VmRecord, WorkloadRecord } from "../state/vm-record.ts";
 import type { MachineConfiguration } from "../vmm/vmm.ts";
-import type { RunOptions, StartedVm, StartTimings } from "./api.ts";
+import type { RunOptions, StartedVm, StartTimings, StorageMode } from "./api.ts";
 import { type BootedVm, bootVm, recordAsRunning } from "./boot-vm.ts";
 import type { Context } from "./context.ts";
 import { destroyVm } from "./destroy-vm.ts";
 import { machineFor, makeControlDrive, makeWritableDisk } from "./disks.ts";
 import { finishVm } from "./finish-vm.ts";
+import { imageDeviceFor } from "./image-device.ts";
 import { obtainImageFilesystem } from "./image-filesystem.ts";
-import { choosePlatform, type Platform } from "./platform.ts";
+import { choosePlatform, initramfsWith, type Platform } from "./platform.ts";
 import { createRecord } from "./record-for.ts";
 import { bothOrNeither, inStage } from "./stage.ts";
 import { AttendedVm, type AttendedVmOptions } from "./started-vm.ts";
@@ -139,6 +141,15 @@ async function prepareDisks(
     stopSignal: parseSignal(options.stopSignal ?? config.stopSignal ?? DEFAULT_STOP_SIGNAL),
   });
   const paths = vmPathsOf(context.directories, input.record.id);
+  const machine = machineFor({
+    paths,
+    basePath: parts.basePath,
+    storage: workload.storage,
+    ...(await attachImage(context, { ...input, storage: workload.storage })),
+    size,
+    kernelArguments: options.kernelArguments ?? [],
+  });
+  const { drives } = machine;
   await Promise.all([
     makeWritableDisk({
       paths,
@@ -146,17 +157,28 @@ async function prepareDisks(
       storage: workload.storage,
       diskBytes: size.diskBytes,
     }),
-    makeControlDrive({ paths, id: input.record.id, workload }),
+    makeControlDrive({ paths, id: input.record.id, workload, drives }),
   ]);
-  const machine = machineFor({
-    paths,
-    basePath: parts.basePath,
-    storage: workload.storage,
-    size,
-    platform: parts.platform,
-    kernelArguments: options.kernelArguments ?? [],
-  });
   return { machine, workload };
+}
+
+/** As what the guest gets the image, and the kernel and initramfs that can use it. */
+async function attachImage(
+  context: Context,
+  input: { options: RunOptions; size: VmSize; parts: Parts; storage: StorageMode },
+): Promise<Pick<Parameters<typeof machineFor>[0], "imageDevice" | "platform">> {
+  const { platform, basePath } = input.parts;
+  const imageDevice = await imageDeviceFor({
+    requested: input.options.imageDevice,
+    storage: input.storage,
+    vmm: platform.vmm,
+    kernel: platform.kernel,
+    basePath,
+    memoryMib: input.size.memoryMib,
+  });
+  if (imageDevice === "block") return { imageDevice, platform };
+  const initrdPath = await initramfsWith(context, platform.kernel, PMEM_MODULES);
+  return { imageDevice, platform: { ...platform, initrdPath } };
 }
 
 /** Hands a running VM to the caller. A detached one may have ended already, before its record said it ran. */

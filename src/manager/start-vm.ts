@@ -55,7 +55,7 @@ export async function startVm(
     }),
   );
   const outputPosition = await inStage("preparing the VM's disks", () =>
-    renewOrders({ paths, id: record.id, workload }),
+    renewOrders({ paths, id: record.id, workload, drives: machine.drives }),
   );
   const prepareMs = performance.now() - startedAt;
   options.onProgress?.({ kind: "booting", vmm: vmm.name });

@@ -3,10 +3,16 @@ import type { SpecInit } from "../guest/control-drive-format.ts";
 import { RootMode } from "../guest/gen/firectl/agent/v1/control_fields.ts";
 import type { HealthCheckSchema } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import type { HealthCheckRecord, WorkloadRecord } from "../state/vm-record.ts";
+import { guestDeviceName } from "../vmm/device-names.ts";
+import type { Drive } from "../vmm/vmm.ts";
 
 /** What the guest is told: proto/firectl/agent/v1/control.proto. */
-export function specFor(options: { id: string; workload: WorkloadRecord }): SpecInit {
-  const { workload } = options;
+export function specFor(options: {
+  id: string;
+  workload: WorkloadRecord;
+  drives: readonly Drive[];
+}): SpecInit {
+  const { workload, drives } = options;
   const isOverlay = workload.storage === "overlay";
   return {
     vmId: options.id,
@@ -15,9 +21,10 @@ export function specFor(options: { id: string; workload: WorkloadRecord }): Spec
     stopSignal: workload.stopSignal,
     root: {
       mode: isOverlay ? RootMode.OVERLAY : RootMode.DISK,
-      baseDevice: "vda",
-      upperDevice: isOverlay ? "vdb" : "",
+      baseDevice: guestDeviceName(drives, "rootfs"),
+      upperDevice: isOverlay ? guestDeviceName(drives, "upper") : "",
       readOnly: workload.readOnly,
+      baseDax: drives.some(({ id, device }) => id === "rootfs" && device === "pmem"),
     },
     hostTimeUnixNs: BigInt(Date.now()) * 1_000_000n,
     ...(workload.healthCheck === undefined ? {} : { healthCheck: healthCheckSpec(workload.healthCheck) }),

@@ -28,6 +28,7 @@ export function qemuVmm(programs: QemuPrograms): Vmm {
     name: "qemu",
     executable: programs.executable,
     loadsCompressedKernel: true,
+    pmemLack: "QEMU's microvm machine has no persistent memory",
     launch: (machine, options) => launch(programs, machine, options),
     launchRaw: async (raw, options) => launch(programs, translateRaw(raw), options),
   };

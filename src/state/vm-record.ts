@@ -12,6 +12,7 @@ const processIdentity = z.object({
 const drive = z.object({
   id: z.string(),
   path: z.string(),
+  device: z.optional(z.enum(["block", "pmem"])),
   readOnly: z.boolean(),
   cache: z.enum(["unsafe", "writeback"]),
 });

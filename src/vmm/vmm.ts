@@ -3,11 +3,16 @@ import type { RawConfiguration } from "./raw-configuration.ts";
 
 export type VmmName = "firecracker" | "qemu";
 
-/** A block device; the guest sees them as vda, vdb, … in the order given. */
+/** How the guest sees a file of the host: as a disk, or as memory that every VM of the file shares. */
+export type DriveDevice = "block" | "pmem";
+
+/** A file that the guest has; `guestDeviceName` says as what. */
 export interface Drive {
   /** Firecracker's drive_id: letters, digits and underscores. */
   readonly id: string;
   readonly path: string;
+  /** A disk when absent. */
+  readonly device?: DriveDevice | undefined;
   readonly readOnly: boolean;
   /** What an fsync in the guest does: `writeback` reaches the host's disk, `unsafe` reaches nobody. */
   readonly cache: "unsafe" | "writeback";
@@ -56,6 +61,8 @@ export interface Vmm {
   readonly executable: string;
   /** Whether an x86 kernel may be a bzImage; otherwise it must be the uncompressed ELF. */
   readonly loadsCompressedKernel: boolean;
+  /** Why this VMM gives a guest no persistent memory; undefined when it does. */
+  readonly pmemLack: string | undefined;
   /**
    * Starts the VMM, configures it and starts the guest; returns once the guest's processors run.
    * When it throws, no process and no file of its own is left.

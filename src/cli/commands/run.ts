@@ -120,6 +120,7 @@ function imageLaunch({ flags, given, args }: RunInput, context: CommandContext):
       vmm: flags.vmm,
       kernel: flags.kernel,
       storage: flags.storage,
+      imageDevice: flags["image-device"],
     }),
   };
   return (operations, common) => operations.run({ ...options, ...common });

@@ -16,6 +16,14 @@ interface BlockDevice {
   readonly cache_type: "Unsafe" | "Writeback";
 }
 
+/** Since 1.14. */
+interface PmemDevice {
+  readonly id: string;
+  readonly path_on_host: string;
+  readonly root_device: boolean;
+  readonly read_only: boolean;
+}
+
 interface MachineConfig {
   readonly vcpu_count: number;
   readonly mem_size_mib: number;
@@ -42,6 +50,7 @@ interface TokenBucket {
 export type ConfigurationCall =
   | { readonly path: "/boot-source"; readonly body: BootSource }
   | { readonly path: `/drives/${string}`; readonly body: BlockDevice }
+  | { readonly path: `/pmem/${string}`; readonly body: PmemDevice }
   | { readonly path: "/machine-config"; readonly body: MachineConfig }
   | { readonly path: "/vsock"; readonly body: VsockDevice }
   | { readonly path: "/entropy"; readonly body: Readonly<Record<string, never>> }

@@ -61,6 +61,7 @@ export const CONTROL_MESSAGES: Messages = {
     [2,"baseDevice","string"],
     [3,"upperDevice","string"],
     [4,"readOnly","bool"],
+    [5,"baseDax","bool"],
   ],
   Process: [
     [1,"args","string","list"],
