@@ -10,7 +10,9 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 
 const { ScalarType } = await import("@bufbuild/protobuf");
 const { file_firectl_agent_v1_control: file } = await generatedCode(`${DIRECTORY}/control_pb.ts`);
-const tables = file.messages.map((message) => {
+// What the file imports is on the drive too.
+const messages = [file, ...file.dependencies].flatMap((part) => part.messages);
+const tables = messages.map((message) => {
   const fields = message.fields.map((field) => `    ${JSON.stringify(describeField(field))},\n`);
   return `  ${message.name}: [\n${fields.join("")}  ],\n`;
 });
@@ -28,7 +30,7 @@ import type { Messages } from "../../../../wire.ts";
 import type * as control from "./control_pb.ts";
 
 ${enums.join("\n")}
-/** All messages of the file by name. */
+/** All messages of the file, and of those that it imports, by name. */
 export const CONTROL_MESSAGES: Messages = {
 ${tables.join("")}};
 `,

@@ -6,7 +6,9 @@ import * as generated from "./gen/firectl/agent/v1/control_pb.ts";
 import { decodeMessage, encodeMessage, type Messages } from "./wire.ts";
 
 const schemas = new Map<string, DescMessage>(
-  generated.file_firectl_agent_v1_control.messages.map((schema) => [schema.name, schema]),
+  [generated.file_firectl_agent_v1_control, ...generated.file_firectl_agent_v1_control.dependencies].flatMap(
+    ({ messages }) => messages.map((schema) => [schema.name, schema] as const),
+  ),
 );
 
 /** A message of any field values, defaults among them, as `create` takes it. */

@@ -28,7 +28,7 @@ export const Phase = {
   FAILED: 4,
 } as const;
 
-/** All messages of the file by name. */
+/** All messages of the file, and of those that it imports, by name. */
 export const CONTROL_MESSAGES: Messages = {
   VmSpec: [
     [1,"vmId","string"],
@@ -110,5 +110,38 @@ export const CONTROL_MESSAGES: Messages = {
     [1,"agentStartedUs","uint64"],
     [2,"rootMountedUs","uint64"],
     [3,"workloadStartedUs","uint64"],
+  ],
+  Resources: [
+    [1,"cpuQuotaUs","uint32"],
+    [2,"swapBytes","uint64"],
+    [3,"pidsLimit","uint32"],
+    [4,"oomScoreAdj","int32"],
+    [5,"sysctls","string","map"],
+    [6,"privileges","Privileges"],
+    [7,"names","Names"],
+  ],
+  Privileges: [
+    [1,"capabilities","string","list"],
+    [2,"allCapabilities","bool"],
+    [3,"noNewPrivileges","bool"],
+    [4,"unmasked","bool"],
+    [5,"allDevices","bool"],
+    [6,"groups","string","list"],
+  ],
+  Names: [
+    [1,"domain","string"],
+    [2,"hosts","Host","list"],
+    [3,"servers","string","list"],
+    [4,"search","string","list"],
+    [5,"options","string","list"],
+  ],
+  Host: [
+    [1,"address","string"],
+    [2,"name","string"],
+  ],
+  ResourceChange: [
+    [1,"cpuQuotaUs","uint32","optional"],
+    [2,"pidsLimit","uint32","optional"],
+    [3,"returnedMemoryBytes","uint64","optional"],
   ],
 };
