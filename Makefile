@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 ARCH := $(shell uname -m)
 AGENT_TARGET := $(ARCH)-unknown-linux-musl
-AGENT := agent/target/$(AGENT_TARGET)/release/firectl-agent
+AGENT := agent/target/$(AGENT_TARGET)/release
 
 .PHONY: build agent dist check check-proto check-agent check-package demo test e2e bench clean
 
@@ -20,7 +20,7 @@ node_modules: package.json package-lock.json
 agent:
 	rustup target list --installed 2>/dev/null | grep -q $(AGENT_TARGET) || rustup target add $(AGENT_TARGET)
 	cd agent && cargo build --release --locked --target $(AGENT_TARGET)
-	install -D -m 755 $(AGENT) dist/agent/$(ARCH)/firectl-agent
+	install -D -m 755 -t dist/agent/$(ARCH) $(AGENT)/firectl-agent $(AGENT)/firectl-share
 
 dist: node_modules
 	npm run --silent build

@@ -31,6 +31,7 @@ use crate::proto::{Exit, Phase, Root, VmSpec};
 use crate::reaper::Reaper;
 use crate::resources::{self, Settings};
 use crate::service::{self, Server};
+use crate::shares;
 use crate::status::StatusBoard;
 use crate::storage::{AlignedBuffer, Device, Storage};
 use crate::swap::Swap;
@@ -155,6 +156,7 @@ fn prepare(spec: &VmSpec) -> Result<World, AgentError> {
         systemd: session.systemd,
         cgroup,
         settings: Settings::of(spec),
+        shares: shares::mount_all(&spec.shares, &spec.process.clone().unwrap_or_default())?,
     })
 }
 

@@ -40,6 +40,11 @@ mod proto;
 mod reaper;
 mod resources;
 mod service;
+#[allow(dead_code, reason = "the server has the other half")]
+#[path = "share/hello.rs"]
+mod share_hello;
+mod share_pump;
+mod shares;
 mod stats;
 mod status;
 mod storage;
@@ -53,6 +58,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if std::process::id() != 1 {
+        if std::env::args().nth(1).as_deref() == Some(share_pump::ARGUMENT) {
+            return share_pump::run();
+        }
         eprintln!(
             "firectl-agent {} is the init of a guest: it only runs as PID 1",
             env!("CARGO_PKG_VERSION")

@@ -32,6 +32,7 @@ use crate::mounts;
 use crate::network;
 use crate::proto::{Process, Rlimit};
 use crate::resources::Settings;
+use crate::shares::{self, MountedShare};
 use crate::systemd;
 use crate::terminal;
 use crate::user::{self, Identity};
@@ -46,6 +47,7 @@ pub struct World {
     pub systemd: bool,
     pub cgroup: Option<Cgroup>,
     pub settings: Settings,
+    pub shares: Vec<MountedShare>,
 }
 
 /// Descriptors of a running workload's namespaces: they stay valid, and the same, whatever becomes of its pid.
@@ -204,8 +206,10 @@ fn make_world(world: &World) -> Result<(), AgentError> {
     unshare(namespaces).context(|| "unshare".into())?;
     let privileges = &world.settings.privileges;
     let devices = if privileges.all_devices { devices::list() } else { Vec::new() };
+    let placements = shares::take_along(&world.shares)?;
     mounts::enter_root()?;
     mounts::furnish_root(privileges.unmasked)?;
+    placements.iter().try_for_each(shares::place)?;
     devices::create(&devices)?;
     if world.systemd {
         systemd::furnish()?;

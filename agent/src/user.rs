@@ -51,6 +51,20 @@ pub fn look_up(spec: &str) -> Result<Identity, StartError> {
     )
 }
 
+/// The ids of `spec` by the files below `root`, links in it leading nowhere else.
+pub fn ids_below(root: &str, spec: &str) -> Option<(u32, u32)> {
+    let root = File::open(root).ok()?;
+    let read = |path: &str| {
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let file = File::from(openat2(&root, path, how).ok()?);
+        read_whole(file, Path::new(path)).ok()
+    };
+    let identity = resolve(spec, read("etc/passwd").as_deref(), read("etc/group").as_deref()).ok()?;
+    Some((identity.uid, identity.gid))
+}
+
 /// `spec` is `""`, `"name"`, `"uid"`, `"name:group"`, `"uid:gid"` or a mixture. A missing file is like an
 /// empty one.
 pub fn resolve(spec: &str, passwd: Option<&str>, group: Option<&str>) -> Result<Identity, StartError> {
@@ -207,6 +221,11 @@ fn read_optional(path: &Path) -> Result<Option<String>, StartError> {
         }
         Err(error) => return Err(failed(error)),
     };
+    read_whole(file, path).map(Some)
+}
+
+fn read_whole(file: File, path: &Path) -> Result<String, StartError> {
+    let failed = |error: io::Error| StartError::refused(format!("cannot read {}: {error}", path.display()));
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(StartError::refused(format!("{} is not a regular file", path.display())));
     }
@@ -215,7 +234,7 @@ fn read_optional(path: &Path) -> Result<Option<String>, StartError> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(StartError::refused(format!("{} is larger than 16 MiB", path.display())));
     }
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

@@ -8,12 +8,6 @@ pub const MINOR: u32 = 38;
 
 pub const IN_HEADER_BYTES: usize = 40;
 pub const OUT_HEADER_BYTES: usize = 16;
-/// Offset of the data in a WRITE request.
-pub const WRITE_DATA_OFFSET: usize = IN_HEADER_BYTES + 40;
-/// Largest data of a READ or WRITE: the most that a kernel sends with its default of 256 pages.
-pub const MAX_DATA_BYTES: usize = 1 << 20;
-/// Largest request: no other is longer than a WRITE, for names and attributes are short.
-pub const MAX_REQUEST_BYTES: usize = WRITE_DATA_OFFSET + MAX_DATA_BYTES;
 
 pub const ROOT_ID: u64 = 1;
 

@@ -46,7 +46,15 @@ impl Changes {
         if atime_ns >= 1_000_000_000 || mtime_ns >= 1_000_000_000 {
             return Err(Errno::INVAL);
         }
-        Ok(Self { valid, handle, size, atime: time(atime, atime_ns), mtime: time(mtime, mtime_ns), mode, ids })
+        Ok(Self {
+            valid,
+            handle,
+            size,
+            atime: time(atime, atime_ns),
+            mtime: time(mtime, mtime_ns),
+            mode,
+            ids,
+        })
     }
 
     fn has(&self, bit: u32) -> bool {

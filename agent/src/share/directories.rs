@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use rustix::fs::{FileType, OFlags, RawDir, SeekFrom, fsync, seek};
 use rustix::io::Errno;
 
-use crate::abi::MAX_DATA_BYTES;
+use crate::hello::MAX_DATA_BYTES;
 use crate::nodes::Node;
 use crate::reply::Reply;
 use crate::share::Share;

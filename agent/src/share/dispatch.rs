@@ -7,6 +7,7 @@ use crate::abi::{self, fsync, getattr, init, op, write};
 use crate::attributes::Changes;
 use crate::directories::Listing;
 use crate::files::{self, Created};
+use crate::hello::MAX_DATA_BYTES;
 use crate::lookup::Found;
 use crate::reply::Reply;
 use crate::request::{self, Fields, Header};
@@ -104,7 +105,8 @@ fn perform(share: &Share, header: Header, fields: &mut Fields<'_>, reply: &mut R
         op::STATFS => statfs(share, node, reply)?,
         op::SETXATTR => {
             let (size, flags) = (fields.u32()?, fields.u32()?);
-            let (name, value) = (fields.string()?, fields.bytes(usize::try_from(size).unwrap_or(usize::MAX))?);
+            let (name, value) =
+                (fields.string()?, fields.bytes(usize::try_from(size).unwrap_or(usize::MAX))?);
             share.set_xattr(node, name, value, flags)?;
         }
         op::GETXATTR => {
@@ -211,13 +213,13 @@ fn initialize(fields: &mut Fields<'_>, reply: &mut Reply) -> Result<(), Errno> {
     let (readahead, offered) = (fields.u32()?, fields.u32()?);
     reply.u32(abi::MAJOR);
     reply.u32(abi::MINOR.min(minor));
-    reply.u32(readahead.max(u32::try_from(abi::MAX_DATA_BYTES).unwrap_or(u32::MAX)));
+    reply.u32(readahead.max(u32::try_from(MAX_DATA_BYTES).unwrap_or(u32::MAX)));
     reply.u32(offered & WANTED);
     reply.u16(BACKGROUND);
     reply.u16(BACKGROUND / 4 * 3);
-    reply.u32(u32::try_from(abi::MAX_DATA_BYTES).unwrap_or(u32::MAX));
+    reply.u32(u32::try_from(MAX_DATA_BYTES).unwrap_or(u32::MAX));
     reply.u32(1); // granularity of times, in nanoseconds
-    reply.u16(u16::try_from(abi::MAX_DATA_BYTES / 4096).unwrap_or(u16::MAX));
+    reply.u16(u16::try_from(MAX_DATA_BYTES / 4096).unwrap_or(u16::MAX));
     reply.u16(0); // alignment of mappings
     reply.bytes(&[0; 32]);
     Ok(())

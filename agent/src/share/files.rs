@@ -3,13 +3,14 @@
 use std::ffi::CStr;
 
 use rustix::fs::{
-    FallocateFlags, FileType, Mode, OFlags, SeekFrom, copy_file_range, fallocate, fdatasync, fsync, openat, seek,
+    FallocateFlags, FileType, Mode, OFlags, SeekFrom, copy_file_range, fallocate, fdatasync, fsync, openat,
+    seek,
 };
 use rustix::io::{Errno, pread, pwrite};
 
-use crate::abi::{MAX_DATA_BYTES, open};
+use crate::abi::open;
 use crate::handles::Handle;
-use crate::hello::Ids;
+use crate::hello::{Ids, MAX_DATA_BYTES};
 use crate::lookup::Found;
 use crate::nodes::{self, Node, Version};
 use crate::reply::Reply;
@@ -78,8 +79,12 @@ impl Share {
         let directory = self.nodes.get(parent)?;
         let host_flags = OFlags::from_bits_retain(flags) & OPEN_FLAGS;
         let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made =
-            openat(&directory.fd, name, (host_flags - OFlags::TRUNC) | new, Mode::from_raw_mode(mode & 0o7777));
+        let made = openat(
+            &directory.fd,
+            name,
+            (host_flags - OFlags::TRUNC) | new,
+            Mode::from_raw_mode(mode & 0o7777),
+        );
         let fd = match made {
             Ok(fd) => fd,
             Err(Errno::EXIST) if !OFlags::from_bits_retain(flags).contains(OFlags::EXCL) => {

@@ -15,6 +15,10 @@ pub struct Ids {
 }
 
 pub const HELLO_BYTES: usize = 16;
+/// Largest data of one FUSE message: what a kernel sends with its default of 256 pages.
+pub const MAX_DATA_BYTES: usize = 1 << 20;
+/// Largest message, in either direction: a WRITE, whose headers have 80 bytes.
+pub const MAX_MESSAGE_BYTES: usize = 80 + MAX_DATA_BYTES;
 const MAGIC: &[u8; 8] = b"FCSHARE1";
 
 /// The greeting that carries two numbers.

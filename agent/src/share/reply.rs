@@ -152,7 +152,10 @@ mod tests {
         let mut reply = Reply::new();
         reply.u64(7);
         let bytes = reply.finish(9, Err(Errno::NOENT)).to_vec();
-        assert_eq!(bytes, [&16_u32.to_le_bytes()[..], &(-2_i32).to_le_bytes(), &9_u64.to_le_bytes()].concat());
+        assert_eq!(
+            bytes,
+            [&16_u32.to_le_bytes()[..], &(-2_i32).to_le_bytes(), &9_u64.to_le_bytes()].concat()
+        );
     }
 
     #[test]

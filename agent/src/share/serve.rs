@@ -8,9 +8,9 @@ use std::thread;
 
 use rustix::fs::Mode;
 
-use crate::abi::{IN_HEADER_BYTES, MAX_REQUEST_BYTES};
+use crate::abi::IN_HEADER_BYTES;
 use crate::dispatch;
-use crate::hello::{self, HELLO_BYTES};
+use crate::hello::{self, HELLO_BYTES, MAX_MESSAGE_BYTES};
 use crate::options::Options;
 use crate::owners::Owners;
 use crate::reply::Reply;
@@ -24,12 +24,16 @@ const WORKER_STACK_BYTES: usize = 128 * 1024;
 /// Serves one connection to its end.
 pub fn run(options: &Options) -> Result<(), String> {
     let opened = Opened::new(&options.path)?;
+    let (root, stat) = (opened.fd.try_clone().map_err(|error| error.to_string())?, opened.stat);
     let stream = accept_once(options)?;
     // The guest's kernel has applied the umask of whoever makes a file.
     rustix::process::umask(Mode::empty());
-    sandbox::enter(&opened.fd, &opened.stat, options.read_only)?;
-    let owners = greet(&stream, options, &opened).map_err(|error| format!("the guest's greeting: {error}"))?;
-    serve(&Share::new(opened, owners, options.read_only), &stream).map_err(|error| error.to_string())
+    let owners =
+        greet(&stream, options, &opened).map_err(|error| format!("the guest's greeting: {error}"))?;
+    let share = Share::new(opened, owners, options.read_only);
+    sandbox::enter(&root, &stat, options.read_only)?;
+    drop(root);
+    serve(&share, &stream).map_err(|error| error.to_string())
 }
 
 /// The agent connects before its workload runs. After that nobody can: the socket is gone.
@@ -68,11 +72,7 @@ pub fn serve(share: &Share, stream: &UnixStream) -> io::Result<()> {
 }
 
 /// Whoever has the input reads one request, lets the next worker have it, and answers.
-fn work(
-    share: &Share,
-    input: &Mutex<BufReader<&UnixStream>>,
-    output: &Mutex<&UnixStream>,
-) -> io::Result<()> {
+fn work(share: &Share, input: &Mutex<BufReader<&UnixStream>>, output: &Mutex<&UnixStream>) -> io::Result<()> {
     let (mut request, mut reply) = (Vec::new(), Reply::new());
     let result = loop {
         let read = next_request(&mut input.lock().unwrap_or_else(PoisonError::into_inner), &mut request);
@@ -102,7 +102,7 @@ fn next_request(input: &mut BufReader<&UnixStream>, buffer: &mut Vec<u8>) -> io:
     let mut head = [0; 4];
     input.read_exact(&mut head)?;
     let length = usize::try_from(u32::from_le_bytes(head)).unwrap_or(usize::MAX);
-    if !(IN_HEADER_BYTES..=MAX_REQUEST_BYTES).contains(&length) {
+    if !(IN_HEADER_BYTES..=MAX_MESSAGE_BYTES).contains(&length) {
         let message = format!("a request of {length} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }

@@ -133,9 +133,9 @@ pub fn is_proc(fd: &OwnedFd) -> Result<bool, Errno> {
 fn descriptor_limits() -> (usize, usize) {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let available = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |value| {
-        usize::try_from(value).unwrap_or(usize::MAX)
-    });
+    let available = getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |value| usize::try_from(value).unwrap_or(usize::MAX));
     let usable = available.saturating_sub(RESERVED).max(64);
     // An open file holds two: its own, and its node's.
     let paths = (usable / 2).min(MAX_PATHS);

@@ -2,9 +2,7 @@
 
 use std::ffi::CStr;
 
-use rustix::fs::{
-    XattrFlags, getxattr, getxattr_query, listxattr, listxattr_query, removexattr, setxattr,
-};
+use rustix::fs::{XattrFlags, getxattr, getxattr_query, listxattr, listxattr_query, removexattr, setxattr};
 use rustix::io::Errno;
 
 use crate::owners;

@@ -40,6 +40,12 @@ export const CONTROL_MESSAGES: Messages = {
     [8,"resources","Resources"],
     [9,"healthCheck","HealthCheck"],
     [10,"session","Session"],
+    [11,"shares","Share","list"],
+  ],
+  Share: [
+    [1,"port","uint32"],
+    [2,"destination","string"],
+    [3,"readOnly","bool"],
   ],
   HealthCheck: [
     [1,"args","string","list"],

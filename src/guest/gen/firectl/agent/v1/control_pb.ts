@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file firectl/agent/v1/control.proto.
  */
 export const file_firectl_agent_v1_control: GenFile = /*@__PURE__*/
-  fileDesc("Ch5maXJlY3RsL2FnZW50L3YxL2NvbnRyb2wucHJvdG8SEGZpcmVjdGwuYWdlbnQudjEivAIKBlZtU3BlYxINCgV2bV9pZBgBIAEoCRIQCghob3N0bmFtZRgCIAEoCRIqCgdwcm9jZXNzGAMgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzEhMKC3N0b3Bfc2lnbmFsGAQgASgNEiQKBHJvb3QYBSABKAsyFi5maXJlY3RsLmFnZW50LnYxLlJvb3QSGQoRaG9zdF90aW1lX3VuaXhfbnMYBiABKAMSLgoJcmVzb3VyY2VzGAggASgLMhsuZmlyZWN0bC5hZ2VudC52MS5SZXNvdXJjZXMSMwoMaGVhbHRoX2NoZWNrGAkgASgLMh0uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhDaGVjaxIqCgdzZXNzaW9uGAogASgLMhkuZmlyZWN0bC5hZ2VudC52MS5TZXNzaW9uIokBCgtIZWFsdGhDaGVjaxIMCgRhcmdzGAEgAygJEhMKC2ludGVydmFsX25zGAIgASgEEhIKCnRpbWVvdXRfbnMYAyABKAQSFwoPc3RhcnRfcGVyaW9kX25zGAQgASgEEhkKEXN0YXJ0X2ludGVydmFsX25zGAUgASgEEg8KB3JldHJpZXMYBiABKA0iZgoHU2Vzc2lvbhISCgpvcGVuX3N0ZGluGAEgASgIEhIKCnN0ZGluX29uY2UYAiABKAgSFAoMYXdhaXRfcmVhZGVyGAMgASgIEgwKBGluaXQYBCABKAgSDwoHc3lzdGVtZBgFIAEoCCKAAQoEUm9vdBIoCgRtb2RlGAEgASgOMhouZmlyZWN0bC5hZ2VudC52MS5Sb290TW9kZRITCgtiYXNlX2RldmljZRgCIAEoCRIUCgx1cHBlcl9kZXZpY2UYAyABKAkSEQoJcmVhZF9vbmx5GAQgASgIEhAKCGJhc2VfZGF4GAUgASgIIrEBCgdQcm9jZXNzEgwKBGFyZ3MYASADKAkSCwoDZW52GAIgAygJEgsKA2N3ZBgDIAEoCRIMCgR1c2VyGAQgASgJEikKB3JsaW1pdHMYBSADKAsyGC5maXJlY3RsLmFnZW50LnYxLlJsaW1pdBIQCgh0ZXJtaW5hbBgGIAEoCBIzCgxjb25zb2xlX3NpemUYCiABKAsyHS5maXJlY3RsLmFnZW50LnYxLkNvbnNvbGVTaXplIiwKC0NvbnNvbGVTaXplEg4KBmhlaWdodBgBIAEoDRINCgV3aWR0aBgCIAEoDSIyCgZSbGltaXQSDAoEdHlwZRgBIAEoCRIMCgRzb2Z0GAIgASgEEgwKBGhhcmQYAyABKAQi+gEKCFZtU3RhdHVzEiYKBXBoYXNlGAEgASgOMhcuZmlyZWN0bC5hZ2VudC52MS5QaGFzZRIaChJzdGFydGVkX2F0X3VuaXhfbnMYAiABKAMSGwoTZmluaXNoZWRfYXRfdW5peF9ucxgDIAEoAxIkCgRleGl0GAQgASgLMhYuZmlyZWN0bC5hZ2VudC52MS5FeGl0Eg0KBWVycm9yGAUgASgJEi4KB3RpbWluZ3MYBiABKAsyHS5maXJlY3RsLmFnZW50LnYxLkJvb3RUaW1pbmdzEigKBmhlYWx0aBgHIAEoCzIYLmZpcmVjdGwuYWdlbnQudjEuSGVhbHRoInsKBkhlYWx0aBIsCgVzdGF0ZRgBIAEoDjIdLmZpcmVjdGwuYWdlbnQudjEuSGVhbHRoU3RhdGUSFgoOZmFpbGluZ19zdHJlYWsYAiABKA0SKwoDbG9nGAMgAygLMh4uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhSZXN1bHQiagoMSGVhbHRoUmVzdWx0EhoKEnN0YXJ0ZWRfYXRfdW5peF9ucxgBIAEoAxIbChNmaW5pc2hlZF9hdF91bml4X25zGAIgASgDEhEKCWV4aXRfY29kZRgDIAEoERIOCgZvdXRwdXQYBCABKAkiOAoERXhpdBIMCgRjb2RlGAEgASgNEg4KBnNpZ25hbBgCIAEoDRISCgpvb21fa2lsbGVkGAMgASgIIl0KC0Jvb3RUaW1pbmdzEhgKEGFnZW50X3N0YXJ0ZWRfdXMYASABKAQSFwoPcm9vdF9tb3VudGVkX3VzGAIgASgEEhsKE3dvcmtsb2FkX3N0YXJ0ZWRfdXMYAyABKAQqUAoIUm9vdE1vZGUSGQoVUk9PVF9NT0RFX1VOU1BFQ0lGSUVEEAASFQoRUk9PVF9NT0RFX09WRVJMQVkQARISCg5ST09UX01PREVfRElTSxACKnwKC0hlYWx0aFN0YXRlEhwKGEhFQUxUSF9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUhFQUxUSF9TVEFURV9TVEFSVElORxABEhgKFEhFQUxUSF9TVEFURV9IRUFMVEhZEAISGgoWSEVBTFRIX1NUQVRFX1VOSEVBTFRIWRADKmgKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEQoNUEhBU0VfQk9PVElORxABEhEKDVBIQVNFX1JVTk5JTkcQAhIQCgxQSEFTRV9FWElURUQQAxIQCgxQSEFTRV9GQUlMRUQQBGIGcHJvdG8z", [file_firectl_agent_v1_resources]);
+  fileDesc("Ch5maXJlY3RsL2FnZW50L3YxL2NvbnRyb2wucHJvdG8SEGZpcmVjdGwuYWdlbnQudjEi5QIKBlZtU3BlYxINCgV2bV9pZBgBIAEoCRIQCghob3N0bmFtZRgCIAEoCRIqCgdwcm9jZXNzGAMgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzEhMKC3N0b3Bfc2lnbmFsGAQgASgNEiQKBHJvb3QYBSABKAsyFi5maXJlY3RsLmFnZW50LnYxLlJvb3QSGQoRaG9zdF90aW1lX3VuaXhfbnMYBiABKAMSLgoJcmVzb3VyY2VzGAggASgLMhsuZmlyZWN0bC5hZ2VudC52MS5SZXNvdXJjZXMSMwoMaGVhbHRoX2NoZWNrGAkgASgLMh0uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhDaGVjaxIqCgdzZXNzaW9uGAogASgLMhkuZmlyZWN0bC5hZ2VudC52MS5TZXNzaW9uEicKBnNoYXJlcxgLIAMoCzIXLmZpcmVjdGwuYWdlbnQudjEuU2hhcmUiPQoFU2hhcmUSDAoEcG9ydBgBIAEoDRITCgtkZXN0aW5hdGlvbhgCIAEoCRIRCglyZWFkX29ubHkYAyABKAgiiQEKC0hlYWx0aENoZWNrEgwKBGFyZ3MYASADKAkSEwoLaW50ZXJ2YWxfbnMYAiABKAQSEgoKdGltZW91dF9ucxgDIAEoBBIXCg9zdGFydF9wZXJpb2RfbnMYBCABKAQSGQoRc3RhcnRfaW50ZXJ2YWxfbnMYBSABKAQSDwoHcmV0cmllcxgGIAEoDSJmCgdTZXNzaW9uEhIKCm9wZW5fc3RkaW4YASABKAgSEgoKc3RkaW5fb25jZRgCIAEoCBIUCgxhd2FpdF9yZWFkZXIYAyABKAgSDAoEaW5pdBgEIAEoCBIPCgdzeXN0ZW1kGAUgASgIIoABCgRSb290EigKBG1vZGUYASABKA4yGi5maXJlY3RsLmFnZW50LnYxLlJvb3RNb2RlEhMKC2Jhc2VfZGV2aWNlGAIgASgJEhQKDHVwcGVyX2RldmljZRgDIAEoCRIRCglyZWFkX29ubHkYBCABKAgSEAoIYmFzZV9kYXgYBSABKAgisQEKB1Byb2Nlc3MSDAoEYXJncxgBIAMoCRILCgNlbnYYAiADKAkSCwoDY3dkGAMgASgJEgwKBHVzZXIYBCABKAkSKQoHcmxpbWl0cxgFIAMoCzIYLmZpcmVjdGwuYWdlbnQudjEuUmxpbWl0EhAKCHRlcm1pbmFsGAYgASgIEjMKDGNvbnNvbGVfc2l6ZRgKIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQ29uc29sZVNpemUiLAoLQ29uc29sZVNpemUSDgoGaGVpZ2h0GAEgASgNEg0KBXdpZHRoGAIgASgNIjIKBlJsaW1pdBIMCgR0eXBlGAEgASgJEgwKBHNvZnQYAiABKAQSDAoEaGFyZBgDIAEoBCL6AQoIVm1TdGF0dXMSJgoFcGhhc2UYASABKA4yFy5maXJlY3RsLmFnZW50LnYxLlBoYXNlEhoKEnN0YXJ0ZWRfYXRfdW5peF9ucxgCIAEoAxIbChNmaW5pc2hlZF9hdF91bml4X25zGAMgASgDEiQKBGV4aXQYBCABKAsyFi5maXJlY3RsLmFnZW50LnYxLkV4aXQSDQoFZXJyb3IYBSABKAkSLgoHdGltaW5ncxgGIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQm9vdFRpbWluZ3MSKAoGaGVhbHRoGAcgASgLMhguZmlyZWN0bC5hZ2VudC52MS5IZWFsdGgiewoGSGVhbHRoEiwKBXN0YXRlGAEgASgOMh0uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhTdGF0ZRIWCg5mYWlsaW5nX3N0cmVhaxgCIAEoDRIrCgNsb2cYAyADKAsyHi5maXJlY3RsLmFnZW50LnYxLkhlYWx0aFJlc3VsdCJqCgxIZWFsdGhSZXN1bHQSGgoSc3RhcnRlZF9hdF91bml4X25zGAEgASgDEhsKE2ZpbmlzaGVkX2F0X3VuaXhfbnMYAiABKAMSEQoJZXhpdF9jb2RlGAMgASgREg4KBm91dHB1dBgEIAEoCSI4CgRFeGl0EgwKBGNvZGUYASABKA0SDgoGc2lnbmFsGAIgASgNEhIKCm9vbV9raWxsZWQYAyABKAgiXQoLQm9vdFRpbWluZ3MSGAoQYWdlbnRfc3RhcnRlZF91cxgBIAEoBBIXCg9yb290X21vdW50ZWRfdXMYAiABKAQSGwoTd29ya2xvYWRfc3RhcnRlZF91cxgDIAEoBCpQCghSb290TW9kZRIZChVST09UX01PREVfVU5TUEVDSUZJRUQQABIVChFST09UX01PREVfT1ZFUkxBWRABEhIKDlJPT1RfTU9ERV9ESVNLEAIqfAoLSGVhbHRoU3RhdGUSHAoYSEVBTFRIX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVSEVBTFRIX1NUQVRFX1NUQVJUSU5HEAESGAoUSEVBTFRIX1NUQVRFX0hFQUxUSFkQAhIaChZIRUFMVEhfU1RBVEVfVU5IRUFMVEhZEAMqaAoFUGhhc2USFQoRUEhBU0VfVU5TUEVDSUZJRUQQABIRCg1QSEFTRV9CT09USU5HEAESEQoNUEhBU0VfUlVOTklORxACEhAKDFBIQVNFX0VYSVRFRBADEhAKDFBIQVNFX0ZBSUxFRBAEYgZwcm90bzM", [file_firectl_agent_v1_resources]);
 
 /**
  * VmSpec is everything the guest is told. Names follow the OCI runtime specification where it has them:
@@ -77,6 +77,11 @@ export type VmSpec = Message<"firectl.agent.v1.VmSpec"> & {
    * @generated from field: firectl.agent.v1.Session session = 10;
    */
   session?: Session | undefined;
+
+  /**
+   * @generated from field: repeated firectl.agent.v1.Share shares = 11;
+   */
+  shares: Share[];
 };
 
 /**
@@ -85,6 +90,40 @@ export type VmSpec = Message<"firectl.agent.v1.VmSpec"> & {
  */
 export const VmSpecSchema: GenMessage<VmSpec> = /*@__PURE__*/
   messageDesc(file_firectl_agent_v1_control, 0);
+
+/**
+ * Share is a directory or file of the host that the guest sees live. A server on the host speaks the FUSE kernel
+ * protocol on a vsock port, after a greeting: agent/src/share/hello.rs.
+ *
+ * @generated from message firectl.agent.v1.Share
+ */
+export type Share = Message<"firectl.agent.v1.Share"> & {
+  /**
+   * Port of the host, CID 2.
+   *
+   * @generated from field: uint32 port = 1;
+   */
+  port: number;
+
+  /**
+   * Absolute path in the workload's root; created when missing.
+   *
+   * @generated from field: string destination = 2;
+   */
+  destination: string;
+
+  /**
+   * @generated from field: bool read_only = 3;
+   */
+  readOnly: boolean;
+};
+
+/**
+ * Describes the message firectl.agent.v1.Share.
+ * Use `create(ShareSchema)` to create a new message.
+ */
+export const ShareSchema: GenMessage<Share> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_control, 1);
 
 /**
  * HealthCheck is Docker's HEALTHCHECK with its defaults filled in.
@@ -142,7 +181,7 @@ export type HealthCheck = Message<"firectl.agent.v1.HealthCheck"> & {
  * Use `create(HealthCheckSchema)` to create a new message.
  */
 export const HealthCheckSchema: GenMessage<HealthCheck> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 1);
+  messageDesc(file_firectl_agent_v1_control, 2);
 
 /**
  * Session says how the workload's standard streams are attended to, and what stands before it.
@@ -191,7 +230,7 @@ export type Session = Message<"firectl.agent.v1.Session"> & {
  * Use `create(SessionSchema)` to create a new message.
  */
 export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 2);
+  messageDesc(file_firectl_agent_v1_control, 3);
 
 /**
  * Root says how the root filesystem is put together.
@@ -237,7 +276,7 @@ export type Root = Message<"firectl.agent.v1.Root"> & {
  * Use `create(RootSchema)` to create a new message.
  */
 export const RootSchema: GenMessage<Root> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 3);
+  messageDesc(file_firectl_agent_v1_control, 4);
 
 /**
  * Process is the OCI runtime specification's process, before the user is looked up.
@@ -297,7 +336,7 @@ export type Process = Message<"firectl.agent.v1.Process"> & {
  * Use `create(ProcessSchema)` to create a new message.
  */
 export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 4);
+  messageDesc(file_firectl_agent_v1_control, 5);
 
 /**
  * ConsoleSize is in characters; 0 by 0 when it is not known.
@@ -321,7 +360,7 @@ export type ConsoleSize = Message<"firectl.agent.v1.ConsoleSize"> & {
  * Use `create(ConsoleSizeSchema)` to create a new message.
  */
 export const ConsoleSizeSchema: GenMessage<ConsoleSize> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 5);
+  messageDesc(file_firectl_agent_v1_control, 6);
 
 /**
  * @generated from message firectl.agent.v1.Rlimit
@@ -350,7 +389,7 @@ export type Rlimit = Message<"firectl.agent.v1.Rlimit"> & {
  * Use `create(RlimitSchema)` to create a new message.
  */
 export const RlimitSchema: GenMessage<Rlimit> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 6);
+  messageDesc(file_firectl_agent_v1_control, 7);
 
 /**
  * VmStatus is the guest's own account. The host treats it as a claim of hostile origin.
@@ -407,7 +446,7 @@ export type VmStatus = Message<"firectl.agent.v1.VmStatus"> & {
  * Use `create(VmStatusSchema)` to create a new message.
  */
 export const VmStatusSchema: GenMessage<VmStatus> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 7);
+  messageDesc(file_firectl_agent_v1_control, 8);
 
 /**
  * @generated from message firectl.agent.v1.Health
@@ -438,7 +477,7 @@ export type Health = Message<"firectl.agent.v1.Health"> & {
  * Use `create(HealthSchema)` to create a new message.
  */
 export const HealthSchema: GenMessage<Health> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 8);
+  messageDesc(file_firectl_agent_v1_control, 9);
 
 /**
  * @generated from message firectl.agent.v1.HealthResult
@@ -474,7 +513,7 @@ export type HealthResult = Message<"firectl.agent.v1.HealthResult"> & {
  * Use `create(HealthResultSchema)` to create a new message.
  */
 export const HealthResultSchema: GenMessage<HealthResult> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 9);
+  messageDesc(file_firectl_agent_v1_control, 10);
 
 /**
  * @generated from message firectl.agent.v1.Exit
@@ -507,7 +546,7 @@ export type Exit = Message<"firectl.agent.v1.Exit"> & {
  * Use `create(ExitSchema)` to create a new message.
  */
 export const ExitSchema: GenMessage<Exit> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 10);
+  messageDesc(file_firectl_agent_v1_control, 11);
 
 /**
  * BootTimings are monotonic times since the guest kernel started, in microseconds.
@@ -542,7 +581,7 @@ export type BootTimings = Message<"firectl.agent.v1.BootTimings"> & {
  * Use `create(BootTimingsSchema)` to create a new message.
  */
 export const BootTimingsSchema: GenMessage<BootTimings> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 11);
+  messageDesc(file_firectl_agent_v1_control, 12);
 
 /**
  * @generated from enum firectl.agent.v1.RootMode
