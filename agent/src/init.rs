@@ -35,6 +35,7 @@ use crate::shares;
 use crate::status::StatusBoard;
 use crate::storage::{AlignedBuffer, Device, Storage};
 use crate::swap::Swap;
+use crate::volumes;
 use crate::workload;
 
 /// Ctrl-Alt-Delete, which is how a VMM without the service asks: as `docker stop` would.
@@ -144,6 +145,7 @@ fn prepare(spec: &VmSpec) -> Result<World, AgentError> {
     sethostname(&spec.hostname).context(|| format!("set the hostname {:?}", spec.hostname))?;
     network::bring_up_loopback()?;
     network::relax_sysctls();
+    volumes::stage(&spec.mounts)?;
     let session = spec.session.unwrap_or_default();
     let resources = spec.resources.clone().unwrap_or_default();
     resources::apply_sysctls(&resources)?;
@@ -154,6 +156,7 @@ fn prepare(spec: &VmSpec) -> Result<World, AgentError> {
         read_only: root.read_only,
         init: session.init,
         systemd: session.systemd,
+        mounts: spec.mounts.clone(),
         cgroup,
         settings: Settings::of(spec),
         shares: shares::mount_all(&spec.shares, &spec.process.clone().unwrap_or_default())?,

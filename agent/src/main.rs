@@ -13,6 +13,7 @@ mod copy_error;
 mod copy_in;
 mod copy_out;
 mod copy_stream;
+mod copy_tree;
 mod device_filter;
 mod devices;
 mod environment;
@@ -30,6 +31,8 @@ mod init;
 mod init_process;
 mod memory_limit;
 mod modules;
+mod mount_options;
+mod mount_point;
 mod mounts;
 mod network;
 mod output;
@@ -39,6 +42,8 @@ mod processes;
 mod proto;
 mod reaper;
 mod resources;
+#[cfg(test)]
+mod scratch;
 mod service;
 #[allow(dead_code, reason = "the server has the other half")]
 #[path = "share/hello.rs"]
@@ -52,6 +57,7 @@ mod swap;
 mod systemd;
 mod terminal;
 mod user;
+mod volumes;
 mod workload;
 
 use std::process::ExitCode;

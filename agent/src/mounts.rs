@@ -14,6 +14,7 @@ use nix::unistd::{chdir, chroot};
 use crate::cmdline::is_device_name;
 use crate::error::{AgentError, Context};
 use crate::proto::{Root, RootMode};
+use crate::volumes;
 
 /// Where the agent, which stays in the initramfs, sees the workload's root and its parts.
 pub const ROOT: &str = "/root";
@@ -132,10 +133,10 @@ pub fn writable_disk(mode: Option<RootMode>) -> &'static str {
 
 /// Makes the disks consistent for good: nothing can be written afterwards. The workload must be gone.
 pub fn seal_disks() {
-    for target in [UPPER, ROOT] {
-        // In each mode one of the two is not a disk, and remounting it fails or does nothing.
-        let _ =
-            mount(None::<&str>, target, None::<&str>, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, None::<&str>);
+    for target in [UPPER.into(), ROOT.into()].into_iter().chain(volumes::staged()) {
+        // In each mode one of the first two is not a disk, and remounting it fails or does nothing.
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        let _ = mount(None::<&str>, &target, None::<&str>, flags, None::<&str>);
     }
     nix::unistd::sync();
 }
@@ -202,10 +203,10 @@ const MASKED_PATHS: [&str; 10] = [
 const READ_ONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Mounts and creates below the new root what an image leaves to the runtime. A workload that is to be
-/// `unmasked` may change what it finds there.
-pub fn furnish_root(unmasked: bool) -> Result<(), AgentError> {
+/// `unmasked` may change what it finds there. `taken` says where the host mounts something of the user's instead.
+pub fn furnish_root(unmasked: bool, taken: impl Fn(&str) -> bool) -> Result<(), AgentError> {
     umask(Mode::empty());
-    for step in WORKLOAD_MOUNTS {
+    for step in WORKLOAD_MOUNTS.into_iter().filter(|step| !taken(step.target)) {
         let kept = if unmasked { MsFlags::all().difference(MsFlags::MS_RDONLY) } else { MsFlags::all() };
         Mount { flags: step.flags & kept, ..step }.perform()?;
     }
@@ -255,9 +256,11 @@ pub fn make_root_read_only() -> Result<(), AgentError> {
 }
 
 /// `flags` are those that the mount has and keeps.
-fn remount_read_only(path: &str, flags: MsFlags) -> Result<(), AgentError> {
+pub fn remount_read_only(path: impl AsRef<Path>, flags: MsFlags) -> Result<(), AgentError> {
+    let path = path.as_ref();
     let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-    mount(None::<&str>, path, None::<&str>, flags, None::<&str>).context(|| format!("make {path} read-only"))
+    mount(None::<&str>, path, None::<&str>, flags, None::<&str>)
+        .context(|| format!("make {} read-only", path.display()))
 }
 
 /// Creates one directory unless it is there.

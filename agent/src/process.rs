@@ -30,12 +30,13 @@ use crate::error::{AgentError, Context, StartError};
 use crate::init_process;
 use crate::mounts;
 use crate::network;
-use crate::proto::{Process, Rlimit};
+use crate::proto::{Mount, Process, Rlimit};
 use crate::resources::Settings;
 use crate::shares::{self, MountedShare};
 use crate::systemd;
 use crate::terminal;
 use crate::user::{self, Identity};
+use crate::volumes::{self, Sources};
 
 /// The world that the workload lives in, and what a process needs to be put there.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub struct World {
     /// The workload runs under an init process.
     pub init: bool,
     pub systemd: bool,
+    /// What the host mounts into the root, in order.
+    pub mounts: Vec<Mount>,
     pub cgroup: Option<Cgroup>,
     pub settings: Settings,
     pub shares: Vec<MountedShare>,
@@ -207,14 +210,21 @@ fn make_world(world: &World) -> Result<(), AgentError> {
     let privileges = &world.settings.privileges;
     let devices = if privileges.all_devices { devices::list() } else { Vec::new() };
     let placements = shares::take_along(&world.shares)?;
+    let sources = Sources::open(&world.mounts)?;
     mounts::enter_root()?;
-    mounts::furnish_root(privileges.unmasked)?;
+    mounts::furnish_root(privileges.unmasked, |path| is_mounted(world, path))?;
     placements.iter().try_for_each(shares::place)?;
     devices::create(&devices)?;
     if world.systemd {
         systemd::furnish()?;
     }
+    volumes::attach(&world.mounts, &sources)?;
     write_identity_files(world)
+}
+
+/// Whether the host mounts something just there.
+fn is_mounted(world: &World, path: &str) -> bool {
+    world.mounts.iter().any(|each| each.destination == path)
 }
 
 fn join_world(namespaces: &Namespaces) -> Result<(), AgentError> {
@@ -230,15 +240,26 @@ fn join_world(namespaces: &Namespaces) -> Result<(), AgentError> {
 /// The files that tell the workload where it is, as Docker gives them to every container.
 fn write_identity_files(world: &World) -> Result<(), AgentError> {
     let World { hostname, settings, .. } = world;
+    if world.mounts.iter().any(|each| each.destination == "/etc" && each.read_only) {
+        return Ok(()); // all of it is the user's own
+    }
     match fs::create_dir("/etc") {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(error).context(|| "create /etc".into());
         }
         _ => {}
     }
-    write_file("/etc/hostname", &format!("{hostname}\n"))?;
-    write_file("/etc/hosts", &network::hosts_file(hostname, &settings.names))?;
-    write_file("/etc/resolv.conf", &network::resolver_file(&settings.names))?;
+    let files = [
+        ("/etc/hostname", format!("{hostname}\n")),
+        ("/etc/hosts", network::hosts_file(hostname, &settings.names)),
+        ("/etc/resolv.conf", network::resolver_file(&settings.names)),
+    ];
+    for (path, contents) in files {
+        // The user's own file is what counts there.
+        if !is_mounted(world, path) {
+            write_file(path, &contents)?;
+        }
+    }
     if fs::symlink_metadata("/etc/mtab").is_err() {
         symlink("/proc/mounts", "/etc/mtab").context(|| "create /etc/mtab".into())?;
     }

@@ -116,6 +116,13 @@ test("run's help is grouped", async () => {
           --max-image-size SIZE          Refuse an image whose layers unpack to more (default 128g)
           --max-image-entries N          Refuse an image with more files and directories (default 2000000)
 
+    Storage:
+      -v, --volume [SRC:]PATH[:MODE]     Mount a volume, or a copy of a directory or file of the host
+          --mount KEY=VALUE,...          The same in full: type=volume|bind|tmpfs,src=,dst=,readonly,…
+          --tmpfs PATH[:OPTIONS]         Mount memory, for example /run:size=64m,mode=755
+          --volumes-from VM[:ro]         Mount what another VM, which does not run, has mounted
+          --shm-size SIZE                Size of /dev/shm (default 64m)
+
     Options:
       -d, --detach                       Print the id and return once the process has started
           --wait                         With -d: return once the process is healthy, fail if it will not be

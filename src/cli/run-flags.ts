@@ -3,6 +3,7 @@ import { MIB } from "../core/units.ts";
 import type { Flags } from "./command.ts";
 import { IMAGE_FLAGS } from "./image-flags.ts";
 import { parseKeyValue } from "./key-values.ts";
+import { MOUNT_FLAGS } from "./mount-flags.ts";
 import {
   choice,
   parseGuestPath,
@@ -218,6 +219,7 @@ export const RUN_FLAGS = {
     group: IMAGE,
   },
   ...IMAGE_FLAGS,
+  ...MOUNT_FLAGS,
   detach: { kind: "boolean", short: "d", summary: "Print the id and return once the process has started" },
   wait: { kind: "boolean", summary: "With -d: return once the process is healthy, fail if it will not be" },
   name: { kind: "value", placeholder: "NAME", parse: parseName, summary: "Name of the VM" },

@@ -20,10 +20,12 @@ export const ERROR_CODES = {
   VM_NOT_FOUND: "not-found",
   IMAGE_NOT_FOUND: "not-found",
   KERNEL_NOT_FOUND: "not-found",
+  VOLUME_NOT_FOUND: "not-found",
   FILE_NOT_FOUND: "not-found",
 
   AMBIGUOUS_NAME: "conflict",
   NAME_IN_USE: "conflict",
+  VOLUME_IN_USE: "conflict",
   WRONG_STATE: "conflict",
   STATE_CORRUPT: "conflict",
   LOCK_TIMEOUT: "timeout",

@@ -38,6 +38,40 @@ export interface ImageLimits {
   readonly maxEntries?: number;
 }
 
+/** A volume in the VM's root; made when there is none of that name, anonymous without a name. */
+export interface VolumeMountOptions {
+  readonly type: "volume";
+  readonly name?: string;
+  readonly destination: string;
+  readonly readOnly?: boolean;
+  /** Whether an empty volume is filled with what the image has at the destination; true unless given. */
+  readonly copy?: boolean;
+  /** Of the volume, if it is made. */
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly sizeBytes?: number;
+}
+
+/** A directory or file of the host, copied before the VM's first start. */
+export interface BindMountOptions {
+  readonly type: "bind";
+  /** Absolute path. */
+  readonly source: string;
+  readonly destination: string;
+  readonly readOnly?: boolean;
+}
+
+/** Memory, which goes with the VM. */
+export interface TmpfsMountOptions {
+  readonly type: "tmpfs";
+  readonly destination: string;
+  readonly readOnly?: boolean;
+  /** As of mount(8): `size=64m`, `mode=755`, `exec`; they follow Docker's `noexec,nosuid,nodev`. */
+  readonly options?: readonly string[];
+}
+
+/** Something mounted into a VM's root. */
+export type MountOptions = VolumeMountOptions | BindMountOptions | TmpfsMountOptions;
+
 /** What `run` does, in `docker run`'s words. Sizes in bytes, times in milliseconds. */
 export interface RunOptions {
   /**
@@ -88,6 +122,11 @@ export interface RunOptions {
   readonly storage?: StorageMode;
   /** `auto` unless given: `pmem` where VMM, kernel and the image's size allow it. */
   readonly imageDevice?: ImageDevice;
+  readonly mounts?: readonly MountOptions[];
+  /** VMs, by id or name, whose volumes and copies of host directories this one has too. */
+  readonly volumesFrom?: readonly { readonly vm: string; readonly readOnly?: boolean }[];
+  /** Size of /dev/shm, 64 MiB when absent. */
+  readonly shmBytes?: number;
   /** Gives up starting and leaves nothing behind. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (event: ProgressEvent) => void;

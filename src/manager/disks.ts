@@ -6,6 +6,7 @@ import { OutputReader } from "../guest/output-reader.ts";
 import { makePrivateDirectory } from "../host/files.ts";
 import { cloneFile } from "../rootfs/clone-disk.ts";
 import { createWritableDisk } from "../rootfs/writable-disk.ts";
+import type { MountRecord } from "../state/mount-record.ts";
 import type { WorkloadRecord } from "../state/vm-record.ts";
 import { guestDeviceName } from "../vmm/device-names.ts";
 import type { Drive, DriveDevice, MachineConfiguration } from "../vmm/vmm.ts";
@@ -47,9 +48,10 @@ export async function makeControlDrive(options: {
   id: string;
   workload: WorkloadRecord;
   drives: readonly Drive[];
+  mounts: readonly MountRecord[];
 }): Promise<void> {
   await makePrivateDirectory(options.paths.directory);
-  await createControlDrive(options.paths.controlDrive, { spec: specFor(options) });
+  await createControlDrive(options.paths.controlDrive, { spec: specFor({ ...options, isFirst: true }) });
 }
 
 /**
@@ -61,8 +63,9 @@ export async function renewOrders(options: {
   id: string;
   workload: WorkloadRecord;
   drives: readonly Drive[];
+  mounts: readonly MountRecord[];
 }): Promise<number> {
-  await renewControlDrive(options.paths.controlDrive, specFor(options));
+  await renewControlDrive(options.paths.controlDrive, specFor({ ...options, isFirst: false }));
   await using drive = await open(options.paths.controlDrive, "r");
   const reader = new OutputReader(drive);
   for await (const _ of reader.available());
@@ -78,6 +81,8 @@ export function machineFor(options: {
   size: VmSize;
   platform: Pick<Platform, "kernelPath" | "initrdPath">;
   kernelArguments: readonly string[];
+  /** Of volumes and snapshots. */
+  mountDrives: readonly Drive[];
 }): MachineConfiguration {
   const { paths, platform } = options;
   const root: Drive[] =
@@ -95,7 +100,7 @@ export function machineFor(options: {
         ];
   // What the guest says must reach the host's page cache, not its disk: the drive outlives the VM, not the host.
   const control: Drive = { id: "control", path: paths.controlDrive, readOnly: false, cache: "unsafe" };
-  const drives = [...root, control];
+  const drives = [...root, control, ...options.mountDrives];
   return {
     vcpuCount: options.size.cpus,
     memoryMib: options.size.memoryMib,

@@ -21,6 +21,8 @@ import { bothOrNeither, inStage } from "./stage.ts";
 import { AttendedVm, type AttendedVmOptions } from "./started-vm.ts";
 import { checkRunOptions, type VmSize } from "./vm-options.ts";
 import { vmPathsOf } from "./vm-paths.ts";
+import { type MountPlan, planMounts } from "./volumes/mount-plan.ts";
+import { prepareMounts } from "./volumes/prepare-mounts.ts";
 import { workloadOf } from "./workload.ts";
 
 /** SIGTERM, when neither the flags nor the image name another. */
@@ -47,11 +49,12 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
   undo.defer(() => destroyVm(context, record.id));
   mark("recorded");
 
+  const plan = await planMounts(context, record, options);
   const parts = await obtainParts(context, { ...options, record, size });
   const preparedAt = performance.now();
   mark("parts");
   const prepared = await inStage("preparing the VM's disks", () =>
-    prepareDisks(context, { record, options, size, parts }),
+    prepareDisks(context, { record, options, size, parts, plan }),
   );
   options.signal?.throwIfAborted();
   mark("disks");
@@ -131,7 +134,7 @@ async function obtainParts(
 
 async function prepareDisks(
   context: Context,
-  input: { record: VmRecord; options: RunOptions; size: VmSize; parts: Parts },
+  input: { record: VmRecord; options: RunOptions; size: VmSize; parts: Parts; plan: MountPlan },
 ): Promise<{ machine: MachineConfiguration; workload: WorkloadRecord }> {
   const { options, parts, size } = input;
   const { config } = parts.image;
@@ -141,6 +144,7 @@ async function prepareDisks(
     stopSignal: parseSignal(options.stopSignal ?? config.stopSignal ?? DEFAULT_STOP_SIGNAL),
   });
   const paths = vmPathsOf(context.directories, input.record.id);
+  const prepared = await prepareMounts(context, { ...input, imageVolumes: config.volumes });
   const machine = machineFor({
     paths,
     basePath: parts.basePath,
@@ -148,6 +152,7 @@ async function prepareDisks(
     ...(await attachImage(context, { ...input, storage: workload.storage })),
     size,
     kernelArguments: options.kernelArguments ?? [],
+    mountDrives: prepared.drives,
   });
   const { drives } = machine;
   await Promise.all([
@@ -157,7 +162,13 @@ async function prepareDisks(
       storage: workload.storage,
       diskBytes: size.diskBytes,
     }),
-    makeControlDrive({ paths, id: input.record.id, workload, drives }),
+    makeControlDrive({
+      paths,
+      id: input.record.id,
+      workload,
+      drives,
+      mounts: prepared.mounts,
+    }),
   ]);
   return { machine, workload };
 }

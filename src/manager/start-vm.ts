@@ -12,6 +12,8 @@ import { attend, timingsOf } from "./run-vm.ts";
 import { selectVmm } from "./select-vmm.ts";
 import { inStage } from "./stage.ts";
 import { vmPathsOf } from "./vm-paths.ts";
+import { withMountDrives } from "./volumes/mount-drives.ts";
+import { reclaimMounts } from "./volumes/prepare-mounts.ts";
 
 export interface StartVmOptions {
   readonly detach?: boolean;
@@ -30,9 +32,9 @@ export async function startVm(
   options: StartVmOptions,
 ): Promise<StartedVm> {
   const startedAt = performance.now();
-  const { machine, workload } = record;
+  const { workload } = record;
   requireState(record, "start", ["exited", "dead"]);
-  if (machine === null || workload === null) {
+  if (record.machine === null || workload === null) {
     throw new FirectlError("UNSUPPORTED", `${record.name} was made from a Firecracker configuration`, {
       hint: `run it anew: firectl run --config ${record.configPath ?? "FILE"}`,
     });
@@ -44,6 +46,8 @@ export async function startVm(
     await killProcesses(paths);
     await changeRecord(context.vms, record.id, () => record);
   });
+  const mounted = await reclaimMounts(context, claimed);
+  const machine = withMountDrives(record.machine, mounted.drives);
   const { vmm } = await inStage("choosing the VMM", () =>
     selectVmm({
       requested: record.vmm ?? "auto",
@@ -55,7 +59,7 @@ export async function startVm(
     }),
   );
   const outputPosition = await inStage("preparing the VM's disks", () =>
-    renewOrders({ paths, id: record.id, workload, drives: machine.drives }),
+    renewOrders({ paths, id: record.id, workload, drives: machine.drives, mounts: mounted.mounts }),
   );
   const prepareMs = performance.now() - startedAt;
   options.onProgress?.({ kind: "booting", vmm: vmm.name });

@@ -10,6 +10,8 @@ export interface VmPaths {
   readonly controlDrive: string;
   readonly console: string;
   readonly vmmLog: string;
+  /** The disk with the copies of host directories and files. */
+  readonly snapshots: string;
   /** The writable disk. */
   readonly rootfs: string;
   readonly vsockSocket: string;
@@ -25,6 +27,7 @@ export function vmPathsOf(directories: Directories, id: string): VmPaths {
     controlDrive: path.join(directory, "control.img"),
     console: path.join(directory, "console.log"),
     vmmLog: path.join(directory, "vmm.log"),
+    snapshots: path.join(directory, "snapshots.ext4"),
     rootfs: path.join(directories.data, "rootfs", `${id}.ext4`),
     vsockSocket: path.join(runtimeDirectory, "v.sock"),
   };

@@ -2,15 +2,20 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { SpecInit } from "../guest/control-drive-format.ts";
 import { RootMode } from "../guest/gen/firectl/agent/v1/control_fields.ts";
 import type { HealthCheckSchema } from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import type { MountRecord } from "../state/mount-record.ts";
 import type { HealthCheckRecord, WorkloadRecord } from "../state/vm-record.ts";
 import { guestDeviceName } from "../vmm/device-names.ts";
 import type { Drive } from "../vmm/vmm.ts";
+import { guestMounts } from "./volumes/mount-drives.ts";
 
 /** What the guest is told: proto/firectl/agent/v1/control.proto. */
 export function specFor(options: {
   id: string;
   workload: WorkloadRecord;
   drives: readonly Drive[];
+  mounts: readonly MountRecord[];
+  /** Whether the VM has never run. */
+  isFirst: boolean;
 }): SpecInit {
   const { workload, drives } = options;
   const isOverlay = workload.storage === "overlay";
@@ -27,6 +32,7 @@ export function specFor(options: {
       baseDax: drives.some(({ id, device }) => id === "rootfs" && device === "pmem"),
     },
     hostTimeUnixNs: BigInt(Date.now()) * 1_000_000n,
+    mounts: guestMounts(options.mounts, { drives, fills: options.isFirst }),
     ...(workload.healthCheck === undefined ? {} : { healthCheck: healthCheckSpec(workload.healthCheck) }),
   };
 }

@@ -1,4 +1,5 @@
 import * as z from "zod/mini";
+import { mountRecord } from "./mount-record.ts";
 
 /**
  * The schema of a record in `vms.json`, in zod's small form: every command reads it. Fields of a newer firectl are kept, not dropped.
@@ -92,6 +93,10 @@ const vmRecord = z.looseObject({
   configPath: z.nullable(z.string()),
   /** Sockets outside firectl's directories that the configuration makes the VMM create. */
   configSockets: z.array(z.string()),
+  /** What is mounted into the root; absent where nothing is. */
+  mounts: z.optional(z.array(mountRecord)),
+  /** Its anonymous volumes stay when it is removed. */
+  keepVolumes: z.optional(z.boolean()),
 });
 
 /** One VM on record. */

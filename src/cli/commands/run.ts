@@ -8,6 +8,7 @@ import { defined } from "../defined.ts";
 import { healthFrom } from "../health-flags.ts";
 import { limitsFrom } from "../image-flags.ts";
 import { collectEnv, collectLabels } from "../key-values.ts";
+import { mountOptionsFrom } from "../mount-flags.ts";
 import { FLAGS_BESIDE_CONFIG, RUN_FLAGS } from "../run-flags.ts";
 import { safeJson } from "../sanitize.ts";
 import { renderTimings } from "../timing.ts";
@@ -105,6 +106,7 @@ function imageLaunch({ flags, given, args }: RunInput, context: CommandContext):
     ...recordOptions(flags),
     ...limitsFrom(flags),
     ...healthFrom({ flags, given }),
+    ...mountOptionsFrom(flags),
     ...defined({
       entrypoint: entrypointOf(flags.entrypoint),
       user: flags.user,

@@ -37,6 +37,7 @@ export const CONTROL_MESSAGES: Messages = {
     [4,"stopSignal","uint32"],
     [5,"root","Root"],
     [6,"hostTimeUnixNs","int64"],
+    [7,"mounts","Mount","list"],
     [8,"resources","Resources"],
     [9,"healthCheck","HealthCheck"],
     [10,"session","Session"],
@@ -68,6 +69,24 @@ export const CONTROL_MESSAGES: Messages = {
     [3,"upperDevice","string"],
     [4,"readOnly","bool"],
     [5,"baseDax","bool"],
+  ],
+  Mount: [
+    [1,"destination","string"],
+    [2,"readOnly","bool"],
+    [3,"volume","VolumeMount"],
+    [4,"snapshot","SnapshotMount"],
+    [5,"tmpfs","TmpfsMount"],
+  ],
+  VolumeMount: [
+    [1,"device","string"],
+    [2,"fill","bool"],
+  ],
+  SnapshotMount: [
+    [1,"device","string"],
+    [2,"entry","string"],
+  ],
+  TmpfsMount: [
+    [1,"options","string","list"],
   ],
   Process: [
     [1,"args","string","list"],

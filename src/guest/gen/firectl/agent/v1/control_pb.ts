@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file firectl/agent/v1/control.proto.
  */
 export const file_firectl_agent_v1_control: GenFile = /*@__PURE__*/
-  fileDesc("Ch5maXJlY3RsL2FnZW50L3YxL2NvbnRyb2wucHJvdG8SEGZpcmVjdGwuYWdlbnQudjEi5QIKBlZtU3BlYxINCgV2bV9pZBgBIAEoCRIQCghob3N0bmFtZRgCIAEoCRIqCgdwcm9jZXNzGAMgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzEhMKC3N0b3Bfc2lnbmFsGAQgASgNEiQKBHJvb3QYBSABKAsyFi5maXJlY3RsLmFnZW50LnYxLlJvb3QSGQoRaG9zdF90aW1lX3VuaXhfbnMYBiABKAMSLgoJcmVzb3VyY2VzGAggASgLMhsuZmlyZWN0bC5hZ2VudC52MS5SZXNvdXJjZXMSMwoMaGVhbHRoX2NoZWNrGAkgASgLMh0uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhDaGVjaxIqCgdzZXNzaW9uGAogASgLMhkuZmlyZWN0bC5hZ2VudC52MS5TZXNzaW9uEicKBnNoYXJlcxgLIAMoCzIXLmZpcmVjdGwuYWdlbnQudjEuU2hhcmUiPQoFU2hhcmUSDAoEcG9ydBgBIAEoDRITCgtkZXN0aW5hdGlvbhgCIAEoCRIRCglyZWFkX29ubHkYAyABKAgiiQEKC0hlYWx0aENoZWNrEgwKBGFyZ3MYASADKAkSEwoLaW50ZXJ2YWxfbnMYAiABKAQSEgoKdGltZW91dF9ucxgDIAEoBBIXCg9zdGFydF9wZXJpb2RfbnMYBCABKAQSGQoRc3RhcnRfaW50ZXJ2YWxfbnMYBSABKAQSDwoHcmV0cmllcxgGIAEoDSJmCgdTZXNzaW9uEhIKCm9wZW5fc3RkaW4YASABKAgSEgoKc3RkaW5fb25jZRgCIAEoCBIUCgxhd2FpdF9yZWFkZXIYAyABKAgSDAoEaW5pdBgEIAEoCBIPCgdzeXN0ZW1kGAUgASgIIoABCgRSb290EigKBG1vZGUYASABKA4yGi5maXJlY3RsLmFnZW50LnYxLlJvb3RNb2RlEhMKC2Jhc2VfZGV2aWNlGAIgASgJEhQKDHVwcGVyX2RldmljZRgDIAEoCRIRCglyZWFkX29ubHkYBCABKAgSEAoIYmFzZV9kYXgYBSABKAgisQEKB1Byb2Nlc3MSDAoEYXJncxgBIAMoCRILCgNlbnYYAiADKAkSCwoDY3dkGAMgASgJEgwKBHVzZXIYBCABKAkSKQoHcmxpbWl0cxgFIAMoCzIYLmZpcmVjdGwuYWdlbnQudjEuUmxpbWl0EhAKCHRlcm1pbmFsGAYgASgIEjMKDGNvbnNvbGVfc2l6ZRgKIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQ29uc29sZVNpemUiLAoLQ29uc29sZVNpemUSDgoGaGVpZ2h0GAEgASgNEg0KBXdpZHRoGAIgASgNIjIKBlJsaW1pdBIMCgR0eXBlGAEgASgJEgwKBHNvZnQYAiABKAQSDAoEaGFyZBgDIAEoBCL6AQoIVm1TdGF0dXMSJgoFcGhhc2UYASABKA4yFy5maXJlY3RsLmFnZW50LnYxLlBoYXNlEhoKEnN0YXJ0ZWRfYXRfdW5peF9ucxgCIAEoAxIbChNmaW5pc2hlZF9hdF91bml4X25zGAMgASgDEiQKBGV4aXQYBCABKAsyFi5maXJlY3RsLmFnZW50LnYxLkV4aXQSDQoFZXJyb3IYBSABKAkSLgoHdGltaW5ncxgGIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQm9vdFRpbWluZ3MSKAoGaGVhbHRoGAcgASgLMhguZmlyZWN0bC5hZ2VudC52MS5IZWFsdGgiewoGSGVhbHRoEiwKBXN0YXRlGAEgASgOMh0uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhTdGF0ZRIWCg5mYWlsaW5nX3N0cmVhaxgCIAEoDRIrCgNsb2cYAyADKAsyHi5maXJlY3RsLmFnZW50LnYxLkhlYWx0aFJlc3VsdCJqCgxIZWFsdGhSZXN1bHQSGgoSc3RhcnRlZF9hdF91bml4X25zGAEgASgDEhsKE2ZpbmlzaGVkX2F0X3VuaXhfbnMYAiABKAMSEQoJZXhpdF9jb2RlGAMgASgREg4KBm91dHB1dBgEIAEoCSI4CgRFeGl0EgwKBGNvZGUYASABKA0SDgoGc2lnbmFsGAIgASgNEhIKCm9vbV9raWxsZWQYAyABKAgiXQoLQm9vdFRpbWluZ3MSGAoQYWdlbnRfc3RhcnRlZF91cxgBIAEoBBIXCg9yb290X21vdW50ZWRfdXMYAiABKAQSGwoTd29ya2xvYWRfc3RhcnRlZF91cxgDIAEoBCpQCghSb290TW9kZRIZChVST09UX01PREVfVU5TUEVDSUZJRUQQABIVChFST09UX01PREVfT1ZFUkxBWRABEhIKDlJPT1RfTU9ERV9ESVNLEAIqfAoLSGVhbHRoU3RhdGUSHAoYSEVBTFRIX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVSEVBTFRIX1NUQVRFX1NUQVJUSU5HEAESGAoUSEVBTFRIX1NUQVRFX0hFQUxUSFkQAhIaChZIRUFMVEhfU1RBVEVfVU5IRUFMVEhZEAMqaAoFUGhhc2USFQoRUEhBU0VfVU5TUEVDSUZJRUQQABIRCg1QSEFTRV9CT09USU5HEAESEQoNUEhBU0VfUlVOTklORxACEhAKDFBIQVNFX0VYSVRFRBADEhAKDFBIQVNFX0ZBSUxFRBAEYgZwcm90bzM", [file_firectl_agent_v1_resources]);
+  fileDesc("Ch5maXJlY3RsL2FnZW50L3YxL2NvbnRyb2wucHJvdG8SEGZpcmVjdGwuYWdlbnQudjEijgMKBlZtU3BlYxINCgV2bV9pZBgBIAEoCRIQCghob3N0bmFtZRgCIAEoCRIqCgdwcm9jZXNzGAMgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzEhMKC3N0b3Bfc2lnbmFsGAQgASgNEiQKBHJvb3QYBSABKAsyFi5maXJlY3RsLmFnZW50LnYxLlJvb3QSGQoRaG9zdF90aW1lX3VuaXhfbnMYBiABKAMSJwoGbW91bnRzGAcgAygLMhcuZmlyZWN0bC5hZ2VudC52MS5Nb3VudBIuCglyZXNvdXJjZXMYCCABKAsyGy5maXJlY3RsLmFnZW50LnYxLlJlc291cmNlcxIzCgxoZWFsdGhfY2hlY2sYCSABKAsyHS5maXJlY3RsLmFnZW50LnYxLkhlYWx0aENoZWNrEioKB3Nlc3Npb24YCiABKAsyGS5maXJlY3RsLmFnZW50LnYxLlNlc3Npb24SJwoGc2hhcmVzGAsgAygLMhcuZmlyZWN0bC5hZ2VudC52MS5TaGFyZSI9CgVTaGFyZRIMCgRwb3J0GAEgASgNEhMKC2Rlc3RpbmF0aW9uGAIgASgJEhEKCXJlYWRfb25seRgDIAEoCCKJAQoLSGVhbHRoQ2hlY2sSDAoEYXJncxgBIAMoCRITCgtpbnRlcnZhbF9ucxgCIAEoBBISCgp0aW1lb3V0X25zGAMgASgEEhcKD3N0YXJ0X3BlcmlvZF9ucxgEIAEoBBIZChFzdGFydF9pbnRlcnZhbF9ucxgFIAEoBBIPCgdyZXRyaWVzGAYgASgNImYKB1Nlc3Npb24SEgoKb3Blbl9zdGRpbhgBIAEoCBISCgpzdGRpbl9vbmNlGAIgASgIEhQKDGF3YWl0X3JlYWRlchgDIAEoCBIMCgRpbml0GAQgASgIEg8KB3N5c3RlbWQYBSABKAgigAEKBFJvb3QSKAoEbW9kZRgBIAEoDjIaLmZpcmVjdGwuYWdlbnQudjEuUm9vdE1vZGUSEwoLYmFzZV9kZXZpY2UYAiABKAkSFAoMdXBwZXJfZGV2aWNlGAMgASgJEhEKCXJlYWRfb25seRgEIAEoCBIQCghiYXNlX2RheBgFIAEoCCK+AQoFTW91bnQSEwoLZGVzdGluYXRpb24YASABKAkSEQoJcmVhZF9vbmx5GAIgASgIEi0KBnZvbHVtZRgDIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuVm9sdW1lTW91bnQSMQoIc25hcHNob3QYBCABKAsyHy5maXJlY3RsLmFnZW50LnYxLlNuYXBzaG90TW91bnQSKwoFdG1wZnMYBSABKAsyHC5maXJlY3RsLmFnZW50LnYxLlRtcGZzTW91bnQiKwoLVm9sdW1lTW91bnQSDgoGZGV2aWNlGAEgASgJEgwKBGZpbGwYAiABKAgiLgoNU25hcHNob3RNb3VudBIOCgZkZXZpY2UYASABKAkSDQoFZW50cnkYAiABKAkiHQoKVG1wZnNNb3VudBIPCgdvcHRpb25zGAEgAygJIrEBCgdQcm9jZXNzEgwKBGFyZ3MYASADKAkSCwoDZW52GAIgAygJEgsKA2N3ZBgDIAEoCRIMCgR1c2VyGAQgASgJEikKB3JsaW1pdHMYBSADKAsyGC5maXJlY3RsLmFnZW50LnYxLlJsaW1pdBIQCgh0ZXJtaW5hbBgGIAEoCBIzCgxjb25zb2xlX3NpemUYCiABKAsyHS5maXJlY3RsLmFnZW50LnYxLkNvbnNvbGVTaXplIiwKC0NvbnNvbGVTaXplEg4KBmhlaWdodBgBIAEoDRINCgV3aWR0aBgCIAEoDSIyCgZSbGltaXQSDAoEdHlwZRgBIAEoCRIMCgRzb2Z0GAIgASgEEgwKBGhhcmQYAyABKAQi+gEKCFZtU3RhdHVzEiYKBXBoYXNlGAEgASgOMhcuZmlyZWN0bC5hZ2VudC52MS5QaGFzZRIaChJzdGFydGVkX2F0X3VuaXhfbnMYAiABKAMSGwoTZmluaXNoZWRfYXRfdW5peF9ucxgDIAEoAxIkCgRleGl0GAQgASgLMhYuZmlyZWN0bC5hZ2VudC52MS5FeGl0Eg0KBWVycm9yGAUgASgJEi4KB3RpbWluZ3MYBiABKAsyHS5maXJlY3RsLmFnZW50LnYxLkJvb3RUaW1pbmdzEigKBmhlYWx0aBgHIAEoCzIYLmZpcmVjdGwuYWdlbnQudjEuSGVhbHRoInsKBkhlYWx0aBIsCgVzdGF0ZRgBIAEoDjIdLmZpcmVjdGwuYWdlbnQudjEuSGVhbHRoU3RhdGUSFgoOZmFpbGluZ19zdHJlYWsYAiABKA0SKwoDbG9nGAMgAygLMh4uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhSZXN1bHQiagoMSGVhbHRoUmVzdWx0EhoKEnN0YXJ0ZWRfYXRfdW5peF9ucxgBIAEoAxIbChNmaW5pc2hlZF9hdF91bml4X25zGAIgASgDEhEKCWV4aXRfY29kZRgDIAEoERIOCgZvdXRwdXQYBCABKAkiOAoERXhpdBIMCgRjb2RlGAEgASgNEg4KBnNpZ25hbBgCIAEoDRISCgpvb21fa2lsbGVkGAMgASgIIl0KC0Jvb3RUaW1pbmdzEhgKEGFnZW50X3N0YXJ0ZWRfdXMYASABKAQSFwoPcm9vdF9tb3VudGVkX3VzGAIgASgEEhsKE3dvcmtsb2FkX3N0YXJ0ZWRfdXMYAyABKAQqUAoIUm9vdE1vZGUSGQoVUk9PVF9NT0RFX1VOU1BFQ0lGSUVEEAASFQoRUk9PVF9NT0RFX09WRVJMQVkQARISCg5ST09UX01PREVfRElTSxACKnwKC0hlYWx0aFN0YXRlEhwKGEhFQUxUSF9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUhFQUxUSF9TVEFURV9TVEFSVElORxABEhgKFEhFQUxUSF9TVEFURV9IRUFMVEhZEAISGgoWSEVBTFRIX1NUQVRFX1VOSEVBTFRIWRADKmgKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEQoNUEhBU0VfQk9PVElORxABEhEKDVBIQVNFX1JVTk5JTkcQAhIQCgxQSEFTRV9FWElURUQQAxIQCgxQSEFTRV9GQUlMRUQQBGIGcHJvdG8z", [file_firectl_agent_v1_resources]);
 
 /**
  * VmSpec is everything the guest is told. Names follow the OCI runtime specification where it has them:
@@ -58,6 +58,13 @@ export type VmSpec = Message<"firectl.agent.v1.VmSpec"> & {
    * @generated from field: int64 host_time_unix_ns = 6;
    */
   hostTimeUnixNs: bigint;
+
+  /**
+   * What is mounted into the root, in this order: a mount point may lie in what an earlier one has mounted.
+   *
+   * @generated from field: repeated firectl.agent.v1.Mount mounts = 7;
+   */
+  mounts: Mount[];
 
   /**
    * Absent: all that the guest has, with Docker's default privileges.
@@ -279,6 +286,127 @@ export const RootSchema: GenMessage<Root> = /*@__PURE__*/
   messageDesc(file_firectl_agent_v1_control, 4);
 
 /**
+ * Mount puts something into the root.
+ *
+ * @generated from message firectl.agent.v1.Mount
+ */
+export type Mount = Message<"firectl.agent.v1.Mount"> & {
+  /**
+   * Absolute, as the workload sees it; created when missing. Links in it lead to where they do in the root.
+   *
+   * @generated from field: string destination = 1;
+   */
+  destination: string;
+
+  /**
+   * @generated from field: bool read_only = 2;
+   */
+  readOnly: boolean;
+
+  /**
+   * Exactly one of these.
+   *
+   * @generated from field: firectl.agent.v1.VolumeMount volume = 3;
+   */
+  volume?: VolumeMount | undefined;
+
+  /**
+   * @generated from field: firectl.agent.v1.SnapshotMount snapshot = 4;
+   */
+  snapshot?: SnapshotMount | undefined;
+
+  /**
+   * @generated from field: firectl.agent.v1.TmpfsMount tmpfs = 5;
+   */
+  tmpfs?: TmpfsMount | undefined;
+};
+
+/**
+ * Describes the message firectl.agent.v1.Mount.
+ * Use `create(MountSchema)` to create a new message.
+ */
+export const MountSchema: GenMessage<Mount> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_control, 5);
+
+/**
+ * VolumeMount is the directory `data` of an ext4 disk that outlives the VM.
+ *
+ * @generated from message firectl.agent.v1.VolumeMount
+ */
+export type VolumeMount = Message<"firectl.agent.v1.VolumeMount"> & {
+  /**
+   * Device node below /dev. Several mounts may name one device.
+   *
+   * @generated from field: string device = 1;
+   */
+  device: string;
+
+  /**
+   * Copy what the image has at the destination, while the volume is empty: content, and the directory's own
+   * owner and mode.
+   *
+   * @generated from field: bool fill = 2;
+   */
+  fill: boolean;
+};
+
+/**
+ * Describes the message firectl.agent.v1.VolumeMount.
+ * Use `create(VolumeMountSchema)` to create a new message.
+ */
+export const VolumeMountSchema: GenMessage<VolumeMount> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_control, 6);
+
+/**
+ * SnapshotMount is a directory or file that was copied from the host before the VM's first start.
+ *
+ * @generated from message firectl.agent.v1.SnapshotMount
+ */
+export type SnapshotMount = Message<"firectl.agent.v1.SnapshotMount"> & {
+  /**
+   * Device node below /dev; one disk holds all snapshots of a VM.
+   *
+   * @generated from field: string device = 1;
+   */
+  device: string;
+
+  /**
+   * Name in the root of that disk.
+   *
+   * @generated from field: string entry = 2;
+   */
+  entry: string;
+};
+
+/**
+ * Describes the message firectl.agent.v1.SnapshotMount.
+ * Use `create(SnapshotMountSchema)` to create a new message.
+ */
+export const SnapshotMountSchema: GenMessage<SnapshotMount> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_control, 7);
+
+/**
+ * TmpfsMount is memory.
+ *
+ * @generated from message firectl.agent.v1.TmpfsMount
+ */
+export type TmpfsMount = Message<"firectl.agent.v1.TmpfsMount"> & {
+  /**
+   * As of mount(8): "noexec", "size=64m"; a later one replaces an earlier one.
+   *
+   * @generated from field: repeated string options = 1;
+   */
+  options: string[];
+};
+
+/**
+ * Describes the message firectl.agent.v1.TmpfsMount.
+ * Use `create(TmpfsMountSchema)` to create a new message.
+ */
+export const TmpfsMountSchema: GenMessage<TmpfsMount> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_control, 8);
+
+/**
  * Process is the OCI runtime specification's process, before the user is looked up.
  *
  * @generated from message firectl.agent.v1.Process
@@ -336,7 +464,7 @@ export type Process = Message<"firectl.agent.v1.Process"> & {
  * Use `create(ProcessSchema)` to create a new message.
  */
 export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 5);
+  messageDesc(file_firectl_agent_v1_control, 9);
 
 /**
  * ConsoleSize is in characters; 0 by 0 when it is not known.
@@ -360,7 +488,7 @@ export type ConsoleSize = Message<"firectl.agent.v1.ConsoleSize"> & {
  * Use `create(ConsoleSizeSchema)` to create a new message.
  */
 export const ConsoleSizeSchema: GenMessage<ConsoleSize> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 6);
+  messageDesc(file_firectl_agent_v1_control, 10);
 
 /**
  * @generated from message firectl.agent.v1.Rlimit
@@ -389,7 +517,7 @@ export type Rlimit = Message<"firectl.agent.v1.Rlimit"> & {
  * Use `create(RlimitSchema)` to create a new message.
  */
 export const RlimitSchema: GenMessage<Rlimit> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 7);
+  messageDesc(file_firectl_agent_v1_control, 11);
 
 /**
  * VmStatus is the guest's own account. The host treats it as a claim of hostile origin.
@@ -446,7 +574,7 @@ export type VmStatus = Message<"firectl.agent.v1.VmStatus"> & {
  * Use `create(VmStatusSchema)` to create a new message.
  */
 export const VmStatusSchema: GenMessage<VmStatus> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 8);
+  messageDesc(file_firectl_agent_v1_control, 12);
 
 /**
  * @generated from message firectl.agent.v1.Health
@@ -477,7 +605,7 @@ export type Health = Message<"firectl.agent.v1.Health"> & {
  * Use `create(HealthSchema)` to create a new message.
  */
 export const HealthSchema: GenMessage<Health> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 9);
+  messageDesc(file_firectl_agent_v1_control, 13);
 
 /**
  * @generated from message firectl.agent.v1.HealthResult
@@ -513,7 +641,7 @@ export type HealthResult = Message<"firectl.agent.v1.HealthResult"> & {
  * Use `create(HealthResultSchema)` to create a new message.
  */
 export const HealthResultSchema: GenMessage<HealthResult> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 10);
+  messageDesc(file_firectl_agent_v1_control, 14);
 
 /**
  * @generated from message firectl.agent.v1.Exit
@@ -546,7 +674,7 @@ export type Exit = Message<"firectl.agent.v1.Exit"> & {
  * Use `create(ExitSchema)` to create a new message.
  */
 export const ExitSchema: GenMessage<Exit> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 11);
+  messageDesc(file_firectl_agent_v1_control, 15);
 
 /**
  * BootTimings are monotonic times since the guest kernel started, in microseconds.
@@ -581,7 +709,7 @@ export type BootTimings = Message<"firectl.agent.v1.BootTimings"> & {
  * Use `create(BootTimingsSchema)` to create a new message.
  */
 export const BootTimingsSchema: GenMessage<BootTimings> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 12);
+  messageDesc(file_firectl_agent_v1_control, 16);
 
 /**
  * @generated from enum firectl.agent.v1.RootMode
