@@ -9,17 +9,20 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 
 use crate::console;
 
-/// Loads `/modules/<NN>-<name>.ko` in the order of their names. A module that does not load is reported and
-/// passed over: what it was needed for fails later with a better message, or was not needed.
+/// Loads `/modules/<NN>-<name>.ko` in the order of their names, and removes each: an initramfs is memory. A
+/// module that does not load is reported and passed over: what it was needed for fails later with a better
+/// message, or was not needed.
 pub fn load_all(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else {
         return; // a kernel with everything built in
     };
     let names = load_order(entries.flatten().map(|entry| entry.file_name()));
     for name in names {
-        if let Err(error) = load(&directory.join(&name)) {
+        let path = directory.join(&name);
+        if let Err(error) = load(&path) {
             console::report(&format!("cannot load module {}: {error}", name.display()));
         }
+        let _ = fs::remove_file(path);
     }
 }
 

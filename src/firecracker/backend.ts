@@ -13,7 +13,10 @@ export function firecrackerVmm(program: FirecrackerProgram): Vmm {
     loadsCompressedKernel: loadsCompressedKernel(program.version),
     pmemLack: pmemLackOf(program.version),
     launch: async (machine, options) => {
-      const calls = configurationCalls(machine, architecture());
+      const calls = configurationCalls(machine, {
+        architecture: architecture(),
+        version: program.version,
+      });
       return launchFirecracker(program, { calls, sockets: [machine.vsock.socketPath] }, options);
     },
     launchRaw: (raw, options) => {

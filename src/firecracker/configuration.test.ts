@@ -11,9 +11,11 @@ const MACHINE: MachineConfiguration = {
   vsock: { guestCid: 3, socketPath: "/v" },
 };
 
+const HOST = { architecture: "x64", version: [1, 14, 0] } as const;
+
 function bootArguments(kernelArguments: readonly string[]): string {
   const bootSource = { ...MACHINE.bootSource, kernelArguments };
-  for (const call of configurationCalls({ ...MACHINE, bootSource }, "x64")) {
+  for (const call of configurationCalls({ ...MACHINE, bootSource }, HOST)) {
     if (call.path === "/boot-source") return call.body.boot_args ?? "";
   }
   throw new Error("no boot source");
@@ -46,10 +48,9 @@ test("an image is a disk or memory, and none is Firecracker's root device", () =
   const drive = { id: "rootfs", path: "/base.ext4", readOnly: true, cache: "unsafe" } as const;
   const upper = { id: "upper", path: "/upper.ext4", readOnly: false, cache: "writeback" } as const;
   const callsFor = (device?: "block" | "pmem") =>
-    configurationCalls(
-      { ...MACHINE, drives: [{ ...drive, ...(device && { device }) }, upper] },
-      "x64",
-    ).filter((call) => /^\/(?:drives|pmem)\//.test(call.path));
+    configurationCalls({ ...MACHINE, drives: [{ ...drive, ...(device && { device }) }, upper] }, HOST).filter(
+      (call) => /^\/(?:drives|pmem)\//.test(call.path),
+    );
   const disk = {
     path: "/drives/rootfs",
     body: {
@@ -71,6 +72,13 @@ test("an image is a disk or memory, and none is Firecracker's root device", () =
   expect(callsFor()).toEqual([disk, writable]);
   expect(callsFor("block")).toEqual([disk, writable]);
   expect(callsFor("pmem")).toEqual([memory, writable]);
+});
+
+test("a balloon that is empty gives back what the guest frees, since 1.14", () => {
+  const pathsFor = (version: readonly [number, number, number]) =>
+    configurationCalls(MACHINE, { ...HOST, version }).map((call) => call.path);
+  expect(pathsFor([1, 14, 0])).toContain("/balloon");
+  expect(pathsFor([1, 13, 9])).not.toContain("/balloon");
 });
 
 test("virtio-pmem came with 1.14", () => {

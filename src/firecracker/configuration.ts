@@ -1,6 +1,7 @@
 import { FirectlError } from "../core/errors.ts";
 import type { Drive, MachineConfiguration } from "../vmm/vmm.ts";
 import type { ConfigurationCall, SerialDevice } from "./api/types.ts";
+import { type FirecrackerVersion, reclaimsFreePages } from "./version.ts";
 
 /** The kernel's command line on x86, closing zero included. */
 const MAX_COMMAND_LINE_BYTES = 2048;
@@ -26,7 +27,10 @@ const BOOT_ARGUMENTS = {
  */
 export function configurationCalls(
   machine: MachineConfiguration,
-  architecture: keyof typeof BOOT_ARGUMENTS,
+  {
+    architecture,
+    version,
+  }: { readonly architecture: keyof typeof BOOT_ARGUMENTS; readonly version: FirecrackerVersion },
 ): ConfigurationCall[] {
   const { bootSource, vsock } = machine;
   return [
@@ -45,8 +49,18 @@ export function configurationCalls(
     ...machine.drives.map(driveCall),
     { path: "/vsock", body: { guest_cid: vsock.guestCid, uds_path: vsock.socketPath } },
     { path: "/entropy", body: {} },
+    ...(reclaimsFreePages(version) ? [RECLAIMING_BALLOON] : []),
   ];
 }
+
+/**
+ * An empty balloon takes nothing from the guest. What the guest's kernel has freed it tells this device, two
+ * seconds later and in blocks of 2 MiB, and the host gets it back.
+ */
+const RECLAIMING_BALLOON: ConfigurationCall = {
+  path: "/balloon",
+  body: { amount_mib: 0, deflate_on_oom: true, free_page_reporting: true },
+};
 
 /** The initramfs mounts the root: "root device" would only make Firecracker add root= to the arguments. */
 function driveCall(drive: Drive): ConfigurationCall {

@@ -67,6 +67,7 @@ test("configures the machine in order, starts it, and hands back a living proces
     "PUT /drives/upper",
     "PUT /vsock",
     "PUT /entropy",
+    "PUT /balloon",
     "PUT /serial",
     "PUT /actions",
   ]);

@@ -43,6 +43,11 @@ export function pmemLackOf(version: FirecrackerVersion): string | undefined {
   return `Firecracker ${version.join(".")} has no virtio-pmem, 1.14 has`;
 }
 
+/** Whether a balloon passes on what the guest's kernel says is free: since 1.14. */
+export function reclaimsFreePages(version: FirecrackerVersion): boolean {
+  return isAtLeast(version, 1, 14);
+}
+
 function isAtLeast([major, minor]: FirecrackerVersion, wantedMajor: number, wantedMinor: number): boolean {
   return major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
 }

@@ -23,7 +23,11 @@ const IMAGE_FILES = { bzImage: "vmlinuz", elf: "vmlinux", image: "Image" } as co
 >;
 
 /** Nice to have: a kernel without it boots all the same. */
-const DISPENSABLE_MODULES: ReadonlySet<string> = new Set(["virtio_rng", ...OPTIONAL_MODULES]);
+const DISPENSABLE_MODULES: ReadonlySet<string> = new Set([
+  "virtio_rng",
+  "virtio_balloon",
+  ...OPTIONAL_MODULES,
+]);
 
 /**
  * Copies a kernel, and of its modules those that a guest needs, into the new directory `target`, which

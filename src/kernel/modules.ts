@@ -12,6 +12,7 @@ export const BOOT_MODULES: readonly string[] = [
   "vmw_vsock_virtio_transport",
   "overlay",
   "ext4",
+  "virtio_balloon",
 ];
 
 /** What a guest loads besides, whose image is attached as persistent memory. */

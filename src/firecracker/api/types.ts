@@ -24,6 +24,13 @@ interface PmemDevice {
   readonly read_only: boolean;
 }
 
+/** Free page reporting since 1.14. */
+interface BalloonDevice {
+  readonly amount_mib: number;
+  readonly deflate_on_oom: boolean;
+  readonly free_page_reporting: boolean;
+}
+
 interface MachineConfig {
   readonly vcpu_count: number;
   readonly mem_size_mib: number;
@@ -53,6 +60,7 @@ export type ConfigurationCall =
   | { readonly path: `/pmem/${string}`; readonly body: PmemDevice }
   | { readonly path: "/machine-config"; readonly body: MachineConfig }
   | { readonly path: "/vsock"; readonly body: VsockDevice }
+  | { readonly path: "/balloon"; readonly body: BalloonDevice }
   | { readonly path: "/entropy"; readonly body: Readonly<Record<string, never>> }
   | { readonly path: "/serial"; readonly body: SerialDevice };
 
