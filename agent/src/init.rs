@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::cgroup::{self, Cgroup};
 use crate::clock;
+use crate::clock_sync;
 use crate::cmdline;
 use crate::console;
 use crate::control_drive::{self, BLOCK_BYTES, ControlDriveError, Region, SPEC_HEADER_BYTES, Superblock};
@@ -201,6 +202,7 @@ async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device
         }
     };
     let server = listener.map(|listener| Server::start(listener, Arc::clone(&guest)));
+    tokio::spawn(clock_sync::keep());
     let checks = spec.health_check.clone().map(|check| {
         tokio::spawn(health::watch(Arc::clone(&guest), check, spec.process.clone().unwrap_or_default()))
     });

@@ -5,6 +5,7 @@ mod attach;
 mod capabilities;
 mod cgroup;
 mod clock;
+mod clock_sync;
 mod cmdline;
 mod console;
 mod control_drive;

@@ -36,7 +36,8 @@ fn load_order(names: impl Iterator<Item = OsString>) -> Vec<OsString> {
 fn load(path: &Path) -> Result<(), Errno> {
     let file = File::open(path).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
     match finit_module(file, c"", ModuleInitFlags::empty()) {
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        // Loaded already, or a driver of what this machine does not have.
+        Ok(()) | Err(Errno::EEXIST | Errno::ENODEV | Errno::EOPNOTSUPP) => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -27,6 +27,7 @@ use crate::cgroup::Cgroup;
 use crate::devices;
 use crate::environment;
 use crate::error::{AgentError, Context, StartError};
+use crate::helper;
 use crate::init_process;
 use crate::mounts;
 use crate::network;
@@ -167,6 +168,12 @@ fn run_child(
         Stdio::Streams { .. } => None,
     };
 
+    if process.idle {
+        if world.read_only {
+            mounts::make_root_read_only()?;
+        }
+        helper::wait_for_the_end();
+    }
     let mut identity = user::look_up(&process.user)?;
     user::add_groups(&mut identity, &settings.privileges.groups)?;
     let cwd = if process.cwd.is_empty() { "/" } else { &process.cwd };

@@ -12,9 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener, VsockStream};
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::attach;
+use crate::clock_sync;
 use crate::copy;
 use crate::exec;
 use crate::freeze::FreezeError;
@@ -43,6 +45,9 @@ const MAX_MESSAGE_BYTES: usize = 4 << 20;
 const WINDOW_BYTES: u32 = 256 * 1024;
 /// How long callers have to take their last answers before the guest is gone.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Sees every call before it is served.
+type Interceptor = fn(Request<()>) -> Result<Request<()>, Status>;
 
 /// Takes the port, before the workload could. `None` in a guest without vsock.
 pub fn bind() -> Option<VsockListener> {
@@ -80,9 +85,10 @@ async fn accept(
     alive: mpsc::Sender<Infallible>,
 ) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let service =
+    let server =
         AgentServiceServer::new(Service { guest, processes: Arc::new(Semaphore::new(MAX_PROCESSES)) })
             .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let service = InterceptedService::new(server, clock_sync::hear as Interceptor);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -111,7 +117,7 @@ async fn accept(
 
 async fn serve_connection(
     stream: VsockStream,
-    service: AgentServiceServer<Service>,
+    service: InterceptedService<AgentServiceServer<Service>, Interceptor>,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), hyper::Error> {
     let connection = http2::Builder::new(TokioExecutor::new())

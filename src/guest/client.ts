@@ -15,6 +15,8 @@ import { printable } from "./printable.ts";
 
 /** Long for a healthy guest, short for someone who waits for a dead one. */
 const CALL_TIMEOUT_MS = 10_000;
+/** Metadata of each call, our clock in nanoseconds since the Unix epoch: agent/src/clock_sync.rs. */
+const TIME_KEY = "firectl-time";
 const STDIN_PIECE_BYTES = 64 * KIB;
 
 export interface WaitingOptions {
@@ -195,6 +197,8 @@ export class GuestClient implements Disposable {
       return await work(client, {
         // A signal of its own each time: Connect leaves its listeners on the one it is given.
         signal: AbortSignal.any(signal === undefined ? [lost] : [signal, lost]),
+        // A guest that was stopped, or whose host slept, has the right time again before the call is served.
+        headers: { [TIME_KEY]: `${BigInt(Date.now()) * 1_000_000n}` },
         ...(timeoutMs > 0 ? { timeoutMs } : {}),
       });
     } catch (error) {

@@ -7,7 +7,7 @@ import { builtinDrivers } from "./builtin.ts";
 import { decompress } from "./decompress.ts";
 import { type KernelFormat, requireKernel } from "./format.ts";
 import { formatManifest, MANIFEST_FILE, type StoredModule } from "./kernel.ts";
-import { BOOT_MODULES, OPTIONAL_MODULES, readModules } from "./modules.ts";
+import { BOOT_MODULES, LATER_MODULES, OPTIONAL_MODULES, readModules } from "./modules.ts";
 
 /** Where a kernel comes from. */
 export interface KernelSource {
@@ -26,6 +26,7 @@ const IMAGE_FILES = { bzImage: "vmlinuz", elf: "vmlinux", image: "Image" } as co
 const DISPENSABLE_MODULES: ReadonlySet<string> = new Set([
   "virtio_rng",
   "virtio_balloon",
+  ...LATER_MODULES,
   ...OPTIONAL_MODULES,
 ]);
 
@@ -41,7 +42,7 @@ export async function importKernel(source: KernelSource, target: string): Promis
   const { modules, missing } =
     source.modulesDirectory === undefined
       ? { modules: [], missing: [] }
-      : await readModules(source.modulesDirectory, [...BOOT_MODULES, ...OPTIONAL_MODULES]);
+      : await readModules(source.modulesDirectory, [...BOOT_MODULES, ...LATER_MODULES, ...OPTIONAL_MODULES]);
   const lacking = missing.filter((name) => !DISPENSABLE_MODULES.has(name));
   if (lacking.length > 0) {
     throw new FirectlError(

@@ -5,7 +5,7 @@ import { errnoOf, FirectlError } from "../core/errors.ts";
 import { exists, ioError, makePrivateDirectory, readTextIfPresent, writeFileAtomic } from "../host/files.ts";
 import { type CpioEntry, packCpio } from "./cpio.ts";
 import type { Kernel } from "./kernel.ts";
-import { BOOT_MODULES, loadOrder } from "./modules.ts";
+import { BOOT_MODULES, LATER_MODULES, loadOrder } from "./modules.ts";
 
 export interface InitramfsOptions {
   readonly kernel: Kernel;
@@ -17,16 +17,17 @@ export interface InitramfsOptions {
 }
 
 /** Increased when the same inputs make another archive. */
-const LAYOUT_VERSION = 1;
+const LAYOUT_VERSION = 2;
 
 /**
  * Path of the initramfs of a kernel: the agent as /init, and the modules that the kernel needs at boot as
- * /modules/<NN>-<name>.ko in the order of loading. Made once for each content, uncompressed: the guest's
- * kernel unpacks nothing faster than it copies.
+ * /modules/<NN>-<name>.ko in the order of loading, those for later in /modules/later. Made once for each
+ * content, uncompressed: the guest's kernel unpacks nothing faster than it copies.
  * @throws FirectlError FILE_NOT_FOUND when the agent is missing.
  */
 export async function buildInitramfs(options: InitramfsOptions): Promise<string> {
   const order = orderOf(options);
+  const later = laterModules(options);
   const target = await initramfsPath(options);
   if (await exists(target)) return target;
   const entries: CpioEntry[] = [
@@ -35,10 +36,12 @@ export async function buildInitramfs(options: InitramfsOptions): Promise<string>
     { kind: "character device", name: "dev/console", mode: 0o600, major: 5, minor: 1 },
     { kind: "directory", name: "modules", mode: 0o755 },
   ];
-  for (const [index, name] of order.entries()) {
+  if (later.length > 0) entries.push({ kind: "directory", name: "modules/later", mode: 0o755 });
+  for (const [index, name] of [...order, ...later].entries()) {
     const contents = await readFile(path.join(options.kernel.directory, "modules", `${name}.ko`));
     const number = String(index).padStart(2, "0");
-    entries.push({ kind: "file", name: `modules/${number}-${name}.ko`, mode: 0o644, contents });
+    const place = index < order.length ? "modules" : "modules/later";
+    entries.push({ kind: "file", name: `${place}/${number}-${name}.ko`, mode: 0o644, contents });
   }
   entries.push({ kind: "file", name: "init", mode: 0o755, contents: await readFile(options.agentPath) });
   await writeFileAtomic(target, packCpio(entries));
@@ -50,7 +53,7 @@ export async function buildInitramfs(options: InitramfsOptions): Promise<string>
  * @throws FirectlError FILE_NOT_FOUND when the agent is missing.
  */
 export async function initramfsPath(options: InitramfsOptions): Promise<string> {
-  const order = orderOf(options);
+  const order = [...orderOf(options), ...laterModules(options)];
   const hashes = order.map((name) => options.kernel.modules.find((module) => module.name === name)?.sha256);
   const key = createHash("sha256")
     .update([LAYOUT_VERSION, await agentHash(options), ...order, ...hashes].join("\n"))
@@ -60,6 +63,12 @@ export async function initramfsPath(options: InitramfsOptions): Promise<string> 
 
 function orderOf(options: Pick<InitramfsOptions, "kernel" | "modules">): string[] {
   return loadOrder(options.kernel.modules, [...BOOT_MODULES, ...(options.modules ?? [])]);
+}
+
+/** What is loaded when the workload runs already, in order. */
+function laterModules(options: Pick<InitramfsOptions, "kernel" | "modules">): string[] {
+  const atBoot = new Set(orderOf(options));
+  return loadOrder(options.kernel.modules, LATER_MODULES).filter((name) => !atBoot.has(name));
 }
 
 /** Where the agent's SHA-256 is kept. @throws FirectlError FILE_NOT_FOUND when the agent is missing. */

@@ -18,6 +18,9 @@ export const BOOT_MODULES: readonly string[] = [
 /** What a guest loads besides, whose image is attached as persistent memory. */
 export const PMEM_MODULES: readonly string[] = ["virtio_pmem", "nd_pmem"];
 
+/** What they load when the workload runs already: the host's clock, for guests of KVM. */
+export const LATER_MODULES: readonly string[] = ["ptp_kvm"];
+
 /** Kept with a kernel that has them, for what a guest may be given later. */
 export const OPTIONAL_MODULES: readonly string[] = ["virtio_net", "erofs", ...PMEM_MODULES];
 

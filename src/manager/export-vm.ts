@@ -18,7 +18,7 @@ const UPPER_PATH = "upper";
 const SLICE_MS = 20;
 
 /** The disks that make up a VM's root filesystem. */
-interface RootDisks {
+export interface RootDisks {
   readonly isOverlay: boolean;
   readonly base: string;
   /** What the guest writes to: the same as `base` without an overlay. */
@@ -47,13 +47,13 @@ export async function* exportVm(
   }
   try {
     const unchanged = copy === undefined ? () => refuseStarted(context, record) : async () => {};
-    yield* gatherChunks(writeTar(inSlices(view, { signal: options.signal, atEnd: unchanged })));
+    yield* gatherChunks(writeTar(inSlices(walkView(view), { signal: options.signal, atEnd: unchanged })));
   } finally {
     for (const volume of volumesOf(view)) volume[Symbol.dispose]();
   }
 }
 
-function rootDisksOf(record: VmRecord): RootDisks {
+export function rootDisksOf(record: VmRecord): RootDisks {
   const { machine, workload } = record;
   const driveOf = (id: string) => machine?.drives.find((drive) => drive.id === id)?.path;
   const base = driveOf("rootfs");
@@ -66,7 +66,7 @@ function rootDisksOf(record: VmRecord): RootDisks {
   );
 }
 
-function openView(disks: RootDisks, own: string): RootView {
+export function openView(disks: RootDisks, own: string): RootView {
   if (!disks.isOverlay) return { kind: "plain", volume: openFilesystem(own, disks.own) };
   const lower = openFilesystem(disks.base);
   try {
@@ -77,13 +77,13 @@ function openView(disks: RootDisks, own: string): RootView {
   }
 }
 
-function volumesOf(view: RootView): readonly Volume[] {
+export function volumesOf(view: RootView): readonly Volume[] {
   return view.kind === "plain" ? [view.volume] : [view.lower, view.upper];
 }
 
 /** The entries of a view, giving way to signals and other work now and then. */
-async function* inSlices(
-  view: RootView,
+export async function* inSlices(
+  contents: Iterable<TarContent>,
   options: { readonly signal: AbortSignal | undefined; readonly atEnd: () => Promise<void> },
 ): AsyncGenerator<TarContent, void> {
   let sliceEnd = performance.now() + SLICE_MS;
@@ -93,7 +93,7 @@ async function* inSlices(
     options.signal?.throwIfAborted();
     sliceEnd = performance.now() + SLICE_MS;
   };
-  for (const { entry, data } of walkView(view)) {
+  for (const { entry, data } of contents) {
     await pause();
     yield data === undefined ? { entry } : { entry, data: withPauses(data, pause) };
   }
@@ -111,11 +111,11 @@ async function* withPauses(
 }
 
 /** A disk that a guest writes to while it is read makes an archive of nothing that ever was. */
-async function refuseStarted(context: Context, record: VmRecord): Promise<void> {
+export async function refuseStarted(context: Context, record: VmRecord, doing = "exported"): Promise<void> {
   const now = (await context.vms.read()).find(({ id }) => id === record.id);
   // Removed meanwhile: its disks were open, and nobody wrote to them.
   if (now === undefined || (now.state !== "creating" && now.startedAt === record.startedAt)) return;
-  throw new FirectlError("WRONG_STATE", `${record.name} was started while it was being exported`, {
-    hint: `firectl export ${record.name}`,
+  throw new FirectlError("WRONG_STATE", `${record.name} was started while it was being ${doing}`, {
+    hint: "try once more",
   });
 }

@@ -79,7 +79,7 @@ export async function startVm(
 }
 
 /** Makes the VM this process's to start; of two that try at once, one succeeds. */
-async function claimForStart(
+export async function claimForStart(
   context: Context,
   record: VmRecord,
   options: { attached: boolean },

@@ -16,13 +16,17 @@ export function specFor(options: {
   mounts: readonly MountRecord[];
   /** Whether the VM has never run. */
   isFirst: boolean;
+  /** Start no workload. */
+  idle?: boolean;
 }): SpecInit {
   const { workload, drives } = options;
   const isOverlay = workload.storage === "overlay";
   return {
     vmId: options.id,
     hostname: workload.hostname,
-    process: { args: workload.args, env: workload.env, cwd: workload.cwd, user: workload.user },
+    process: options.idle
+      ? { idle: true }
+      : { args: workload.args, env: workload.env, cwd: workload.cwd, user: workload.user },
     stopSignal: workload.stopSignal,
     root: {
       mode: isOverlay ? RootMode.OVERLAY : RootMode.DISK,
@@ -33,7 +37,9 @@ export function specFor(options: {
     },
     hostTimeUnixNs: BigInt(Date.now()) * 1_000_000n,
     mounts: guestMounts(options.mounts, { drives, fills: options.isFirst }),
-    ...(workload.healthCheck === undefined ? {} : { healthCheck: healthCheckSpec(workload.healthCheck) }),
+    ...(workload.healthCheck === undefined || options.idle
+      ? {}
+      : { healthCheck: healthCheckSpec(workload.healthCheck) }),
   };
 }
 

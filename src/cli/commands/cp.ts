@@ -31,7 +31,7 @@ is not. Without -a, root owns what is copied into a VM, and you what is copied o
   examples: [
     "firectl cp web:/var/log/nginx .",
     "firectl cp site/. web:/var/www",
-    "firectl cp web:/etc - | tar -tv",
+    "firectl cp -L web:/etc/mtab .",
   ],
   async handler({ flags, given, args: [from = "", to = ""] }, context) {
     const source = parseArgument(from);

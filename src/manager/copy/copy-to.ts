@@ -5,7 +5,7 @@ import { encodeCopy } from "../../guest/copy-stream.ts";
 import type { TarContent } from "../../tar/writer.ts";
 import type { CopyOptions, CopyReport } from "../api.ts";
 import { archiveRecords } from "./archive-source.ts";
-import { type GuestFiles, runningFiles } from "./guest-files.ts";
+import { statInGuest } from "./guest-files.ts";
 import { openLocalSource } from "./local-source.ts";
 import {
   type CopyPath,
@@ -27,7 +27,7 @@ export async function copyTo(
 ): Promise<CopyReport> {
   const { signal, archive = false, followLinks = false } = options;
   const { source } = paths;
-  const to = await guestDestination(runningFiles(guest, signal), readCopyPath(paths.destination, "/"));
+  const to = await guestDestination(guest, readCopyPath(paths.destination, "/"), signal);
   let bytes = 0;
   const count = (length: number): void => {
     bytes += length;
@@ -81,13 +81,14 @@ async function* counted(
 }
 
 /** What is at a path of the VM; a link there is followed, also to where nothing is yet. */
-async function guestDestination(files: GuestFiles, named: CopyPath): Promise<Destination> {
+async function guestDestination(
+  guest: GuestClient,
+  named: CopyPath,
+  signal: AbortSignal | undefined,
+): Promise<Destination> {
   let current = named;
   for (let links = 0; links <= MAX_LINKS; links++) {
-    const stat = await files.stat(current).catch((error: unknown) => {
-      if (error instanceof FirectlError && error.code === "FILE_NOT_FOUND") return undefined;
-      throw error;
-    });
+    const stat = await statInGuest(guest, current, signal);
     if (stat === undefined) return { path: current, is: "absent" };
     if (stat.is === "directory") return { path: current, is: "directory" };
     if (stat.is === "other") return { path: current, is: "other" };

@@ -1,3 +1,4 @@
+import { FirectlError } from "../../core/errors.ts";
 import type { GuestClient } from "../../guest/client.ts";
 import { decodeCopy } from "../../guest/copy-stream.ts";
 import { FileKind, type StatPathResponse } from "../../guest/gen/firectl/agent/v1/copy_pb.ts";
@@ -11,23 +12,32 @@ export interface GuestStat {
   readonly link: string;
 }
 
-/** A VM's files, as far as a copy needs them. */
+/** A VM's files, as a copy out of it reads them. */
 export interface GuestFiles {
-  /** What is at a path, the link itself if it is one and no slash follows. @throws FirectlError FILE_NOT_FOUND. */
-  stat(path: CopyPath): Promise<GuestStat>;
   /** What is at a path, as entries of which the first, without a path, is what it names. */
   read(path: CopyPath, options: { followLinks: boolean }): AsyncIterable<TarContent>;
 }
 
 /** The files of a running VM, through its agent. */
 export function runningFiles(guest: GuestClient, signal: AbortSignal | undefined): GuestFiles {
-  const request = (path: CopyPath, follow: boolean) => ({ path: Buffer.from(lookedUp(path)), follow });
   return {
-    async stat(path) {
-      return statOf(await guest.statPath(request(path, false), { signal }));
-    },
-    read: (path, { followLinks }) => decodeCopy(guest.copyOut(request(path, followLinks), { signal })),
+    read: (path, { followLinks }) =>
+      decodeCopy(guest.copyOut({ path: Buffer.from(lookedUp(path)), follow: followLinks }, { signal })),
   };
+}
+
+/** What is at a path, the link itself if it is one and no slash follows; undefined where there is nothing. */
+export async function statInGuest(
+  guest: GuestClient,
+  path: CopyPath,
+  signal: AbortSignal | undefined,
+): Promise<GuestStat | undefined> {
+  try {
+    return statOf(await guest.statPath({ path: Buffer.from(lookedUp(path)), follow: false }, { signal }));
+  } catch (error) {
+    if (error instanceof FirectlError && error.code === "FILE_NOT_FOUND") return undefined;
+    throw error;
+  }
 }
 
 function statOf({ kind, link }: StatPathResponse): GuestStat {

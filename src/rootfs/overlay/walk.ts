@@ -1,4 +1,6 @@
+import { FirectlError } from "../../core/errors.ts";
 import type { Xattr } from "../../tar/pax.ts";
+import type { TarEntry } from "../../tar/reader.ts";
 import type { TarContent } from "../../tar/writer.ts";
 import { mapFile } from "../ext4-reader/contents.ts";
 import { readInode, TYPE_FILE, TYPE_SOCKET, typeOf } from "../ext4-reader/inode.ts";
@@ -45,6 +47,37 @@ export function* walkView(view: RootView): Generator<TarContent, void> {
   yield* new Walk(view).entries();
 }
 
+/** What a path in a view names. */
+export interface Named {
+  /** What it is, the path empty; without a file's data. */
+  readonly entry: TarEntry;
+  /** It, and everything below it, the paths relative to it. As {@link walkView}. */
+  contents(): Generator<TarContent, void>;
+}
+
+/**
+ * Looks up an absolute path. Links on the way are followed within the view, the last one if `follow` is set.
+ * @throws FirectlError FILE_NOT_FOUND, also for what no path leads through; DISK_INVALID.
+ */
+export function findInView(view: RootView, path: string, follow: boolean): Named {
+  // Another walk than that of the contents: looking up a path may pass a directory twice.
+  const found = new Walk(view).find(path, follow);
+  return { entry: found.entry, contents: () => new Walk(view).entriesFrom(found) };
+}
+
+/** Links that a path may lead through, as for the kernel. */
+const MAX_LINKS = 40;
+/** PATH_MAX, and for the targets of so many links. */
+const MAX_STEPS = 4096 * MAX_LINKS;
+
+/** What {@link Walk.find} has found, and where. */
+interface Found {
+  readonly entry: TarEntry;
+  readonly directory: Directory | undefined;
+  /** Undefined for the root. */
+  readonly at: { readonly parent: Directory; readonly name: Name } | undefined;
+}
+
 class Walk {
   readonly #view: RootView;
   readonly #lookup: LowerLookup | undefined;
@@ -66,14 +99,80 @@ class Walk {
   }
 
   *entries(): Generator<TarContent, void> {
+    yield* this.#below(this.#root());
+  }
+
+  /** What was found, then everything below it. */
+  *entriesFrom({ entry, directory, at }: Found): Generator<TarContent, void> {
+    if (directory !== undefined) {
+      yield { entry };
+      yield* this.#below({ ...directory, path: "" });
+    } else if (at !== undefined) {
+      for (const content of this.#contents({ ...at.parent, path: "" }, at.name)) {
+        yield { ...content, entry: { ...content.entry, path: "" } };
+      }
+    }
+  }
+
+  /** Follows a path; the root has no entry of its own, and gets its directory's. */
+  find(path: string, follow: boolean): Found {
+    const root = this.#root();
+    const way: Found[] = [{ entry: this.#rootEntry(root), directory: root, at: undefined }];
+    const names = path.split("/");
+    let links = 0;
+    for (let step = 0; names.length > 0 && step < MAX_STEPS; step++) {
+      const name = names.shift() ?? "";
+      const here = way.at(-1)?.directory;
+      if (here === undefined) throw notFound(path, "not a directory");
+      if (name === "" || name === ".") continue;
+      if (name === "..") {
+        if (way.length > 1) way.pop();
+        continue;
+      }
+      const found = this.#lookUp(here, name);
+      if (found === undefined) throw notFound(path, "no such file or directory");
+      if (found.entry.type !== "symlink" || (names.length === 0 && !follow)) {
+        way.push(found);
+        continue;
+      }
+      if (++links > MAX_LINKS) throw notFound(path, "too many levels of symbolic links");
+      if (found.entry.linkPath.startsWith("/")) way.splice(1);
+      names.unshift(...found.entry.linkPath.split("/"));
+    }
+    const last = way.at(-1);
+    if (last === undefined || names.length > 0) throw notFound(path, "the path is too long");
+    return last;
+  }
+
+  #rootEntry(root: Directory): TarEntry {
+    const place = root.upper ?? root.lower;
+    if (place === undefined) throw new Error("the root is in no layer");
+    return contentOf("", place, this.#visible(xattrsOf(place.volume, place.inode)), undefined).entry;
+  }
+
+  #lookUp(parent: Directory, wanted: string): Found | undefined {
+    const names = this.#namesOf(parent, MAX_NAMES_HELD, { once: false });
+    const name = names.find((each) => each.name === wanted);
+    if (name === undefined) return undefined;
+    const contents = this.#contents({ ...parent, path: "" }, name);
+    const first = contents.next();
+    // Nothing for whiteouts and sockets.
+    if (first.done === true) return undefined;
+    const entry = { ...first.value.entry, path: "" };
+    // The generator's last value is the directory, if it is one.
+    const last = entry.type === "directory" ? contents.next() : undefined;
+    return { entry, directory: last?.done === true ? last.value : undefined, at: { parent, name } };
+  }
+
+  *#below(first: Directory): Generator<TarContent, void> {
     const path: Array<{ readonly directory: Directory; readonly names: readonly Name[]; next: number }> = [];
     let held = 0;
     const enter = (directory: Directory) => {
-      const names = this.#namesOf(directory, MAX_NAMES_HELD - held);
+      const names = this.#namesOf(directory, MAX_NAMES_HELD - held, { once: true });
       held += names.length;
       path.push({ directory, names, next: 0 });
     };
-    enter(this.#root());
+    enter(first);
     for (let level = path.at(-1); level !== undefined; level = path.at(-1)) {
       const name = level.names[level.next++];
       if (name === undefined) {
@@ -81,7 +180,7 @@ class Walk {
         path.pop();
         continue;
       }
-      const next = yield* this.#entry(level.directory, name);
+      const next = yield* this.#contents(level.directory, name);
       if (next !== undefined) enter(next);
     }
   }
@@ -96,13 +195,14 @@ class Walk {
     return { path: "", upper: placeOf(view.upper, number), lower: rootOf(view.lower) };
   }
 
-  /** The names of a directory, at most `room`; it counts as shown from here on. */
-  #namesOf({ upper, lower }: Directory, room: number): Name[] {
+  /** The names of a directory, at most `room`; with `once` it counts as shown from here on. */
+  #namesOf({ upper, lower }: Directory, room: number, { once }: { once: boolean }): Name[] {
     const merged = new Map<string, Name>();
     const read = (place: Place | undefined) => {
       if (place === undefined) return new Map<string, number>();
-      this.#showOnce(place);
-      return namesIn(place, { room: room - merged.size, onBlock: () => this.#takeBlocks(place, 1) });
+      if (once) this.#showOnce(place);
+      const onBlock = once ? () => this.#takeBlocks(place, 1) : () => {};
+      return namesIn(place, { room: room - merged.size, onBlock });
     };
     for (const [name, number] of read(upper)) merged.set(name, { name, upper: number, lower: undefined });
     for (const [name, number] of read(lower)) {
@@ -112,7 +212,7 @@ class Walk {
   }
 
   /** What a name stands for; returns the directory that is to be gone through next, if it is one. */
-  *#entry(parent: Directory, name: Name): Generator<TarContent, Directory | undefined> {
+  *#contents(parent: Directory, name: Name): Generator<TarContent, Directory | undefined> {
     const path = parent.path === "" ? name.name : `${parent.path}/${name.name}`;
     const upper = name.upper === undefined ? undefined : placeOf(parent.upper?.volume, name.upper);
     const lower = name.lower === undefined ? undefined : placeOf(parent.lower?.volume, name.lower);
@@ -128,7 +228,7 @@ class Walk {
     }
     if (typeOf(place.inode) === TYPE_SOCKET) return undefined;
     const xattrs = xattrsOf(place.volume, place.inode);
-    const visible = isOverlay ? visibleXattrs(xattrs) : xattrs;
+    const visible = this.#visible(xattrs);
     if (isDirectory(place)) {
       yield contentOf(path, place, visible, undefined);
       if (upper === undefined) return { path, upper: undefined, lower };
@@ -136,6 +236,10 @@ class Walk {
     }
     yield* this.#leaf(path, place, { visible, data: () => this.#dataOf(parent, place, lower, xattrs) });
     return undefined;
+  }
+
+  #visible(xattrs: readonly Xattr[]): readonly Xattr[] {
+    return this.#view.kind === "overlay" ? visibleXattrs(xattrs) : xattrs;
   }
 
   *#leaf(
@@ -219,4 +323,9 @@ function rootOf(volume: Volume): Place {
 function placeOf(volume: Volume | undefined, number: number): Place {
   if (volume === undefined) throw new Error(`inode ${number} is of a layer that its directory has not`);
   return { volume, inode: readInode(volume, number) };
+}
+
+function notFound(path: string, reason: string): FirectlError {
+  const shown = Buffer.from(path, "latin1").toString("utf8");
+  return new FirectlError("FILE_NOT_FOUND", `${shown === "" ? "/" : shown}: ${reason}`);
 }

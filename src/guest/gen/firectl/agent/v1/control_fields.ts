@@ -96,6 +96,7 @@ export const CONTROL_MESSAGES: Messages = {
     [5,"rlimits","Rlimit","list"],
     [6,"terminal","bool"],
     [10,"consoleSize","ConsoleSize"],
+    [11,"idle","bool"],
   ],
   ConsoleSize: [
     [1,"height","uint32"],
