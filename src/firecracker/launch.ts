@@ -3,7 +3,7 @@ import path from "node:path";
 import { FirectlError } from "../core/errors.ts";
 import { mark } from "../core/trace.ts";
 import { isAlive, type ProcessIdentity } from "../host/process-identity.ts";
-import { superviseDetached } from "../host/supervise.ts";
+import { socketsOf, superviseDetached } from "../host/supervise.ts";
 import { watchUntil } from "../host/watch-directory.ts";
 import type { LaunchOptions, RunningVmm } from "../vmm/vmm.ts";
 import { FirecrackerApi } from "./api/client.ts";
@@ -41,11 +41,11 @@ export async function launchFirecracker(
   const supervised = await superviseDetached({
     runtimeDirectory: options.runtimeDirectory,
     argv: [program.executable, "--api-sock", apiSocketPath, "--level", "Error", ...plan.arguments],
-    sideProcesses: [],
+    sideProcesses: options.sideProcesses ?? [],
     logPath: options.logPath,
     console: plan.console,
     afterExit: options.afterExit,
-    sockets: [apiSocketPath, ...machine.sockets],
+    sockets: [apiSocketPath, ...machine.sockets, ...socketsOf(options.sideProcesses)],
     ready: ({ process: firecracker }) =>
       startGuest(firecracker, apiSocketPath, plan.calls, { ...options, executable: program.executable }),
     timeoutMs: START_TIMEOUT_MS,

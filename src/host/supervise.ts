@@ -18,7 +18,7 @@ import { watchUntil } from "./watch-directory.ts";
 
 /** A process that a VMM needs beside it; the VMM is started once something listens on `socketPath`. */
 export interface SideProcess {
-  /** Letters only: names its pid file. */
+  /** Letters and digits only: names its pid file. */
   readonly name: string;
   readonly argv: readonly string[];
   readonly socketPath: string;
@@ -86,6 +86,11 @@ export async function superviseDetached(options: SuperviseOptions): Promise<Supe
     await Promise.all([options.logPath, options.console.path].map(removeIfPresent));
     throw told;
   }
+}
+
+/** The sockets that side processes make. */
+export function socketsOf(processes: readonly SideProcess[] = []): string[] {
+  return processes.map(({ socketPath }) => socketPath);
 }
 
 async function startUnderShell(options: SuperviseOptions): Promise<Supervised> {

@@ -21,8 +21,11 @@ export const PMEM_MODULES: readonly string[] = ["virtio_pmem", "nd_pmem"];
 /** What they load when the workload runs already: the host's clock, for guests of KVM. */
 export const LATER_MODULES: readonly string[] = ["ptp_kvm"];
 
+/** What a guest loads besides that has a directory of the host live. */
+export const SHARE_MODULES: readonly string[] = ["fuse"];
+
 /** Kept with a kernel that has them, for what a guest may be given later. */
-export const OPTIONAL_MODULES: readonly string[] = ["virtio_net", "erofs", ...PMEM_MODULES];
+export const OPTIONAL_MODULES: readonly string[] = ["virtio_net", "erofs", ...PMEM_MODULES, ...SHARE_MODULES];
 
 /** A module of a kernel, decompressed. */
 export interface KernelModule {

@@ -4,12 +4,14 @@ import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import { withDeadline } from "../host/deadline.ts";
 import { makePrivateDirectory } from "../host/files.ts";
 import { readLogTail } from "../host/supervise.ts";
+import type { ShareRecord } from "../state/share-record.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
 import type { Context } from "./context.ts";
 import { endedStatus, endOf, exitReportOf, hasStarted } from "./exit-report.ts";
 import { GuestWatch } from "./guest-watch.ts";
 import { changeRecord } from "./records.ts";
+import { shareProcesses } from "./shares/share-processes.ts";
 import type { VmPaths } from "./vm-paths.ts";
 import { WorkloadStartError } from "./workload-start-error.ts";
 
@@ -33,6 +35,7 @@ export interface BootOptions {
   readonly paths: VmPaths;
   readonly vmm: Vmm;
   readonly machine: MachineConfiguration;
+  readonly shares?: readonly ShareRecord[] | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -55,10 +58,11 @@ export async function bootVm(context: Context, options: BootOptions): Promise<Bo
 /** Starts the VMM under its supervisor. */
 export async function launchVmm(
   context: Context,
-  options: Pick<BootOptions, "record" | "paths" | "vmm" | "machine" | "signal">,
+  options: Pick<BootOptions, "record" | "paths" | "vmm" | "machine" | "shares" | "signal">,
 ): Promise<RunningVmm> {
   await makePrivateDirectory(options.paths.runtimeDirectory);
-  return options.vmm.launch(options.machine, launchOptionsFor(context, options));
+  const sideProcesses = await shareProcesses(context, options.shares ?? [], options.paths);
+  return options.vmm.launch(options.machine, { ...launchOptionsFor(context, options), sideProcesses });
 }
 
 /** Where the VMM of a VM keeps its files, and what follows its end. */

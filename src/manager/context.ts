@@ -14,6 +14,8 @@ export interface Context {
   readonly selfCommand: readonly string[];
   /** The guest's PID 1, a static binary. */
   readonly agentPath: string;
+  /** The server of a directory that a guest has live, a static binary too. */
+  readonly shareServerPath: string;
   images(): Promise<Images>;
   kernels(): Promise<Kernels>;
 }

@@ -21,13 +21,15 @@ export async function openContext(options: OpenOptions = {}): Promise<Context> {
   const settings = await readSettings(env);
   const directories = directoriesOf(env, { uid: process.getuid?.() ?? 0, overrides: settings });
   const root = packageRoot();
+  const programs = path.join(root, "dist", "agent", agentArchitecture());
   return {
     env,
     settings,
     directories,
     vms: new VmsFile(directories.config),
     selfCommand: [process.execPath, path.join(root, "bin", "firectl")],
-    agentPath: env["FIRECTL_AGENT"] || path.join(root, "dist", "agent", agentArchitecture(), "firectl-agent"),
+    agentPath: env["FIRECTL_AGENT"] || path.join(programs, "firectl-agent"),
+    shareServerPath: path.join(programs, "firectl-share"),
     images: once(async () => {
       const { Images } = await import("../image/images.ts");
       return new Images({

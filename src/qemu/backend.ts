@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError } from "../core/errors.ts";
 import { isAlive, type ProcessIdentity } from "../host/process-identity.ts";
-import { type SideProcess, superviseDetached } from "../host/supervise.ts";
+import { type SideProcess, socketsOf, superviseDetached } from "../host/supervise.ts";
 import { watchUntil } from "../host/watch-directory.ts";
 import type { LaunchOptions, MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
 import { type QemuMachine, type QemuPlan, qemuArguments, tscKhzOfCpuinfo } from "./arguments.ts";
@@ -46,11 +46,17 @@ async function launch(
   const supervised = await superviseDetached({
     runtimeDirectory: options.runtimeDirectory,
     argv: [programs.executable, ...qemuArguments(plan)],
-    sideProcesses: vsock === undefined ? [] : [vsockProcess(programs, vsock, vhostSocketPath)],
+    sideProcesses: [
+      ...(vsock === undefined ? [] : [vsockProcess(programs, vsock, vhostSocketPath)]),
+      ...(options.sideProcesses ?? []),
+    ],
     logPath: options.logPath,
     console: { path: options.consolePath, limitBytes: CONSOLE_LIMIT_BYTES, pipe: true },
     afterExit: options.afterExit,
-    sockets: [qmpSocketPath, vhostSocketPath, ...(vsock === undefined ? [] : [vsock.socketPath])],
+    sockets: [
+      ...[qmpSocketPath, vhostSocketPath, ...(vsock === undefined ? [] : [vsock.socketPath])],
+      ...socketsOf(options.sideProcesses),
+    ],
     ready: ({ process: qemu }) =>
       guestRuns(qemu, qmpSocketPath, { ...options, executable: programs.executable }),
     timeoutMs: START_TIMEOUT_MS,

@@ -1,4 +1,5 @@
 import type { ProcessIdentity } from "../host/process-identity.ts";
+import type { SideProcess } from "../host/supervise.ts";
 import type { RawConfiguration } from "./raw-configuration.ts";
 
 export type VmmName = "firecracker" | "qemu";
@@ -42,6 +43,8 @@ export interface LaunchOptions {
   readonly logPath: string;
   /** Run detached once the VMM has ended, whatever became of the firectl that started it. */
   readonly afterExit: readonly string[];
+  /** Run beside the VMM, from before its start to its end. */
+  readonly sideProcesses?: readonly SideProcess[] | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 

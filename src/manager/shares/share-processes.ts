@@ -1,0 +1,72 @@
+import { constants } from "node:fs";
+import { access, stat } from "node:fs/promises";
+import { errnoOf, FirectlError } from "../../core/errors.ts";
+import { ioError } from "../../host/files.ts";
+import type { SideProcess } from "../../host/supervise.ts";
+import type { ShareRecord } from "../../state/share-record.ts";
+import type { Context } from "../context.ts";
+import type { VmPaths } from "../vm-paths.ts";
+
+/** Ports of the host on which shares are served; the guest's agent connects to them and nobody else can. */
+const FIRST_PORT = 1100;
+
+/** The port of a VM's share, counted from 0. */
+export function sharePort(index: number): number {
+  return FIRST_PORT + index;
+}
+
+/**
+ * The servers of a VM's shares, one process each, on the sockets to which the VMM connects the guest.
+ * @throws FirectlError FILE_NOT_FOUND when a directory has gone or the server is missing, PERMISSION_DENIED.
+ */
+export async function shareProcesses(
+  context: Pick<Context, "shareServerPath">,
+  shares: readonly ShareRecord[],
+  paths: Pick<VmPaths, "vsockSocket">,
+): Promise<SideProcess[]> {
+  if (shares.length === 0) return [];
+  await checkServer(context.shareServerPath);
+  await Promise.all(shares.map(checkSource));
+  return shares.map((share, index) => {
+    // Where Firecracker and vhost-device-vsock look for who listens on a port of the host.
+    // https://github.com/firecracker-microvm/firecracker/blob/main/docs/vsock.md
+    const socketPath = `${paths.vsockSocket}_${sharePort(index)}`;
+    const { owner } = share;
+    return {
+      name: `share${index}`,
+      socketPath,
+      argv: [
+        ...[context.shareServerPath, "--socket", socketPath, "--path", share.source],
+        ...(share.readOnly ? ["--read-only"] : []),
+        ...(owner === undefined ? [] : ["--owner", `${owner.uid}:${owner.gid}`]),
+      ],
+    };
+  });
+}
+
+async function checkServer(program: string): Promise<void> {
+  try {
+    await access(program, constants.X_OK);
+  } catch (error) {
+    throw new FirectlError("FILE_NOT_FOUND", `the server of shared directories is missing: ${program}`, {
+      hint: "install firectl again, or build it with: make agent",
+      cause: error,
+    });
+  }
+}
+
+/** What `start` finds may be another than what `run` found. */
+async function checkSource({ source }: ShareRecord): Promise<void> {
+  const cannot = `cannot share ${source}`;
+  let kind: "directory" | "file" | "other";
+  try {
+    const stats = await stat(source);
+    kind = stats.isDirectory() ? "directory" : stats.isFile() ? "file" : "other";
+    await access(source, kind === "directory" ? constants.R_OK | constants.X_OK : constants.R_OK);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") throw new FirectlError("FILE_NOT_FOUND", `${cannot}: it does not exist`);
+    throw ioError(cannot, error);
+  }
+  if (kind !== "other") return;
+  throw new FirectlError("UNSUPPORTED", `${cannot}: it is neither a directory nor a file`);
+}
