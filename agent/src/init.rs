@@ -147,6 +147,7 @@ fn prepare(spec: &VmSpec) -> Result<World, AgentError> {
     network::bring_up_loopback()?;
     network::relax_sysctls();
     volumes::stage(&spec.mounts)?;
+    shares::stage(&spec.mounts, spec.process.as_ref())?;
     let session = spec.session.unwrap_or_default();
     let resources = spec.resources.clone().unwrap_or_default();
     resources::apply_sysctls(&resources)?;
@@ -160,7 +161,6 @@ fn prepare(spec: &VmSpec) -> Result<World, AgentError> {
         mounts: spec.mounts.clone(),
         cgroup,
         settings: Settings::of(spec),
-        shares: shares::mount_all(&spec.shares, &spec.process.clone().unwrap_or_default())?,
     })
 }
 

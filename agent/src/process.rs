@@ -33,7 +33,6 @@ use crate::mounts;
 use crate::network;
 use crate::proto::{Mount, Process, Rlimit};
 use crate::resources::Settings;
-use crate::shares::{self, MountedShare};
 use crate::systemd;
 use crate::terminal;
 use crate::user::{self, Identity};
@@ -51,7 +50,6 @@ pub struct World {
     pub mounts: Vec<Mount>,
     pub cgroup: Option<Cgroup>,
     pub settings: Settings,
-    pub shares: Vec<MountedShare>,
 }
 
 /// Descriptors of a running workload's namespaces: they stay valid, and the same, whatever becomes of its pid.
@@ -216,11 +214,9 @@ fn make_world(world: &World) -> Result<(), AgentError> {
     unshare(namespaces).context(|| "unshare".into())?;
     let privileges = &world.settings.privileges;
     let devices = if privileges.all_devices { devices::list() } else { Vec::new() };
-    let placements = shares::take_along(&world.shares)?;
     let sources = Sources::open(&world.mounts)?;
     mounts::enter_root()?;
     mounts::furnish_root(privileges.unmasked, |path| is_mounted(world, path))?;
-    placements.iter().try_for_each(shares::place)?;
     devices::create(&devices)?;
     if world.systemd {
         systemd::furnish()?;

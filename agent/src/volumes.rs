@@ -19,7 +19,8 @@ use crate::error::{AgentError, Context};
 use crate::mount_options;
 use crate::mount_point::{create_mount_point, resolve};
 use crate::mounts::{self, ROOT};
-use crate::proto::{Mount, SnapshotMount, TmpfsMount, VolumeMount};
+use crate::proto::{Mount, ShareMount, SnapshotMount, TmpfsMount, VolumeMount};
+use crate::shares;
 
 /// Each disk is mounted below it, under the name of its device.
 const STAGE: &str = "/volumes";
@@ -32,12 +33,14 @@ enum Source<'a> {
     Volume(&'a VolumeMount),
     Snapshot(&'a SnapshotMount),
     Tmpfs(&'a TmpfsMount),
+    Share(&'a ShareMount),
 }
 
 fn source_of(each: &Mount) -> Option<Source<'_>> {
     let volume = each.volume.as_ref().map(Source::Volume);
     let snapshot = each.snapshot.as_ref().map(Source::Snapshot);
-    volume.or(snapshot).or_else(|| each.tmpfs.as_ref().map(Source::Tmpfs))
+    let share = each.share.as_ref().map(Source::Share);
+    volume.or(snapshot).or(share).or_else(|| each.tmpfs.as_ref().map(Source::Tmpfs))
 }
 
 /// Mounts the disks and fills volumes; the root must be there, and the workload not.
@@ -77,7 +80,7 @@ fn disks_of(mounts: &[Mount]) -> BTreeMap<&str, bool> {
             Some(Source::Snapshot(snapshot)) => {
                 disks.insert(snapshot.device.as_str(), true);
             }
-            Some(Source::Tmpfs(_)) | None => {}
+            Some(Source::Tmpfs(_) | Source::Share(_)) | None => {}
         }
     }
     disks
@@ -144,6 +147,7 @@ fn open_source(each: &Mount) -> Result<Option<OwnedFd>, AgentError> {
             }
             stage_of(&snapshot.device).join(&snapshot.entry)
         }
+        Some(Source::Share(share)) => shares::stage_of(share.port),
         Some(Source::Tmpfs(_)) => return Ok(None),
         None => {
             return Err(AgentError::Invalid(format!("the mount at {} has no source", each.destination)));
@@ -167,6 +171,8 @@ pub fn attach(mounts: &[Mount], sources: &Sources) -> Result<(), AgentError> {
             )));
         }
         match (source_of(each), source) {
+            // Read-only in itself, if it is.
+            (Some(Source::Share(_)), Some(source)) => bind(source, &target, false)?,
             (_, Some(source)) => bind(source, &target, each.read_only)?,
             (Some(Source::Tmpfs(tmpfs)), None) => mount_tmpfs(&target, &tmpfs.options, each.read_only)?,
             _ => {}

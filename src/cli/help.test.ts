@@ -17,6 +17,7 @@ test("firectl alone, help, --help and -h print the same", async () => {
       kill      Send a signal to the workload of VMs
       wait      Wait until VMs end, or are healthy, and print their exit status
       exec      Run a command in a running VM
+      cp        Copy files between a VM and this machine
       export    Write a VM's filesystem as a tar
       rm        Remove VMs that have ended
 
@@ -117,7 +118,7 @@ test("run's help is grouped", async () => {
           --max-image-entries N          Refuse an image with more files and directories (default 2000000)
 
     Storage:
-      -v, --volume [SRC:]PATH[:MODE]     Mount a volume, or a copy of a directory or file of the host
+      -v, --volume [SRC:]PATH[:MODE]     Mount a volume, or a path of the host: live, or with :ro a copy
           --mount KEY=VALUE,...          The same in full: type=volume|bind|tmpfs,src=,dst=,readonly,…
           --tmpfs PATH[:OPTIONS]         Mount memory, for example /run:size=64m,mode=755
           --volumes-from VM[:ro]         Mount what another VM, which does not run, has mounted

@@ -16,6 +16,10 @@ const KEYS: Readonly<Record<string, string>> = {
   "bind-propagation": "bind-propagation",
   "bind-nonrecursive": "bind-nonrecursive",
   "bind-recursive": "bind-recursive",
+  // Ours, for what is live: who owns the user's files in the guest.
+  live: "bind-live",
+  uid: "bind-uid",
+  gid: "bind-gid",
   "volume-nocopy": "volume-nocopy",
   "volume-label": "volume-label",
   "volume-driver": "volume-driver",
@@ -24,7 +28,12 @@ const KEYS: Readonly<Record<string, string>> = {
   "tmpfs-mode": "tmpfs-mode",
 };
 /** Those that may stand without a value. */
-const SWITCHES: ReadonlySet<string> = new Set(["readonly", "volume-nocopy", "bind-nonrecursive"]);
+const SWITCHES: ReadonlySet<string> = new Set([
+  "readonly",
+  "volume-nocopy",
+  "bind-nonrecursive",
+  "bind-live",
+]);
 
 /** The fields of one line of CSV, as Go's encoding/csv reads it. */
 export function readCsv(text: string, flag: string): readonly string[] {
@@ -96,8 +105,8 @@ export class MountFields {
     };
   }
 
-  /** Checks what is said of a bind mount, of which nothing matters to a copy. */
-  bind(): void {
+  /** What is said of a path of the host. */
+  bind(): { live?: boolean; owner?: { uid: number; gid: number } } {
     const propagation = this.#last("bind-propagation") ?? "rprivate";
     if (!/^r?private$/.test(propagation)) {
       throw new FirectlError(
@@ -106,6 +115,22 @@ export class MountFields {
       );
     }
     this.#switch("bind-nonrecursive");
+    const uid = this.#id("bind-uid");
+    const gid = this.#id("bind-gid") ?? uid;
+    if (uid === undefined && gid !== undefined) throw this.#invalid("gid= needs uid= beside it");
+    return {
+      ...(this.#last("bind-live") === undefined ? {} : { live: this.#switch("bind-live") }),
+      ...(uid === undefined || gid === undefined ? {} : { owner: { uid, gid } }),
+    };
+  }
+
+  /** The largest id is the kernel's word for none. */
+  #id(key: string): number | undefined {
+    const text = this.#last(key);
+    if (text === undefined) return undefined;
+    const id = Number(text);
+    if (/^\d+$/.test(text) && id < 0xffff_ffff) return id;
+    throw this.#invalid(`'${text}' is not the number of a user or group`);
   }
 
   /** The options of a tmpfs. */

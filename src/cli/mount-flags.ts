@@ -7,10 +7,12 @@ import { MountFields, readCsv } from "./mount-fields.ts";
 import { sizeOfAtLeast } from "./values.ts";
 
 /** What docker's modes mean here. */
-const MODES: Readonly<Record<string, "ro" | "rw" | "nocopy" | "ignored">> = {
+const MODES: Readonly<Record<string, "ro" | "rw" | "nocopy" | "live" | "ignored">> = {
   ro: "ro",
   rw: "rw",
   nocopy: "nocopy",
+  // Ours: a read-only path of the host is a copy unless it is to be live.
+  live: "live",
   // Labels of SELinux and hints to Docker Desktop: the guest has neither.
   z: "ignored",
   Z: "ignored",
@@ -47,10 +49,13 @@ export function parseVolumeFlag(text: string, flag: string): MountOptions {
       "write NAME:/path, /path, or /host/path:/path, each with :ro for reading only; --mount takes paths with colons",
     );
   }
-  const { readOnly, copy } = readModes(mode, flag);
+  const { readOnly, copy, live } = readModes(mode, flag);
   if (parts.length === 1) return { type: "volume", destination: first };
   const source = hostPath(first);
-  if (path.isAbsolute(source)) return { type: "bind", source, destination: second, readOnly };
+  if (path.isAbsolute(source)) {
+    return { type: "bind", source, destination: second, readOnly, ...(live ? { live } : {}) };
+  }
+  if (live) throw invalid(flag, "live is for paths of the host: a volume has no other side");
   return { type: "volume", name: source, destination: second, readOnly, copy };
 }
 
@@ -58,7 +63,10 @@ function isMode(text: string): boolean {
   return text.split(",").every((word) => Object.hasOwn(MODES, word) || SHARED_MODES.has(word));
 }
 
-function readModes(text: string | undefined, flag: string): { readOnly: boolean; copy: boolean } {
+function readModes(
+  text: string | undefined,
+  flag: string,
+): { readOnly: boolean; copy: boolean; live: boolean } {
   const words = text === undefined ? [] : text.split(",");
   const meanings = words.map((word) => {
     if (SHARED_MODES.has(word)) {
@@ -68,11 +76,15 @@ function readModes(text: string | undefined, flag: string): { readOnly: boolean;
       );
     }
     const meaning = Object.hasOwn(MODES, word) ? MODES[word] : undefined;
-    if (meaning === undefined) throw invalid(flag, `invalid mode: ${word}`, "write ro, rw or nocopy");
+    if (meaning === undefined) throw invalid(flag, `invalid mode: ${word}`, "write ro, rw, live or nocopy");
     return meaning;
   });
   if (meanings.includes("ro") && meanings.includes("rw")) throw invalid(flag, `invalid mode: ${text}`);
-  return { readOnly: meanings.includes("ro"), copy: !meanings.includes("nocopy") };
+  return {
+    readOnly: meanings.includes("ro"),
+    copy: !meanings.includes("nocopy"),
+    live: meanings.includes("live"),
+  };
 }
 
 /** Reads `--mount type=…,src=…,dst=…`, one line of CSV as in docker. */
@@ -89,8 +101,7 @@ export function parseMountFlag(text: string, flag: string): MountOptions {
     }
     case "bind": {
       if (fields.source === undefined) throw invalid(flag, "a bind mount needs a source: src=/host/path");
-      fields.bind();
-      return { type, source: hostPath(fields.source), destination, readOnly };
+      return { type, source: hostPath(fields.source), destination, readOnly, ...fields.bind() };
     }
     case "tmpfs":
       if (fields.source !== undefined) throw invalid(flag, "a tmpfs has no source");
@@ -138,7 +149,7 @@ export const MOUNT_FLAGS = {
     short: "v",
     placeholder: "[SRC:]PATH[:MODE]",
     parse: parseVolumeFlag,
-    summary: "Mount a volume, or a copy of a directory or file of the host",
+    summary: "Mount a volume, or a path of the host: live, or with :ro a copy",
     group: STORAGE,
   },
   mount: {

@@ -51,13 +51,17 @@ export interface VolumeMountOptions {
   readonly sizeBytes?: number;
 }
 
-/** A directory or file of the host, copied before the VM's first start. */
+/** A directory or file of the host: live, or copied before the VM's first start. */
 export interface BindMountOptions {
   readonly type: "bind";
   /** Absolute path. */
   readonly source: string;
   readonly destination: string;
   readonly readOnly?: boolean;
+  /** Shared, so that each side sees what the other writes; true for what is not read-only unless given. */
+  readonly live?: boolean;
+  /** Whose the user's files are in the guest's eyes, when live; the workload's user's unless given. */
+  readonly owner?: { readonly uid: number; readonly gid: number };
 }
 
 /** Memory, which goes with the VM. */

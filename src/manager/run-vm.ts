@@ -5,6 +5,7 @@ import { CleanupStack } from "../host/cleanup.ts";
 import type { LocalImage } from "../image/images.ts";
 import { parseImageLocation } from "../image/reference.ts";
 import { PMEM_MODULES } from "../kernel/modules.ts";
+import type { MountRecord } from "../state/mount-record.ts";
 import type { VmRecord, WorkloadRecord } from "../state/vm-record.ts";
 import type { MachineConfiguration } from "../vmm/vmm.ts";
 import type { RunOptions, StartedVm, StartTimings, StorageMode } from "./api.ts";
@@ -17,6 +18,8 @@ import { imageDeviceFor } from "./image-device.ts";
 import { obtainImageFilesystem } from "./image-filesystem.ts";
 import { choosePlatform, initramfsWith, type Platform } from "./platform.ts";
 import { createRecord } from "./record-for.ts";
+import { shareModules } from "./shares/share-modules.ts";
+import { sharesIn } from "./shares/share-processes.ts";
 import { bothOrNeither, inStage } from "./stage.ts";
 import { AttendedVm, type AttendedVmOptions } from "./started-vm.ts";
 import { checkRunOptions, type VmSize } from "./vm-options.ts";
@@ -67,6 +70,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
       paths: vmPathsOf(context.directories, record.id),
       vmm: parts.platform.vmm,
       machine: prepared.machine,
+      shares: sharesIn(prepared.mounts),
       signal: options.signal,
     }),
   );
@@ -135,7 +139,7 @@ async function obtainParts(
 async function prepareDisks(
   context: Context,
   input: { record: VmRecord; options: RunOptions; size: VmSize; parts: Parts; plan: MountPlan },
-): Promise<{ machine: MachineConfiguration; workload: WorkloadRecord }> {
+): Promise<{ machine: MachineConfiguration; workload: WorkloadRecord; mounts: readonly MountRecord[] }> {
   const { options, parts, size } = input;
   const { config } = parts.image;
   const workload = workloadOf(config, {
@@ -149,7 +153,7 @@ async function prepareDisks(
     paths,
     basePath: parts.basePath,
     storage: workload.storage,
-    ...(await attachImage(context, { ...input, storage: workload.storage })),
+    ...(await attachImage(context, { ...input, mounts: prepared.mounts, storage: workload.storage })),
     size,
     kernelArguments: options.kernelArguments ?? [],
     mountDrives: prepared.drives,
@@ -170,13 +174,19 @@ async function prepareDisks(
       mounts: prepared.mounts,
     }),
   ]);
-  return { machine, workload };
+  return { machine, workload, mounts: prepared.mounts };
 }
 
 /** As what the guest gets the image, and the kernel and initramfs that can use it. */
 async function attachImage(
   context: Context,
-  input: { options: RunOptions; size: VmSize; parts: Parts; storage: StorageMode },
+  input: {
+    options: RunOptions;
+    size: VmSize;
+    parts: Parts;
+    mounts: readonly MountRecord[];
+    storage: StorageMode;
+  },
 ): Promise<Pick<Parameters<typeof machineFor>[0], "imageDevice" | "platform">> {
   const { platform, basePath } = input.parts;
   const imageDevice = await imageDeviceFor({
@@ -187,8 +197,12 @@ async function attachImage(
     basePath,
     memoryMib: input.size.memoryMib,
   });
-  if (imageDevice === "block") return { imageDevice, platform };
-  const initrdPath = await initramfsWith(context, platform.kernel, PMEM_MODULES);
+  const modules = [
+    ...(imageDevice === "block" ? [] : PMEM_MODULES),
+    ...shareModules(sharesIn(input.mounts), platform.kernel),
+  ];
+  if (modules.length === 0) return { imageDevice, platform };
+  const initrdPath = await initramfsWith(context, platform.kernel, modules);
   return { imageDevice, platform: { ...platform, initrdPath } };
 }
 

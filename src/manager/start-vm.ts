@@ -10,6 +10,7 @@ import { renewOrders } from "./disks.ts";
 import { changeRecord, hostBootId, requireState } from "./records.ts";
 import { attend, timingsOf } from "./run-vm.ts";
 import { selectVmm } from "./select-vmm.ts";
+import { sharesIn } from "./shares/share-processes.ts";
 import { inStage } from "./stage.ts";
 import { vmPathsOf } from "./vm-paths.ts";
 import { withMountDrives } from "./volumes/mount-drives.ts";
@@ -64,7 +65,14 @@ export async function startVm(
   const prepareMs = performance.now() - startedAt;
   options.onProgress?.({ kind: "booting", vmm: vmm.name });
   const booted = await inStage(`starting the microVM with ${vmm.name}`, () =>
-    bootVm(context, { record: claimed, paths, vmm, machine, signal: options.signal }),
+    bootVm(context, {
+      record: claimed,
+      paths,
+      vmm,
+      machine,
+      shares: sharesIn(mounted.mounts),
+      signal: options.signal,
+    }),
   );
   undo.use(booted);
   const running = await recordAsRunning(context, { id: record.id, vmm, booted, machine });

@@ -1,4 +1,5 @@
 import * as z from "zod/mini";
+import { shareRecord } from "./share-record.ts";
 
 /**
  * What is mounted into a VM's root, in the order of mounting. A volume is in use as long as a record names it,
@@ -35,7 +36,12 @@ const tmpfsMount = z.object({
   options: z.array(z.string()),
 });
 
-export const mountRecord = z.discriminatedUnion("type", [volumeMount, snapshotMount, tmpfsMount]);
+export const mountRecord = z.discriminatedUnion("type", [
+  volumeMount,
+  snapshotMount,
+  tmpfsMount,
+  shareRecord,
+]);
 
 export type MountRecord = z.infer<typeof mountRecord>;
 export type VolumeMountRecord = z.infer<typeof volumeMount>;

@@ -3,12 +3,18 @@ import { access, stat } from "node:fs/promises";
 import { errnoOf, FirectlError } from "../../core/errors.ts";
 import { ioError } from "../../host/files.ts";
 import type { SideProcess } from "../../host/supervise.ts";
+import type { MountRecord } from "../../state/mount-record.ts";
 import type { ShareRecord } from "../../state/share-record.ts";
 import type { Context } from "../context.ts";
 import type { VmPaths } from "../vm-paths.ts";
 
 /** Ports of the host on which shares are served; the guest's agent connects to them and nobody else can. */
 const FIRST_PORT = 1100;
+
+/** The shares among a VM's mounts, in their order. */
+export function sharesIn(mounts: readonly MountRecord[]): ShareRecord[] {
+  return mounts.filter((mount) => mount.type === "share");
+}
 
 /** The port of a VM's share, counted from 0. */
 export function sharePort(index: number): number {

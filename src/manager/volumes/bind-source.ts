@@ -7,9 +7,10 @@ import type { MountRecord } from "../../state/mount-record.ts";
 import type { BindMountOptions } from "../api.ts";
 
 /**
- * What becomes of a path of the host: a copy of it, made before the VM's first start and never written.
+ * What becomes of a path of the host: shared live where it may be written or is asked to be live, else a copy of
+ * it, made before the VM's first start and never written.
  * @param entry The copy's name on the disk of the VM's snapshots.
- * @throws FirectlError FILE_NOT_FOUND, UNSUPPORTED for what cannot be copied or would have to be written.
+ * @throws FirectlError FILE_NOT_FOUND, UNSUPPORTED for what is neither a directory nor a file.
  */
 export async function bindMount(
   option: BindMountOptions & { readonly destination: string },
@@ -24,17 +25,16 @@ export async function bindMount(
       hint: "a virtual machine has a kernel of its own: directories and regular files can be mounted",
     });
   }
-  if (stats.isDirectory() && option.readOnly !== true) {
-    throw new FirectlError(
-      "UNSUPPORTED",
-      `cannot mount the directory ${source} for writing: it would have to be shared with the host`,
-      { hint: `give the VM a read-only copy of it: -v ${source}:${option.destination}:ro` },
-    );
+  const readOnly = option.readOnly ?? false;
+  const { destination } = option;
+  if (option.live ?? !readOnly) {
+    const { owner } = option;
+    return { type: "share", source, destination, readOnly, ...(owner === undefined ? {} : { owner }) };
   }
   return {
     type: "snapshot",
     source,
-    destination: option.destination,
+    destination,
     entry,
     isDirectory: stats.isDirectory(),
   };

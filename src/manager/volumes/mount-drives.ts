@@ -2,8 +2,10 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { FirectlError } from "../../core/errors.ts";
 import type { MountSchema } from "../../guest/gen/firectl/agent/v1/control_pb.ts";
 import type { MountRecord, VolumeMountRecord } from "../../state/mount-record.ts";
+import type { ShareRecord } from "../../state/share-record.ts";
 import { guestDeviceName } from "../../vmm/device-names.ts";
 import type { Drive } from "../../vmm/vmm.ts";
+import { sharePort, sharesIn } from "../shares/share-processes.ts";
 import type { VmPaths } from "../vm-paths.ts";
 import type { VolumeStore } from "./volume-store.ts";
 
@@ -60,17 +62,23 @@ export function guestMounts(
   options: { drives: readonly Drive[]; fills: boolean },
 ): MountInit[] {
   const names = volumesIn(mounts).map(({ name }) => name);
+  const shares = sharesIn(mounts);
   return mounts.map((mount) => {
     const { destination } = mount;
     const readOnly = mount.type === "snapshot" || mount.readOnly;
-    return { destination, readOnly, ...sourceOf(mount, { ...options, names }) };
+    return { destination, readOnly, ...sourceOf(mount, { ...options, names, shares }) };
   });
 }
 
 function sourceOf(
   mount: MountRecord,
-  options: { drives: readonly Drive[]; fills: boolean; names: readonly string[] },
-): Pick<MountInit, "volume" | "snapshot" | "tmpfs"> {
+  options: {
+    drives: readonly Drive[];
+    fills: boolean;
+    names: readonly string[];
+    shares: readonly ShareRecord[];
+  },
+): Pick<MountInit, "volume" | "snapshot" | "tmpfs" | "share"> {
   const { drives } = options;
   switch (mount.type) {
     case "volume": {
@@ -81,6 +89,8 @@ function sourceOf(
       return { snapshot: { device: guestDeviceName(drives, SNAPSHOTS), entry: mount.entry } };
     case "tmpfs":
       return { tmpfs: { options: mount.options } };
+    case "share":
+      return { share: { port: sharePort(options.shares.indexOf(mount)) } };
   }
 }
 

@@ -41,12 +41,6 @@ export const CONTROL_MESSAGES: Messages = {
     [8,"resources","Resources"],
     [9,"healthCheck","HealthCheck"],
     [10,"session","Session"],
-    [11,"shares","Share","list"],
-  ],
-  Share: [
-    [1,"port","uint32"],
-    [2,"destination","string"],
-    [3,"readOnly","bool"],
   ],
   HealthCheck: [
     [1,"args","string","list"],
@@ -76,10 +70,14 @@ export const CONTROL_MESSAGES: Messages = {
     [3,"volume","VolumeMount"],
     [4,"snapshot","SnapshotMount"],
     [5,"tmpfs","TmpfsMount"],
+    [6,"share","ShareMount"],
   ],
   VolumeMount: [
     [1,"device","string"],
     [2,"fill","bool"],
+  ],
+  ShareMount: [
+    [1,"port","uint32"],
   ],
   SnapshotMount: [
     [1,"device","string"],

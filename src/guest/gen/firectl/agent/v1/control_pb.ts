@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file firectl/agent/v1/control.proto.
  */
 export const file_firectl_agent_v1_control: GenFile = /*@__PURE__*/
-  fileDesc("Ch5maXJlY3RsL2FnZW50L3YxL2NvbnRyb2wucHJvdG8SEGZpcmVjdGwuYWdlbnQudjEijgMKBlZtU3BlYxINCgV2bV9pZBgBIAEoCRIQCghob3N0bmFtZRgCIAEoCRIqCgdwcm9jZXNzGAMgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzEhMKC3N0b3Bfc2lnbmFsGAQgASgNEiQKBHJvb3QYBSABKAsyFi5maXJlY3RsLmFnZW50LnYxLlJvb3QSGQoRaG9zdF90aW1lX3VuaXhfbnMYBiABKAMSJwoGbW91bnRzGAcgAygLMhcuZmlyZWN0bC5hZ2VudC52MS5Nb3VudBIuCglyZXNvdXJjZXMYCCABKAsyGy5maXJlY3RsLmFnZW50LnYxLlJlc291cmNlcxIzCgxoZWFsdGhfY2hlY2sYCSABKAsyHS5maXJlY3RsLmFnZW50LnYxLkhlYWx0aENoZWNrEioKB3Nlc3Npb24YCiABKAsyGS5maXJlY3RsLmFnZW50LnYxLlNlc3Npb24SJwoGc2hhcmVzGAsgAygLMhcuZmlyZWN0bC5hZ2VudC52MS5TaGFyZSI9CgVTaGFyZRIMCgRwb3J0GAEgASgNEhMKC2Rlc3RpbmF0aW9uGAIgASgJEhEKCXJlYWRfb25seRgDIAEoCCKJAQoLSGVhbHRoQ2hlY2sSDAoEYXJncxgBIAMoCRITCgtpbnRlcnZhbF9ucxgCIAEoBBISCgp0aW1lb3V0X25zGAMgASgEEhcKD3N0YXJ0X3BlcmlvZF9ucxgEIAEoBBIZChFzdGFydF9pbnRlcnZhbF9ucxgFIAEoBBIPCgdyZXRyaWVzGAYgASgNImYKB1Nlc3Npb24SEgoKb3Blbl9zdGRpbhgBIAEoCBISCgpzdGRpbl9vbmNlGAIgASgIEhQKDGF3YWl0X3JlYWRlchgDIAEoCBIMCgRpbml0GAQgASgIEg8KB3N5c3RlbWQYBSABKAgigAEKBFJvb3QSKAoEbW9kZRgBIAEoDjIaLmZpcmVjdGwuYWdlbnQudjEuUm9vdE1vZGUSEwoLYmFzZV9kZXZpY2UYAiABKAkSFAoMdXBwZXJfZGV2aWNlGAMgASgJEhEKCXJlYWRfb25seRgEIAEoCBIQCghiYXNlX2RheBgFIAEoCCK+AQoFTW91bnQSEwoLZGVzdGluYXRpb24YASABKAkSEQoJcmVhZF9vbmx5GAIgASgIEi0KBnZvbHVtZRgDIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuVm9sdW1lTW91bnQSMQoIc25hcHNob3QYBCABKAsyHy5maXJlY3RsLmFnZW50LnYxLlNuYXBzaG90TW91bnQSKwoFdG1wZnMYBSABKAsyHC5maXJlY3RsLmFnZW50LnYxLlRtcGZzTW91bnQiKwoLVm9sdW1lTW91bnQSDgoGZGV2aWNlGAEgASgJEgwKBGZpbGwYAiABKAgiLgoNU25hcHNob3RNb3VudBIOCgZkZXZpY2UYASABKAkSDQoFZW50cnkYAiABKAkiHQoKVG1wZnNNb3VudBIPCgdvcHRpb25zGAEgAygJIr8BCgdQcm9jZXNzEgwKBGFyZ3MYASADKAkSCwoDZW52GAIgAygJEgsKA2N3ZBgDIAEoCRIMCgR1c2VyGAQgASgJEikKB3JsaW1pdHMYBSADKAsyGC5maXJlY3RsLmFnZW50LnYxLlJsaW1pdBIQCgh0ZXJtaW5hbBgGIAEoCBIzCgxjb25zb2xlX3NpemUYCiABKAsyHS5maXJlY3RsLmFnZW50LnYxLkNvbnNvbGVTaXplEgwKBGlkbGUYCyABKAgiLAoLQ29uc29sZVNpemUSDgoGaGVpZ2h0GAEgASgNEg0KBXdpZHRoGAIgASgNIjIKBlJsaW1pdBIMCgR0eXBlGAEgASgJEgwKBHNvZnQYAiABKAQSDAoEaGFyZBgDIAEoBCL6AQoIVm1TdGF0dXMSJgoFcGhhc2UYASABKA4yFy5maXJlY3RsLmFnZW50LnYxLlBoYXNlEhoKEnN0YXJ0ZWRfYXRfdW5peF9ucxgCIAEoAxIbChNmaW5pc2hlZF9hdF91bml4X25zGAMgASgDEiQKBGV4aXQYBCABKAsyFi5maXJlY3RsLmFnZW50LnYxLkV4aXQSDQoFZXJyb3IYBSABKAkSLgoHdGltaW5ncxgGIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQm9vdFRpbWluZ3MSKAoGaGVhbHRoGAcgASgLMhguZmlyZWN0bC5hZ2VudC52MS5IZWFsdGgiewoGSGVhbHRoEiwKBXN0YXRlGAEgASgOMh0uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhTdGF0ZRIWCg5mYWlsaW5nX3N0cmVhaxgCIAEoDRIrCgNsb2cYAyADKAsyHi5maXJlY3RsLmFnZW50LnYxLkhlYWx0aFJlc3VsdCJqCgxIZWFsdGhSZXN1bHQSGgoSc3RhcnRlZF9hdF91bml4X25zGAEgASgDEhsKE2ZpbmlzaGVkX2F0X3VuaXhfbnMYAiABKAMSEQoJZXhpdF9jb2RlGAMgASgREg4KBm91dHB1dBgEIAEoCSI4CgRFeGl0EgwKBGNvZGUYASABKA0SDgoGc2lnbmFsGAIgASgNEhIKCm9vbV9raWxsZWQYAyABKAgiXQoLQm9vdFRpbWluZ3MSGAoQYWdlbnRfc3RhcnRlZF91cxgBIAEoBBIXCg9yb290X21vdW50ZWRfdXMYAiABKAQSGwoTd29ya2xvYWRfc3RhcnRlZF91cxgDIAEoBCpQCghSb290TW9kZRIZChVST09UX01PREVfVU5TUEVDSUZJRUQQABIVChFST09UX01PREVfT1ZFUkxBWRABEhIKDlJPT1RfTU9ERV9ESVNLEAIqfAoLSGVhbHRoU3RhdGUSHAoYSEVBTFRIX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVSEVBTFRIX1NUQVRFX1NUQVJUSU5HEAESGAoUSEVBTFRIX1NUQVRFX0hFQUxUSFkQAhIaChZIRUFMVEhfU1RBVEVfVU5IRUFMVEhZEAMqaAoFUGhhc2USFQoRUEhBU0VfVU5TUEVDSUZJRUQQABIRCg1QSEFTRV9CT09USU5HEAESEQoNUEhBU0VfUlVOTklORxACEhAKDFBIQVNFX0VYSVRFRBADEhAKDFBIQVNFX0ZBSUxFRBAEYgZwcm90bzM", [file_firectl_agent_v1_resources]);
+  fileDesc("Ch5maXJlY3RsL2FnZW50L3YxL2NvbnRyb2wucHJvdG8SEGZpcmVjdGwuYWdlbnQudjEi5QIKBlZtU3BlYxINCgV2bV9pZBgBIAEoCRIQCghob3N0bmFtZRgCIAEoCRIqCgdwcm9jZXNzGAMgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzEhMKC3N0b3Bfc2lnbmFsGAQgASgNEiQKBHJvb3QYBSABKAsyFi5maXJlY3RsLmFnZW50LnYxLlJvb3QSGQoRaG9zdF90aW1lX3VuaXhfbnMYBiABKAMSJwoGbW91bnRzGAcgAygLMhcuZmlyZWN0bC5hZ2VudC52MS5Nb3VudBIuCglyZXNvdXJjZXMYCCABKAsyGy5maXJlY3RsLmFnZW50LnYxLlJlc291cmNlcxIzCgxoZWFsdGhfY2hlY2sYCSABKAsyHS5maXJlY3RsLmFnZW50LnYxLkhlYWx0aENoZWNrEioKB3Nlc3Npb24YCiABKAsyGS5maXJlY3RsLmFnZW50LnYxLlNlc3Npb24iiQEKC0hlYWx0aENoZWNrEgwKBGFyZ3MYASADKAkSEwoLaW50ZXJ2YWxfbnMYAiABKAQSEgoKdGltZW91dF9ucxgDIAEoBBIXCg9zdGFydF9wZXJpb2RfbnMYBCABKAQSGQoRc3RhcnRfaW50ZXJ2YWxfbnMYBSABKAQSDwoHcmV0cmllcxgGIAEoDSJmCgdTZXNzaW9uEhIKCm9wZW5fc3RkaW4YASABKAgSEgoKc3RkaW5fb25jZRgCIAEoCBIUCgxhd2FpdF9yZWFkZXIYAyABKAgSDAoEaW5pdBgEIAEoCBIPCgdzeXN0ZW1kGAUgASgIIoABCgRSb290EigKBG1vZGUYASABKA4yGi5maXJlY3RsLmFnZW50LnYxLlJvb3RNb2RlEhMKC2Jhc2VfZGV2aWNlGAIgASgJEhQKDHVwcGVyX2RldmljZRgDIAEoCRIRCglyZWFkX29ubHkYBCABKAgSEAoIYmFzZV9kYXgYBSABKAgi6wEKBU1vdW50EhMKC2Rlc3RpbmF0aW9uGAEgASgJEhEKCXJlYWRfb25seRgCIAEoCBItCgZ2b2x1bWUYAyABKAsyHS5maXJlY3RsLmFnZW50LnYxLlZvbHVtZU1vdW50EjEKCHNuYXBzaG90GAQgASgLMh8uZmlyZWN0bC5hZ2VudC52MS5TbmFwc2hvdE1vdW50EisKBXRtcGZzGAUgASgLMhwuZmlyZWN0bC5hZ2VudC52MS5UbXBmc01vdW50EisKBXNoYXJlGAYgASgLMhwuZmlyZWN0bC5hZ2VudC52MS5TaGFyZU1vdW50IisKC1ZvbHVtZU1vdW50Eg4KBmRldmljZRgBIAEoCRIMCgRmaWxsGAIgASgIIhoKClNoYXJlTW91bnQSDAoEcG9ydBgBIAEoDSIuCg1TbmFwc2hvdE1vdW50Eg4KBmRldmljZRgBIAEoCRINCgVlbnRyeRgCIAEoCSIdCgpUbXBmc01vdW50Eg8KB29wdGlvbnMYASADKAkivwEKB1Byb2Nlc3MSDAoEYXJncxgBIAMoCRILCgNlbnYYAiADKAkSCwoDY3dkGAMgASgJEgwKBHVzZXIYBCABKAkSKQoHcmxpbWl0cxgFIAMoCzIYLmZpcmVjdGwuYWdlbnQudjEuUmxpbWl0EhAKCHRlcm1pbmFsGAYgASgIEjMKDGNvbnNvbGVfc2l6ZRgKIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQ29uc29sZVNpemUSDAoEaWRsZRgLIAEoCCIsCgtDb25zb2xlU2l6ZRIOCgZoZWlnaHQYASABKA0SDQoFd2lkdGgYAiABKA0iMgoGUmxpbWl0EgwKBHR5cGUYASABKAkSDAoEc29mdBgCIAEoBBIMCgRoYXJkGAMgASgEIvoBCghWbVN0YXR1cxImCgVwaGFzZRgBIAEoDjIXLmZpcmVjdGwuYWdlbnQudjEuUGhhc2USGgoSc3RhcnRlZF9hdF91bml4X25zGAIgASgDEhsKE2ZpbmlzaGVkX2F0X3VuaXhfbnMYAyABKAMSJAoEZXhpdBgEIAEoCzIWLmZpcmVjdGwuYWdlbnQudjEuRXhpdBINCgVlcnJvchgFIAEoCRIuCgd0aW1pbmdzGAYgASgLMh0uZmlyZWN0bC5hZ2VudC52MS5Cb290VGltaW5ncxIoCgZoZWFsdGgYByABKAsyGC5maXJlY3RsLmFnZW50LnYxLkhlYWx0aCJ7CgZIZWFsdGgSLAoFc3RhdGUYASABKA4yHS5maXJlY3RsLmFnZW50LnYxLkhlYWx0aFN0YXRlEhYKDmZhaWxpbmdfc3RyZWFrGAIgASgNEisKA2xvZxgDIAMoCzIeLmZpcmVjdGwuYWdlbnQudjEuSGVhbHRoUmVzdWx0ImoKDEhlYWx0aFJlc3VsdBIaChJzdGFydGVkX2F0X3VuaXhfbnMYASABKAMSGwoTZmluaXNoZWRfYXRfdW5peF9ucxgCIAEoAxIRCglleGl0X2NvZGUYAyABKBESDgoGb3V0cHV0GAQgASgJIjgKBEV4aXQSDAoEY29kZRgBIAEoDRIOCgZzaWduYWwYAiABKA0SEgoKb29tX2tpbGxlZBgDIAEoCCJdCgtCb290VGltaW5ncxIYChBhZ2VudF9zdGFydGVkX3VzGAEgASgEEhcKD3Jvb3RfbW91bnRlZF91cxgCIAEoBBIbChN3b3JrbG9hZF9zdGFydGVkX3VzGAMgASgEKlAKCFJvb3RNb2RlEhkKFVJPT1RfTU9ERV9VTlNQRUNJRklFRBAAEhUKEVJPT1RfTU9ERV9PVkVSTEFZEAESEgoOUk9PVF9NT0RFX0RJU0sQAip8CgtIZWFsdGhTdGF0ZRIcChhIRUFMVEhfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVIRUFMVEhfU1RBVEVfU1RBUlRJTkcQARIYChRIRUFMVEhfU1RBVEVfSEVBTFRIWRACEhoKFkhFQUxUSF9TVEFURV9VTkhFQUxUSFkQAypoCgVQaGFzZRIVChFQSEFTRV9VTlNQRUNJRklFRBAAEhEKDVBIQVNFX0JPT1RJTkcQARIRCg1QSEFTRV9SVU5OSU5HEAISEAoMUEhBU0VfRVhJVEVEEAMSEAoMUEhBU0VfRkFJTEVEEARiBnByb3RvMw", [file_firectl_agent_v1_resources]);
 
 /**
  * VmSpec is everything the guest is told. Names follow the OCI runtime specification where it has them:
@@ -84,11 +84,6 @@ export type VmSpec = Message<"firectl.agent.v1.VmSpec"> & {
    * @generated from field: firectl.agent.v1.Session session = 10;
    */
   session?: Session | undefined;
-
-  /**
-   * @generated from field: repeated firectl.agent.v1.Share shares = 11;
-   */
-  shares: Share[];
 };
 
 /**
@@ -97,40 +92,6 @@ export type VmSpec = Message<"firectl.agent.v1.VmSpec"> & {
  */
 export const VmSpecSchema: GenMessage<VmSpec> = /*@__PURE__*/
   messageDesc(file_firectl_agent_v1_control, 0);
-
-/**
- * Share is a directory or file of the host that the guest sees live. A server on the host speaks the FUSE kernel
- * protocol on a vsock port, after a greeting: agent/src/share/hello.rs.
- *
- * @generated from message firectl.agent.v1.Share
- */
-export type Share = Message<"firectl.agent.v1.Share"> & {
-  /**
-   * Port of the host, CID 2.
-   *
-   * @generated from field: uint32 port = 1;
-   */
-  port: number;
-
-  /**
-   * Absolute path in the workload's root; created when missing.
-   *
-   * @generated from field: string destination = 2;
-   */
-  destination: string;
-
-  /**
-   * @generated from field: bool read_only = 3;
-   */
-  readOnly: boolean;
-};
-
-/**
- * Describes the message firectl.agent.v1.Share.
- * Use `create(ShareSchema)` to create a new message.
- */
-export const ShareSchema: GenMessage<Share> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 1);
 
 /**
  * HealthCheck is Docker's HEALTHCHECK with its defaults filled in.
@@ -188,7 +149,7 @@ export type HealthCheck = Message<"firectl.agent.v1.HealthCheck"> & {
  * Use `create(HealthCheckSchema)` to create a new message.
  */
 export const HealthCheckSchema: GenMessage<HealthCheck> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 2);
+  messageDesc(file_firectl_agent_v1_control, 1);
 
 /**
  * Session says how the workload's standard streams are attended to, and what stands before it.
@@ -237,7 +198,7 @@ export type Session = Message<"firectl.agent.v1.Session"> & {
  * Use `create(SessionSchema)` to create a new message.
  */
 export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 3);
+  messageDesc(file_firectl_agent_v1_control, 2);
 
 /**
  * Root says how the root filesystem is put together.
@@ -283,7 +244,7 @@ export type Root = Message<"firectl.agent.v1.Root"> & {
  * Use `create(RootSchema)` to create a new message.
  */
 export const RootSchema: GenMessage<Root> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 4);
+  messageDesc(file_firectl_agent_v1_control, 3);
 
 /**
  * Mount puts something into the root.
@@ -319,6 +280,11 @@ export type Mount = Message<"firectl.agent.v1.Mount"> & {
    * @generated from field: firectl.agent.v1.TmpfsMount tmpfs = 5;
    */
   tmpfs?: TmpfsMount | undefined;
+
+  /**
+   * @generated from field: firectl.agent.v1.ShareMount share = 6;
+   */
+  share?: ShareMount | undefined;
 };
 
 /**
@@ -326,7 +292,7 @@ export type Mount = Message<"firectl.agent.v1.Mount"> & {
  * Use `create(MountSchema)` to create a new message.
  */
 export const MountSchema: GenMessage<Mount> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 5);
+  messageDesc(file_firectl_agent_v1_control, 4);
 
 /**
  * VolumeMount is the directory `data` of an ext4 disk that outlives the VM.
@@ -355,6 +321,28 @@ export type VolumeMount = Message<"firectl.agent.v1.VolumeMount"> & {
  * Use `create(VolumeMountSchema)` to create a new message.
  */
 export const VolumeMountSchema: GenMessage<VolumeMount> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_control, 5);
+
+/**
+ * ShareMount is a directory or file of the host, live. A server on the host speaks the FUSE kernel protocol on a
+ * vsock port, after a greeting: agent/src/share/hello.rs.
+ *
+ * @generated from message firectl.agent.v1.ShareMount
+ */
+export type ShareMount = Message<"firectl.agent.v1.ShareMount"> & {
+  /**
+   * Port of the host, CID 2; each share has its own.
+   *
+   * @generated from field: uint32 port = 1;
+   */
+  port: number;
+};
+
+/**
+ * Describes the message firectl.agent.v1.ShareMount.
+ * Use `create(ShareMountSchema)` to create a new message.
+ */
+export const ShareMountSchema: GenMessage<ShareMount> = /*@__PURE__*/
   messageDesc(file_firectl_agent_v1_control, 6);
 
 /**
