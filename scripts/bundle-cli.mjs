@@ -5,8 +5,9 @@
 // - CommonJS: an ES module starts some 5 ms later. esbuild splits only ES modules, so it is bundled and split
 //   as those first, and each file is then rewritten as CommonJS.
 // - Few files: each costs a third of a millisecond. Parsing costs too, 2.5 ms for 100 KB: so main.cjs holds,
-//   as functions by file name, what --version and list load, and nothing else. run.cjs does the same for run.
-// - V8's code cache of both beside them spares that parsing. bin/firectl uses it when the same Node made it.
+//   as functions by file name, what --version and list load, and nothing else. run.cjs does the same for run, and
+//   records.cjs for what reads a vms.json that has VMs in it.
+// - V8's code cache of each beside them spares that parsing. bin/firectl uses it when the same Node made it.
 import { readFileSync } from "node:fs";
 import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import Module from "node:module";
@@ -22,12 +23,14 @@ const PACKS = {
   // What a run of a cached image loads.
   run: [
     "src/cli/commands/run.ts",
+    "src/cli/progress.ts",
     "src/manager/run-vm.ts",
-    "src/state/vm-record.ts",
     "src/image/images.ts",
     "src/kernel/kernel-store.ts",
     "src/host/process.ts",
   ],
+  // zod, and what it checks: needed before the guest starts only where there are VMs already.
+  records: ["src/state/vm-record.ts"],
 };
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -66,10 +69,10 @@ for (const name of (await readdir(outputDirectory)).sort()) {
   if (/\.(cache|cjs)$/.test(name)) await rm(path.join(outputDirectory, name));
 }
 await writeFile(program, await packedMain());
-await writeFile(
-  path.join(outputDirectory, "run.cjs"),
-  `"use strict";exports.files={${await packedFiles("run")}};\n`,
-);
+for (const pack of Object.keys(PACKS).filter((name) => name !== "main")) {
+  const files = await packedFiles(pack);
+  await writeFile(path.join(outputDirectory, `${pack}.cjs`), `"use strict";exports.files={${files}};\n`);
+}
 for (const [name, text] of texts) {
   if (!packOf.has(name)) await writeFile(path.join(outputDirectory, name), await outsideFile(text));
 }
@@ -99,6 +102,7 @@ function warnOfWeight() {
   const heavy = {
     main: (file) => file.includes("node_modules/") || file.startsWith("src/guest/gen/"),
     // Generated code builds descriptors when it is loaded, for longer than all the rest takes; its tables do not.
+    records: () => false,
     run: (file) => /_pb\.ts$|node_modules\/(@connectrpc|execa|minipass|tar)\//.test(file),
   };
   for (const pack of Object.keys(PACKS)) {
@@ -124,11 +128,13 @@ async function packedFiles(pack) {
 
 /**
  * main.cjs: `load(NAME)` runs a packed file once, as require() would, or requires one that lies outside.
- * Those come back for packed files through `load`, which main.cjs exports to them. run.cjs is read when the
- * first of its files is asked for, by the launcher's way of reading a file with its code cache.
+ * Those come back for packed files through `load`, which main.cjs exports to them. Another pack is read when
+ * the first of its files is asked for, by the launcher's way of reading a file with its code cache.
  */
 async function packedMain() {
-  const later = Object.fromEntries(filesOf("run").map((name) => [`./${name}`, "./run.cjs"]));
+  const later = Object.fromEntries(
+    [...packOf].filter(([, pack]) => pack !== "main").map(([name, pack]) => [`./${name}`, `./${pack}.cjs`]),
+  );
   return `"use strict";
 const builtin=(name)=>new Proxy({},{get:(_,key)=>require(name)[key]});
 const files={${await packedFiles("main")}};

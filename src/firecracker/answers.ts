@@ -1,6 +1,5 @@
-import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { stat } from "node:fs/promises";
+import { readFileSync, statSync } from "node:fs";
+import { sha256Hex } from "../core/sha256.ts";
 import { ioError, readTextIfPresent, writeFileAtomic } from "../host/files.ts";
 
 /** Answers that hold for as long as the host is not booted again and the files they are about stay the same. */
@@ -13,17 +12,17 @@ interface Answers {
  * A key for an answer about `files`: other files, or other contents of them, have another one.
  * @throws FirectlError IO_FAILED, PERMISSION_DENIED when one of them cannot be looked at.
  */
-export async function answerKey(question: string, files: readonly string[]): Promise<string> {
-  const hash = createHash("sha256").update(question);
+export function answerKey(question: string, files: readonly string[]): string {
+  let text = question;
   for (const file of files) {
     try {
-      const { dev, ino, size, mtimeNs } = await stat(file, { bigint: true });
-      hash.update(`\0${file}\0${dev}\0${ino}\0${size}\0${mtimeNs}`);
+      const { dev, ino, size, mtimeNs } = statSync(file, { bigint: true });
+      text += `\0${file}\0${dev}\0${ino}\0${size}\0${mtimeNs}`;
     } catch (error) {
       throw ioError(`cannot look at ${file}`, error);
     }
   }
-  return hash.digest("hex");
+  return sha256Hex(text);
 }
 
 /** What `file` remembers under `key`, or undefined. A file that cannot be read remembers nothing. */

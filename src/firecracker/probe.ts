@@ -1,5 +1,5 @@
-import { constants } from "node:fs";
-import { access, open, rm } from "node:fs/promises";
+import { accessSync, closeSync, constants, existsSync, openSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
 import { tryFileLock, withFileLock } from "../host/file-lock.ts";
@@ -37,8 +37,8 @@ const PATIENCE_MS = 30_000;
 /** Why /dev/kvm cannot even be opened; undefined when it can. */
 export async function checkKvmDevice(device: string = KVM): Promise<Unusable | undefined> {
   try {
-    await access(device, constants.R_OK | constants.W_OK);
-    await using _handle = await open(device, "r+");
+    accessSync(device, constants.R_OK | constants.W_OK);
+    closeSync(openSync(device, "r+"));
     return undefined;
   } catch (error) {
     return kvmProblem(device, error);
@@ -77,7 +77,7 @@ export async function describeFirecracker(
   options: ProbeOptions,
 ): Promise<FirecrackerProgram> {
   const file = path.join(options.directory, ANSWERS_FILE);
-  const key = await answerKey("version", [executable]);
+  const key = answerKey("version", [executable]);
   const known = await recall(file, key);
   if (isVersion(known)) return { executable, version: known };
   const version = await readFirecrackerVersion(executable);
@@ -101,7 +101,7 @@ export async function probeFirecracker(
   options: ProbeOptions,
 ): Promise<Unusable | undefined> {
   const file = path.join(options.directory, ANSWERS_FILE);
-  const key = await answerKey("probe", [program.executable, guest.kernelImagePath]);
+  const key = answerKey("probe", [program.executable, guest.kernelImagePath]);
   const known = parseAnswer(await recall(file, key));
   if (known !== undefined) return known.unusable;
   return locked(options, async () => {
@@ -122,11 +122,7 @@ export async function probeFirecracker(
  */
 export async function removeStaleProbe(directory: string): Promise<void> {
   const probe = path.join(directory, PROBE_DIRECTORY);
-  try {
-    await access(probe);
-  } catch {
-    return;
-  }
+  if (!existsSync(probe)) return;
   await tryFileLock(path.join(directory, LOCK_FILE), () => removeProbe(probe));
 }
 

@@ -1,4 +1,5 @@
-import { type FileHandle, open, rm } from "node:fs/promises";
+import { closeSync, ftruncateSync, openSync, rmSync, writeSync } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
 import { MIB } from "../core/units.ts";
 import { ioError } from "../host/files.ts";
 import {
@@ -34,15 +35,15 @@ export async function createControlDrive(path: string, options: ControlDriveOpti
   const ringBytes = Math.ceil(wanted / BLOCK_BYTES) * BLOCK_BYTES;
   const head = encodeDriveHead(options.spec, ringBytes);
   try {
-    const handle = await open(path, "wx", 0o600);
+    const descriptor = openSync(path, "wx", 0o600);
     try {
-      await handle.truncate(RING_OFFSET + ringBytes);
-      await handle.write(head, 0, head.length, 0);
+      ftruncateSync(descriptor, RING_OFFSET + ringBytes);
+      writeSync(descriptor, head, 0, head.length, 0);
     } catch (error) {
-      await rm(path, { force: true });
+      rmSync(path, { force: true });
       throw error;
     } finally {
-      await handle.close();
+      closeSync(descriptor);
     }
   } catch (error) {
     throw ioError(`cannot create the control drive ${path}`, error);

@@ -1,7 +1,20 @@
-import { constants, existsSync, readFileSync } from "node:fs";
-import { access, mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  fsync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { open, realpath, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
+import { randomUuid } from "./random-uuid.ts";
 
 /**
  * Replaces `file` by `contents` so that a reader, or a crash at any moment, sees the old bytes or the new
@@ -12,17 +25,16 @@ export async function writeFileAtomic(
   contents: string | Uint8Array,
   options: { mode?: number } = {},
 ): Promise<void> {
-  // The global, and not an import of node:crypto, which costs every command some 3 ms.
-  const temporary = `${file}.${crypto.randomUUID()}.tmp`;
+  const temporary = `${file}.${randomUuid()}.tmp`;
   try {
-    const handle = await open(temporary, "wx", options.mode ?? 0o600);
+    const descriptor = openSync(temporary, "wx", options.mode ?? 0o600);
     try {
-      await handle.writeFile(contents);
-      await handle.sync();
+      writeFileSync(descriptor, contents);
+      await synced(descriptor);
     } finally {
-      await handle.close();
+      closeSync(descriptor);
     }
-    await rename(temporary, file);
+    renameSync(temporary, file);
   } catch (error) {
     // Where it could not be made it cannot be looked for either: the first failure is the one to tell.
     await rm(temporary, { force: true }).catch(() => {});
@@ -47,7 +59,7 @@ export async function writeChunksAtomic(file: string, chunks: AsyncIterable<Uint
     return;
   }
   const target = await realpath(file).catch(() => file);
-  const temporary = `${target}.${crypto.randomUUID()}.tmp`;
+  const temporary = `${target}.${randomUuid()}.tmp`;
   try {
     await writeChunks(temporary, { flags: "wx", sync: true, chunks });
     await rename(temporary, target);
@@ -82,12 +94,19 @@ function cannotWrite(file: string, error: unknown): Error {
 
 /** Makes renames and new names in `directory` durable. */
 export async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  const descriptor = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
-    await handle.sync();
+    await synced(descriptor);
   } finally {
-    await handle.close();
+    closeSync(descriptor);
   }
+}
+
+/** Waits aside until the disk has it; what is quick is done at once, without the pool of threads and its turns. */
+function synced(descriptor: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    fsync(descriptor, (error) => (error === null ? resolve() : reject(error)));
+  });
 }
 
 /** The text of `file`, or undefined when there is no such file. */
@@ -109,8 +128,8 @@ export async function readTextIfPresent(file: string): Promise<string | undefine
 export async function makePrivateDirectory(directory: string): Promise<void> {
   let owner: number;
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    owner = (await stat(directory)).uid;
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    owner = statSync(directory).uid;
   } catch (error) {
     throw ioError(`cannot create directory ${directory}`, error);
   }
@@ -129,7 +148,7 @@ export async function makePrivateDirectory(directory: string): Promise<void> {
 /** Whether something exists at `file` (links followed). */
 export async function exists(file: string): Promise<boolean> {
   try {
-    await stat(file);
+    statSync(file);
     return true;
   } catch (error) {
     if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return false;
@@ -144,8 +163,8 @@ export async function findExecutable(name: string, searchPath: string): Promise<
     : searchPath.split(":").map((dir) => path.join(dir || ".", name));
   for (const candidate of candidates) {
     try {
-      await access(candidate, constants.X_OK);
-      if ((await stat(candidate)).isFile()) return path.resolve(candidate);
+      accessSync(candidate, constants.X_OK);
+      if (statSync(candidate).isFile()) return path.resolve(candidate);
     } catch {
       // Not there or not ours to run: the next directory may have it.
     }

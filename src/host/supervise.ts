@@ -1,5 +1,5 @@
-import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
-import { lstat, open, rm } from "node:fs/promises";
+import { closeSync, lstatSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { open } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError } from "../core/errors.ts";
 import { mark } from "../core/trace.ts";
@@ -72,8 +72,8 @@ const CONSOLE_PID = "console.pid";
  */
 export async function superviseDetached(options: SuperviseOptions): Promise<Supervised> {
   for (const socketPath of options.sockets) checkSocketPath(socketPath);
-  await removeLeftovers(options);
-  await removeIfPresent(options.console.path);
+  removeLeftovers(options);
+  removeIfPresent(options.console.path);
   try {
     const supervised = await startUnderShell(options);
     mark("vmm process");
@@ -82,8 +82,8 @@ export async function superviseDetached(options: SuperviseOptions): Promise<Supe
   } catch (error) {
     await killSupervised(options.runtimeDirectory);
     const told = await withLogTail(error, options.logPath);
-    await removeLeftovers(options);
-    await Promise.all([options.logPath, options.console.path].map(removeIfPresent));
+    removeLeftovers(options);
+    for (const file of [options.logPath, options.console.path]) removeIfPresent(file);
     throw told;
   }
 }
@@ -117,15 +117,14 @@ async function startUnderShell(options: SuperviseOptions): Promise<Supervised> {
   return { process: vmm, companions: companions.filter((identity) => identity !== undefined) };
 }
 
-async function removeLeftovers(options: SuperviseOptions): Promise<void> {
-  await removeSupervisionFiles(options.runtimeDirectory);
-  await Promise.all(options.sockets.map(removeSocket));
+function removeLeftovers(options: SuperviseOptions): void {
+  removeSupervisionFiles(options.runtimeDirectory);
+  for (const socketPath of options.sockets) removeSocket(socketPath);
 }
 
 /** Removes a socket and nothing else: the path may be the user's own. */
-async function removeSocket(socketPath: string): Promise<void> {
-  const found = await lstat(socketPath).catch(() => undefined);
-  if (found?.isSocket() === true) await removeIfPresent(socketPath);
+function removeSocket(socketPath: string): void {
+  if (lstatSync(socketPath, { throwIfNoEntry: false })?.isSocket() === true) removeIfPresent(socketPath);
 }
 
 /** sun_path holds 108 bytes, the closing zero among them; unix(7). */
@@ -141,8 +140,8 @@ function checkSocketPath(socketPath: string): void {
   );
 }
 
-async function removeIfPresent(file: string): Promise<void> {
-  await rm(file, { force: true });
+function removeIfPresent(file: string): void {
+  rmSync(file, { force: true });
 }
 
 async function startShell(options: SuperviseOptions): Promise<number> {
@@ -222,11 +221,11 @@ export function readVmmStatus(runtimeDirectory: string): number | undefined {
 }
 
 /** Removes the files that supervision itself leaves in a runtime directory. */
-async function removeSupervisionFiles(runtimeDirectory: string): Promise<void> {
+function removeSupervisionFiles(runtimeDirectory: string): void {
   const names = directoryNames(runtimeDirectory).filter(
     (name) => name.endsWith(".pid") || name === "vmm.status" || name === "console.fifo",
   );
-  await Promise.all(names.map((name) => rm(path.join(runtimeDirectory, name), { force: true })));
+  for (const name of names) removeIfPresent(path.join(runtimeDirectory, name));
 }
 
 /** The end of a log file, at most `limitBytes`, without control characters; empty when there is none. */

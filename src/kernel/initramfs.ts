@@ -1,7 +1,9 @@
 import { createHash } from "node:crypto";
-import { readFile, stat } from "node:fs/promises";
+import { type BigIntStats, statSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError } from "../core/errors.ts";
+import { sha256Hex } from "../core/sha256.ts";
 import { exists, ioError, makePrivateDirectory, readTextIfPresent, writeFileAtomic } from "../host/files.ts";
 import { type CpioEntry, packCpio } from "./cpio.ts";
 import type { Kernel } from "./kernel.ts";
@@ -55,9 +57,7 @@ export async function buildInitramfs(options: InitramfsOptions): Promise<string>
 export async function initramfsPath(options: InitramfsOptions): Promise<string> {
   const order = [...orderOf(options), ...laterModules(options)];
   const hashes = order.map((name) => options.kernel.modules.find((module) => module.name === name)?.sha256);
-  const key = createHash("sha256")
-    .update([LAYOUT_VERSION, await agentHash(options), ...order, ...hashes].join("\n"))
-    .digest("hex");
+  const key = sha256Hex([LAYOUT_VERSION, await agentHash(options), ...order, ...hashes].join("\n"));
   return path.join(options.cacheDir, `${key}.cpio`);
 }
 
@@ -76,14 +76,20 @@ export async function agentMemoPath({
   agentPath,
   cacheDir,
 }: Pick<InitramfsOptions, "agentPath" | "cacheDir">): Promise<string> {
-  const found = await stat(agentPath, { bigint: true }).catch((error: unknown) => {
+  const found = lookAtAgent(agentPath);
+  const state = `${agentPath}\0${found.ino}\0${found.size}\0${found.mtimeNs}`;
+  return path.join(cacheDir, `agent-${sha256Hex(state).slice(0, 32)}`);
+}
+
+function lookAtAgent(agentPath: string): BigIntStats {
+  try {
+    return statSync(agentPath, { bigint: true });
+  } catch (error) {
     if (errnoOf(error) !== "ENOENT") throw ioError(`cannot look at ${agentPath}`, error);
     throw new FirectlError("FILE_NOT_FOUND", `the guest agent is missing: ${agentPath}`, {
       hint: "install firectl again, or build the agent with: make agent",
     });
-  });
-  const state = `${agentPath}\0${found.ino}\0${found.size}\0${found.mtimeNs}`;
-  return path.join(cacheDir, `agent-${createHash("sha256").update(state).digest("hex").slice(0, 32)}`);
+  }
 }
 
 /** The agent's SHA-256, kept beside the archives for as long as the file's size and time stay the same. */

@@ -1,10 +1,11 @@
-import { createHash, randomUUID } from "node:crypto";
 import { rename, rm } from "node:fs/promises";
 import path from "node:path";
 import type { Digest } from "../core/brands.ts";
 import { digestHex } from "../core/brands.ts";
+import { sha256Hex } from "../core/sha256.ts";
 import { withFileLock } from "../host/file-lock.ts";
 import { exists, makePrivateDirectory, syncDirectory } from "../host/files.ts";
+import { randomUuid } from "../host/random-uuid.ts";
 import type { LocalImage, OpenLayer } from "../image/images.ts";
 import type { ImageLimits, ProgressEvent } from "./api.ts";
 import { baseDirectoryOf } from "./base-files.ts";
@@ -57,11 +58,8 @@ export async function obtainBaseImage(
 
 /** Hexadecimal name of an image's base: the same layers in the same order give the same one. */
 export function baseKeyOf(image: LocalImage, writableBytes?: number): string {
-  const hash = createHash("sha256").update(
-    `firectl base ${FORMAT_VERSION} ${writableBytes ?? "read-only"}\n`,
-  );
-  for (const layer of image.layers) hash.update(`${layer.diffId}\n`);
-  return hash.digest("hex");
+  const kind = `firectl base ${FORMAT_VERSION} ${writableBytes ?? "read-only"}`;
+  return sha256Hex([kind, ...image.layers.map(({ diffId }) => diffId), ""].join("\n"));
 }
 
 async function build(
@@ -73,7 +71,7 @@ async function build(
     import("../rootfs/build-rootfs.ts"),
     context.images(),
   ]);
-  const temporary = `${options.target}.${randomUUID()}.tmp`;
+  const temporary = `${options.target}.${randomUuid()}.tmp`;
   const open: OpenLayer = base.open ?? ((layer, how) => images.openLayer(layer, how));
   try {
     // Held: nobody collects the layers while they are read.

@@ -1,9 +1,9 @@
-import { randomUUID } from "node:crypto";
 import { open } from "node:fs/promises";
 import path from "node:path";
 import { createControlDrive, renewControlDrive } from "../guest/control-drive.ts";
 import { OutputReader } from "../guest/output-reader.ts";
 import { makePrivateDirectory } from "../host/files.ts";
+import { randomUuid } from "../host/random-uuid.ts";
 import { cloneFile } from "../rootfs/clone-disk.ts";
 import { createWritableDisk } from "../rootfs/writable-disk.ts";
 import type { MountRecord } from "../state/mount-record.ts";
@@ -34,7 +34,7 @@ export async function makeWritableDisk(options: {
   await createWritableDisk({
     path: options.paths.rootfs,
     sizeBytes: options.diskBytes,
-    uuid: randomUUID(),
+    uuid: randomUuid(),
     directories: [
       { name: "upper", mode: 0o755 },
       { name: "work", mode: 0o755 },

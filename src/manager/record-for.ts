@@ -1,6 +1,6 @@
-import { randomUUID } from "node:crypto";
 import { FirectlError } from "../core/errors.ts";
 import { ownIdentity } from "../host/process-identity.ts";
+import { randomUuid } from "../host/random-uuid.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
 import { hostBootId } from "./records.ts";
@@ -24,7 +24,7 @@ export interface NewVm {
  * @throws FirectlError NAME_IN_USE.
  */
 export async function createRecord(context: Context, vm: NewVm): Promise<VmRecord> {
-  const id = randomUUID();
+  const id = randomUuid();
   const paths = vmPathsOf(context.directories, id);
   return context.vms.update((records) => {
     const isTaken = (name: string): boolean => records.some((record) => record.name === name);

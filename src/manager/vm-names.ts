@@ -1,4 +1,3 @@
-import { randomInt } from "node:crypto";
 import { FirectlError } from "../core/errors.ts";
 
 const ADJECTIVES = [
@@ -129,8 +128,8 @@ const NOUNS = [
 /** A name that is easy to say and to type, such as `brisk_heron`; with a number when `isTaken` insists. */
 export function inventName(isTaken: (name: string) => boolean): string {
   for (let attempt = 0; ; attempt++) {
-    const words = `${ADJECTIVES[randomInt(ADJECTIVES.length)]}_${NOUNS[randomInt(NOUNS.length)]}`;
-    const name = attempt < 10 ? words : `${words}${randomInt(10_000)}`;
+    const words = `${ADJECTIVES[below(ADJECTIVES.length)]}_${NOUNS[below(NOUNS.length)]}`;
+    const name = attempt < 10 ? words : `${words}${below(10_000)}`;
     if (!isTaken(name)) return name;
   }
 }
@@ -172,4 +171,9 @@ export function findByReference<R extends { readonly id: string; readonly name: 
     });
   }
   return first;
+}
+
+/** Names are no secrets: whoever guesses one has only guessed a name. */
+function below(bound: number): number {
+  return Math.floor(Math.random() * bound);
 }

@@ -1,4 +1,4 @@
-import { randomInt } from "node:crypto";
+import { randomWord } from "../../host/random-uuid.ts";
 import { ByteArena } from "./byte-arena.ts";
 import { type InodeId, InodeTable, type NewInode } from "./inodes.ts";
 import { RecordTable } from "./record-table.ts";
@@ -46,7 +46,7 @@ export class FileTree {
   /** First place of each hash. */
   #heads: Uint32Array = new Uint32Array(1024);
   /** Hashes cannot be foreseen, so nobody can make names that all have the same. */
-  readonly #seed: number = randomInt(2 ** 32);
+  readonly #seed: number = randomWord();
 
   /** Adds a directory that lies in none. */
   addRoot(inode: InodeId): PlaceId {
