@@ -60,7 +60,6 @@ test("configures the machine in order, starts it, and hands back a living proces
   expect(running.apiSocketPath).toBe(path.join(directory, "api.sock"));
   const calls = callsOf(executable);
   expect(calls.map(([name]) => name)).toEqual([
-    "GET /version",
     "PUT /machine-config",
     "PUT /boot-source",
     "PUT /drives/rootfs",
@@ -116,7 +115,7 @@ test.each<[string, Behaviour, object]>([
     {
       code: "VMM_FAILED",
       message: expect.stringMatching(
-        /^Firecracker did not answer PUT \/vsock: .*; its last words:\nthread 'main' panicked$/,
+        /^Firecracker did not answer .*PUT \/vsock.*: .*; its last words:\nthread 'main' panicked$/,
       ),
     },
   ],
@@ -163,7 +162,7 @@ test("a raw configuration is put section by section, as it was written", async (
     { directory },
   );
   await firecrackerVmm({ executable, version: CURRENT }).launchRaw(raw, options());
-  expect(callsOf(executable).slice(1)).toEqual([
+  expect(callsOf(executable)).toEqual([
     ["PUT /logger", { level: "Debug" }],
     ["PUT /machine-config", { vcpu_count: 2, mem_size_mib: 64, smt: true }],
     ["PUT /boot-source", { kernel_image_path: kernel, boot_args: "console=ttyS0" }],

@@ -45,6 +45,7 @@ export async function launchFirecracker(
     logPath: options.logPath,
     console: plan.console,
     afterExit: options.afterExit,
+    meanwhile: options.meanwhile,
     sockets: [apiSocketPath, ...machine.sockets, ...socketsOf(options.sideProcesses)],
     ready: ({ process: firecracker }) =>
       startGuest(firecracker, apiSocketPath, plan.calls, { ...options, executable: program.executable }),
@@ -104,11 +105,11 @@ async function startGuest(
       if (!isAlive(firecracker))
         throw new FirectlError("VMM_FAILED", `${options.executable} has ended at its start`);
       // A failed connect costs many times what this look does.
-      return existsSync(apiSocketPath) ? api.versionIfListening() : undefined;
+      return existsSync(apiSocketPath) && (await api.connectIfListening()) ? true : undefined;
     },
   );
   mark("API answers");
-  for (const call of calls) await api.configure(call);
+  await api.configure(calls);
   mark("configured");
   await api.act("InstanceStart");
   mark("InstanceStart");

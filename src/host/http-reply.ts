@@ -4,6 +4,8 @@ import { FirectlError } from "../core/errors.ts";
 export interface HttpReply {
   readonly status: number;
   readonly body: Buffer;
+  /** How many of the bytes it takes up. */
+  readonly length: number;
   /** Whether the server closes the connection after it. */
   readonly closes: boolean;
 }
@@ -31,7 +33,8 @@ export function parseHttpReply(bytes: Buffer): HttpReply | undefined {
   const rest = bytes.subarray(headEnd + 4);
   const body = bodyOf(Number(status), headers, rest);
   const closes = headers.get("connection")?.toLowerCase() === "close";
-  return body === undefined ? undefined : { status: Number(status), body, closes };
+  if (body === undefined) return undefined;
+  return { status: Number(status), body: body.bytes, length: headEnd + 4 + body.length, closes };
 }
 
 function parseField(line: string): [string, string] {
@@ -40,17 +43,23 @@ function parseField(line: string): [string, string] {
   return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()];
 }
 
-function bodyOf(status: number, headers: ReadonlyMap<string, string>, rest: Buffer): Buffer | undefined {
-  if (status === 204 || status === 304) return Buffer.alloc(0);
+/** A body, and the bytes that it took up on the way. */
+interface Body {
+  readonly bytes: Buffer;
+  readonly length: number;
+}
+
+function bodyOf(status: number, headers: ReadonlyMap<string, string>, rest: Buffer): Body | undefined {
+  if (status === 204 || status === 304) return { bytes: Buffer.alloc(0), length: 0 };
   if (headers.get("transfer-encoding")?.toLowerCase() === "chunked") return dechunk(rest);
   const field = headers.get("content-length") ?? "0";
   const length = /^\d+$/.test(field) ? Number(field) : Number.NaN;
   if (!(length <= MAX_BODY_BYTES))
     throw malformed(`its length is ${field}; ${MAX_BODY_BYTES} bytes are the most`);
-  return rest.length < length ? undefined : rest.subarray(0, length);
+  return rest.length < length ? undefined : { bytes: rest.subarray(0, length), length };
 }
 
-function dechunk(rest: Buffer): Buffer | undefined {
+function dechunk(rest: Buffer): Body | undefined {
   const chunks: Buffer[] = [];
   let at = 0;
   let size = 0;
@@ -67,7 +76,7 @@ function dechunk(rest: Buffer): Buffer | undefined {
     if (size > MAX_BODY_BYTES) throw malformed(`it is longer than ${MAX_BODY_BYTES} bytes`);
     const end = lineEnd + 2 + length + 2;
     if (rest.length < end) return undefined;
-    if (length === 0) return Buffer.concat(chunks);
+    if (length === 0) return { bytes: Buffer.concat(chunks), length: end };
     chunks.push(rest.subarray(lineEnd + 2, end - 2));
     at = end;
   }

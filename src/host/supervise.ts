@@ -43,6 +43,8 @@ export interface SuperviseOptions {
   readonly afterExit: readonly string[];
   /** The sockets that the processes make: stale ones are removed before the start, all when it fails. */
   readonly sockets: readonly string[];
+  /** Done while the VMM comes up; {@link ready} is asked for afterwards. Its failure is the start's failure. */
+  readonly meanwhile?: (() => Promise<void>) | undefined;
   /** Resolves once the VMM does what it was started for; its failure is the start's failure. */
   readonly ready: (supervised: Supervised) => Promise<void>;
   readonly timeoutMs: number;
@@ -98,6 +100,7 @@ async function startUnderShell(options: SuperviseOptions): Promise<Supervised> {
   mark("launching");
   const supervisor = identifyProcess(await startShell(options));
   mark("shell spawned");
+  await options.meanwhile?.();
   const vmm = await watchUntil(
     {
       directory: runtimeDirectory,

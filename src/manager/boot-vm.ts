@@ -36,6 +36,8 @@ export interface BootOptions {
   readonly vmm: Vmm;
   readonly machine: MachineConfiguration;
   readonly shares?: readonly ShareRecord[] | undefined;
+  /** As in LaunchOptions. */
+  readonly meanwhile?: (() => Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -45,6 +47,8 @@ export async function bootVm(context: Context, options: BootOptions): Promise<Bo
   const vmm = await launchVmm(context, options);
   mark("vmm started");
   const vmmMs = performance.now() - startedAt;
+  // While the guest boots: the record is read, and checked, once it has.
+  void import("../state/vm-record.ts");
   const watch = await GuestWatch.open(options.paths.controlDrive, vmm.process);
   try {
     const status = await waitForWorkload(context, { ...options, watch });
@@ -58,17 +62,20 @@ export async function bootVm(context: Context, options: BootOptions): Promise<Bo
 /** Starts the VMM under its supervisor. */
 export async function launchVmm(
   context: Context,
-  options: Pick<BootOptions, "record" | "paths" | "vmm" | "machine" | "shares" | "signal">,
+  options: Pick<BootOptions, "record" | "paths" | "vmm" | "machine" | "shares" | "meanwhile" | "signal">,
 ): Promise<RunningVmm> {
   await makePrivateDirectory(options.paths.runtimeDirectory);
-  const sideProcesses = await shareProcesses(context, options.shares ?? [], options.paths);
+  // Its log and console lie beside its disks.
+  await makePrivateDirectory(options.paths.directory);
+  const shares = options.shares ?? [];
+  const sideProcesses = shares.length === 0 ? [] : await shareProcesses(context, shares, options.paths);
   return options.vmm.launch(options.machine, { ...launchOptionsFor(context, options), sideProcesses });
 }
 
 /** Where the VMM of a VM keeps its files, and what follows its end. */
 export function launchOptionsFor(
   context: Context,
-  options: Pick<BootOptions, "record" | "paths" | "signal">,
+  options: Pick<BootOptions, "record" | "paths" | "meanwhile" | "signal">,
 ): Parameters<Vmm["launch"]>[1] {
   return {
     runtimeDirectory: options.paths.runtimeDirectory,
@@ -76,6 +83,7 @@ export function launchOptionsFor(
     logPath: options.paths.vmmLog,
     // An attached VM's end is its owner's business: a second process would only be in its way.
     afterExit: options.record.attached ? [] : reconcileCommand(context, options.record.id),
+    meanwhile: options.meanwhile,
     signal: options.signal,
   };
 }

@@ -23,7 +23,7 @@ import { sharesIn } from "./shares/share-processes.ts";
 import { bothOrNeither, inStage } from "./stage.ts";
 import { AttendedVm, type AttendedVmOptions } from "./started-vm.ts";
 import { checkRunOptions, type VmSize } from "./vm-options.ts";
-import { vmPathsOf } from "./vm-paths.ts";
+import { type VmPaths, vmPathsOf } from "./vm-paths.ts";
 import { type MountPlan, planMounts } from "./volumes/mount-plan.ts";
 import { prepareMounts } from "./volumes/prepare-mounts.ts";
 import { workloadOf } from "./workload.ts";
@@ -54,35 +54,45 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
 
   const plan = await planMounts(context, record, options);
   const parts = await obtainParts(context, { ...options, record, size });
-  const preparedAt = performance.now();
-  mark("parts");
-  const prepared = await inStage("preparing the VM's disks", () =>
-    prepareDisks(context, { record, options, size, parts, plan }),
-  );
   options.signal?.throwIfAborted();
-  mark("disks");
-  const prepareMs = performance.now() - preparedAt + parts.platformMs;
-
-  options.onProgress?.({ kind: "booting", vmm: parts.platform.vmm.name });
-  const booted = await inStage(`starting the microVM with ${parts.platform.vmm.name}`, () =>
-    bootVm(context, {
-      record,
-      paths: vmPathsOf(context.directories, record.id),
-      vmm: parts.platform.vmm,
-      machine: prepared.machine,
-      shares: sharesIn(prepared.mounts),
-      signal: options.signal,
-    }),
+  mark("parts");
+  const { machine, workload, mounts } = await inStage("preparing the VM's disks", () =>
+    planMachine(context, { record, options, size, parts, plan }),
   );
+  const paths = vmPathsOf(context.directories, record.id);
+  const { vmm } = parts.platform;
+  const prepareMs = performance.now() - startedAt - parts.pullMs - (parts.buildMs ?? 0);
+  options.onProgress?.({ kind: "booting", vmm: vmm.name });
+  let diskFailure: unknown;
+  const booted = await bootVm(context, {
+    record,
+    paths,
+    vmm,
+    machine,
+    shares: sharesIn(mounts),
+    // They take as long as the VMM's process takes to come up.
+    meanwhile: () =>
+      makeDisks({ paths, id: record.id, basePath: parts.basePath, size, machine, workload, mounts }).catch(
+        (error: unknown) => {
+          diskFailure = error;
+          throw error;
+        },
+      ),
+    signal: options.signal,
+  }).catch((error: unknown) => {
+    const stage =
+      diskFailure === undefined ? `starting the microVM with ${vmm.name}` : "preparing the VM's disks";
+    return inStage(stage, () => Promise.reject(diskFailure ?? error));
+  });
   undo.use(booted);
   mark("booted");
   const running = await recordAsRunning(context, {
     id: record.id,
-    vmm: parts.platform.vmm,
+    vmm,
     booted,
-    machine: prepared.machine,
+    machine,
     known: {
-      workload: prepared.workload,
+      workload,
       imageName: parts.image.reference,
       imageDigest: parts.image.manifestDigest,
     },
@@ -92,7 +102,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
   return attend(context, {
     record: running,
     booted,
-    vmm: parts.platform.vmm.name,
+    vmm: vmm.name,
     outputPosition: 0,
     timings: timingsOf(booted, { ...parts, prepareMs, totalMs: performance.now() - startedAt }),
   });
@@ -109,7 +119,6 @@ interface Parts {
   readonly platform: Platform;
   readonly pullMs: number;
   readonly buildMs: number | undefined;
-  readonly platformMs: number;
 }
 
 /** The image's filesystem on one side, VMM, kernel and initramfs on the other, side by side. */
@@ -128,18 +137,23 @@ async function obtainParts(
         signal,
         onProgress: options.onProgress,
       }),
-    (signal) =>
-      timed(() => inStage("choosing VMM and kernel", () => choosePlatform(context, { ...options, signal }))),
+    (signal) => inStage("choosing VMM and kernel", () => choosePlatform(context, { ...options, signal })),
   );
   const { image, base, pullMs, buildMs } = filesystem;
   mark("both");
-  return { image, basePath: base.path, pullMs, buildMs, platform: chosen.value, platformMs: chosen.ms };
+  return { image, basePath: base.path, pullMs, buildMs, platform: chosen };
 }
 
-async function prepareDisks(
+interface PlannedMachine {
+  readonly machine: MachineConfiguration;
+  readonly workload: WorkloadRecord;
+  readonly mounts: Awaited<ReturnType<typeof prepareMounts>>["mounts"];
+}
+
+async function planMachine(
   context: Context,
   input: { record: VmRecord; options: RunOptions; size: VmSize; parts: Parts; plan: MountPlan },
-): Promise<{ machine: MachineConfiguration; workload: WorkloadRecord; mounts: readonly MountRecord[] }> {
+): Promise<PlannedMachine> {
   const { options, parts, size } = input;
   const { config } = parts.image;
   const workload = workloadOf(config, {
@@ -147,10 +161,9 @@ async function prepareDisks(
     hostname: options.hostname ?? input.record.id.slice(0, 12),
     stopSignal: parseSignal(options.stopSignal ?? config.stopSignal ?? DEFAULT_STOP_SIGNAL),
   });
-  const paths = vmPathsOf(context.directories, input.record.id);
   const prepared = await prepareMounts(context, { ...input, imageVolumes: config.volumes });
   const machine = machineFor({
-    paths,
+    paths: vmPathsOf(context.directories, input.record.id),
     basePath: parts.basePath,
     storage: workload.storage,
     ...(await attachImage(context, { ...input, mounts: prepared.mounts, storage: workload.storage })),
@@ -158,23 +171,35 @@ async function prepareDisks(
     kernelArguments: options.kernelArguments ?? [],
     mountDrives: prepared.drives,
   });
-  const { drives } = machine;
+  return { machine, workload, mounts: prepared.mounts };
+}
+
+async function makeDisks(options: {
+  paths: VmPaths;
+  id: string;
+  basePath: string;
+  size: VmSize;
+  machine: MachineConfiguration;
+  workload: WorkloadRecord;
+  mounts: PlannedMachine["mounts"];
+}): Promise<void> {
+  const { paths, workload } = options;
   await Promise.all([
     makeWritableDisk({
       paths,
-      basePath: parts.basePath,
+      basePath: options.basePath,
       storage: workload.storage,
-      diskBytes: size.diskBytes,
+      diskBytes: options.size.diskBytes,
     }),
     makeControlDrive({
       paths,
-      id: input.record.id,
+      id: options.id,
       workload,
-      drives,
-      mounts: prepared.mounts,
+      drives: options.machine.drives,
+      mounts: options.mounts,
     }),
   ]);
-  return { machine, workload, mounts: prepared.mounts };
+  mark("disks");
 }
 
 /** As what the guest gets the image, and the kernel and initramfs that can use it. */
@@ -231,10 +256,4 @@ export function timingsOf(
           initMs: Number(guest.workloadStartedUs - guest.agentStartedUs) / 1000,
         }),
   };
-}
-
-async function timed<T>(work: () => Promise<T>): Promise<{ value: T; ms: number }> {
-  const startedAt = performance.now();
-  const value = await work();
-  return { value, ms: performance.now() - startedAt };
 }

@@ -39,6 +39,8 @@ async function launch(
   machine: QemuMachine,
   options: LaunchOptions,
 ): Promise<RunningVmm> {
+  // It opens its disks at once.
+  await options.meanwhile?.();
   const qmpSocketPath = path.join(options.runtimeDirectory, "qmp.sock");
   const vhostSocketPath = path.join(options.runtimeDirectory, "vhost.sock");
   const plan = await planOf(machine, { qmpSocketPath, vhostSocketPath });

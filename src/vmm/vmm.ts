@@ -45,6 +45,11 @@ export interface LaunchOptions {
   readonly afterExit: readonly string[];
   /** Run beside the VMM, from before its start to its end. */
   readonly sideProcesses?: readonly SideProcess[] | undefined;
+  /**
+   * Called once the VMM's process is on its way; the guest is started when it is done. What the machine is made of,
+   * its disks above all, need not be there before.
+   */
+  readonly meanwhile?: (() => Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 

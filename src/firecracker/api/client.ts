@@ -24,13 +24,16 @@ export class FirecrackerApi implements Disposable {
     this.#options = options;
   }
 
-  /** GET /version; undefined while nothing listens on the socket. */
-  async versionIfListening(): Promise<string | undefined> {
+  /** Connects; false while nothing listens on the socket. */
+  async connectIfListening(): Promise<boolean> {
     try {
-      return stringField(await this.#send({ method: "GET", path: "/version" }), "firecracker_version");
+      await this.#http.connect();
+      return true;
     } catch (error) {
-      if (error instanceof FirectlError && NOT_LISTENING.has(errnoOf(error.cause))) return undefined;
-      throw error;
+      if (NOT_LISTENING.has(errnoOf(error))) return false;
+      throw new FirectlError("VMM_FAILED", `Firecracker does not let us connect: ${messageOf(error)}`, {
+        cause: error,
+      });
     }
   }
 
@@ -41,9 +44,9 @@ export class FirecrackerApi implements Disposable {
     throw new FirectlError("VMM_FAILED", `Firecracker is in a state that firectl does not know: ${state}`);
   }
 
-  /** PUT of one part of the configuration. */
-  async configure(call: ConfigurationCall | RawCall): Promise<void> {
-    await this.#send({ method: "PUT", path: call.path, body: call.body });
+  /** A PUT for each part of the configuration, in order, all of them sent at once. */
+  async configure(calls: readonly (ConfigurationCall | RawCall)[]): Promise<void> {
+    await this.#sendAll(calls.map(({ path, body }) => ({ method: "PUT", path, body })));
   }
 
   /** PUT /actions. */
@@ -61,18 +64,25 @@ export class FirecrackerApi implements Disposable {
   }
 
   async #send(request: Pick<JsonRequest, "method" | "path" | "body">): Promise<JsonReply> {
-    const name = `${request.method} ${request.path}`;
-    let reply: JsonReply;
+    const [reply] = await this.#sendAll([request]);
+    if (reply === undefined) throw new Error("one request has one reply");
+    return reply;
+  }
+
+  async #sendAll(requests: readonly Pick<JsonRequest, "method" | "path" | "body">[]): Promise<JsonReply[]> {
+    const names = requests.map(({ method, path }) => `${method} ${path}`);
+    let replies: JsonReply[];
     try {
-      reply = await this.#http.request({ ...request, ...this.#options });
+      replies = await this.#http.requestAll(requests, this.#options);
     } catch (error) {
       if (errnoOf(error) === undefined || error instanceof FirectlError) throw error;
-      throw new FirectlError("VMM_FAILED", `Firecracker did not answer ${name}: ${messageOf(error)}`, {
-        cause: error,
-      });
+      const message = `Firecracker did not answer ${names.join(", ")}: ${messageOf(error)}`;
+      throw new FirectlError("VMM_FAILED", message, { cause: error });
     }
-    if (reply.status >= 200 && reply.status < 300) return reply;
-    throw new FirectlError("VMM_REFUSED", `Firecracker refused ${name}: ${faultOf(reply)}`);
+    const refused = replies.findIndex(({ status }) => status < 200 || status >= 300);
+    const reply = replies[refused];
+    if (reply === undefined) return replies;
+    throw new FirectlError("VMM_REFUSED", `Firecracker refused ${names[refused]}: ${faultOf(reply)}`);
   }
 }
 

@@ -1,10 +1,16 @@
 import { createHash, randomUUID } from "node:crypto";
-import { type FileHandle, mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { type Digest, digestHex } from "../../core/brands.ts";
 import { errnoOf, FirectlError } from "../../core/errors.ts";
 import { tryFileLock, withFileLock } from "../../host/file-lock.ts";
-import { exists, ioError, makePrivateDirectory, writeFileAtomic } from "../../host/files.ts";
+import {
+  exists,
+  ioError,
+  makePrivateDirectory,
+  readTextIfPresent,
+  writeFileAtomic,
+} from "../../host/files.ts";
 import { isAlive, ownIdentity, type ProcessIdentity } from "../../host/process-identity.ts";
 import { type IndexChange, type IndexEntry, readIndex, rewriteIndex } from "./index-file.ts";
 
@@ -160,12 +166,7 @@ export class ContentStore {
 
   /** The derived description of a manifest, or undefined when none was written. */
   async readDescription(manifest: Digest): Promise<string | undefined> {
-    try {
-      return await readFile(this.#descriptionPath(manifest), "utf8");
-    } catch (error) {
-      if (errnoOf(error) === "ENOENT") return undefined;
-      throw ioError(`cannot read ${this.#descriptionPath(manifest)}`, error);
-    }
+    return readTextIfPresent(this.#descriptionPath(manifest));
   }
 
   async writeDescription(manifest: Digest, text: string): Promise<void> {
