@@ -183,9 +183,13 @@ async function startShell(options: SuperviseOptions): Promise<number> {
 
 /**
  * Every living process that was started for the VM of this runtime directory, the supervisor first: found by
- * the pid files, and by the environment for those that had no time to be noted.
+ * the pid files, and by the environment for those that had no time to be noted. Where `allNoted` says that there are
+ * none of those, the environments of all processes of the host need not be looked through.
  */
-export function findSupervised(runtimeDirectory: string): ProcessIdentity[] {
+export function findSupervised(
+  runtimeDirectory: string,
+  options: { readonly allNoted?: boolean } = {},
+): ProcessIdentity[] {
   const found = new Map<number, ProcessIdentity>();
   const names = directoryNames(runtimeDirectory).filter((name) => name.endsWith(".pid"));
   names.sort((a, b) => Number(b === SUPERVISOR_PID) - Number(a === SUPERVISOR_PID));
@@ -193,6 +197,7 @@ export function findSupervised(runtimeDirectory: string): ProcessIdentity[] {
     const identity = readPidFile(path.join(runtimeDirectory, name));
     if (identity !== undefined && isAlive(identity)) found.set(identity.pid, identity);
   }
+  if (options.allNoted === true) return [...found.values()];
   for (const identity of markedProcesses(runtimeDirectory)) found.set(identity.pid, identity);
   return [...found.values()];
 }
@@ -205,11 +210,14 @@ const KILL_TIMEOUT_MS = 20_000;
  * found. The reconciling command that a supervisor becomes is spared when it is this process.
  * @throws FirectlError TIMEOUT when a process does not end.
  */
-export async function killSupervised(runtimeDirectory: string): Promise<void> {
+export async function killSupervised(
+  runtimeDirectory: string,
+  options: { readonly allNoted?: boolean } = {},
+): Promise<void> {
   await pollUntil(
     { timeoutMs: KILL_TIMEOUT_MS, waitingFor: "the VM's killed processes to end", intervalMs: 1 },
     async () => {
-      const living = findSupervised(runtimeDirectory).filter(({ pid }) => pid !== process.pid);
+      const living = findSupervised(runtimeDirectory, options).filter(({ pid }) => pid !== process.pid);
       for (const identity of living) signalProcess(identity, "SIGKILL");
       return living.length === 0 ? true : undefined;
     },

@@ -12,6 +12,12 @@ import { type VmPaths, vmPathsOf } from "./vm-paths.ts";
 const REMOVAL_TIMEOUT_MS = 40_000;
 
 /** Kills the VMM and everything that was started beside it, and waits until they are gone. */
+async function killRecorded(paths: VmPaths, record: VmRecord): Promise<void> {
+  // A VM was put on record as running when the last of its processes had been noted.
+  await killSupervised(paths.runtimeDirectory, { allNoted: record.process !== null });
+}
+
+/** The same when it is not known how far its start has got. */
 export async function killProcesses(paths: VmPaths): Promise<void> {
   await killSupervised(paths.runtimeDirectory);
 }
@@ -47,7 +53,7 @@ export async function destroyVm(
   }
   mark("claimed");
   const paths = vmPathsOf(context.directories, id);
-  await killProcesses(paths);
+  await killRecorded(paths, claim.record);
   mark("killed");
   await removeFiles(paths, claim.record.configSockets);
   mark("files removed");
