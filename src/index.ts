@@ -45,4 +45,13 @@ export type {
 } from "./manager/api.ts";
 export { Firectl } from "./manager/firectl.ts";
 export type { OpenOptions } from "./manager/open-context.ts";
+export type { ResourceOptions, Ulimit } from "./manager/resources.ts";
+export type {
+  GuestUse,
+  HostCost,
+  ProcessSummary,
+  StatsOptions,
+  VmStats,
+} from "./manager/stats-api.ts";
+export type { UpdateOptions } from "./manager/update-vm.ts";
 export { WorkloadStartError } from "./manager/workload-start-error.ts";

@@ -28,13 +28,16 @@ const DEFAULT: [Capability; 14] = [
 
 /// What a workload has for which nothing else was asked.
 pub fn default_privileges() -> Privileges {
-    Privileges { capabilities: DEFAULT.iter().map(ToString::to_string).collect(), ..Privileges::default() }
+    Privileges { default_capabilities: true, ..Privileges::default() }
 }
 
 /// The set of a process with these privileges.
 fn set_of(privileges: &Privileges) -> Result<CapsHashSet, AgentError> {
     if privileges.all_capabilities {
         return Ok(caps::runtime::thread_all_supported());
+    }
+    if privileges.default_capabilities {
+        return Ok(DEFAULT.into_iter().collect());
     }
     let parse =
         |name: &String| name.parse().map_err(|_| AgentError::Invalid(format!("unknown capability {name:?}")));

@@ -1,8 +1,9 @@
-//! Swap space: a file without a name on the VM's own disk, which takes there only what is swapped.
+//! Swap space: a file on the VM's own disk, beside the directories of the overlay, which takes there only what is
+//! swapped.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
-use std::os::fd::AsRawFd;
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use nix::errno::Errno;
@@ -10,10 +11,13 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::error::{AgentError, Context};
 
+/// On a disk that is the workload's root it can be seen, but neither written nor removed while it is in use.
+const NAME: &str = ".firectl-swap";
+
 /// Swap space in use.
 #[derive(Debug)]
 pub struct Swap {
-    file: File,
+    path: String,
 }
 
 impl Swap {
@@ -24,39 +28,46 @@ impl Swap {
             AgentError::Invalid(format!("{bytes} bytes of swap are more than a kernel takes"))
         })?;
         let length = i64::from(pages) * i64::try_from(page).unwrap_or(4096);
+        let path = format!("{directory}/{NAME}");
+        // Left by a guest that was killed.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).context(|| "remove the old swap file".into());
+            }
+            _ => {}
+        }
         let mut options = OpenOptions::new();
         let file = options
             .read(true)
             .write(true)
+            .create_new(true)
             .mode(0o600)
-            .custom_flags(libc::O_TMPFILE)
-            .open(directory)
+            .open(&path)
             .context(|| "create the swap file".into())?;
         fallocate(&file, FallocateFlags::empty(), 0, length)
             .context(|| format!("take {bytes} bytes of the disk for swap"))?;
         file.write_all_at(&header(pages, page), 0)
             .and_then(|()| file.sync_all())
             .context(|| "write the swap file".into())?;
-        let path = path_of(&file)?;
+        let name = c_string(&path)?;
         // SAFETY: swapon reads one string that ends with a zero.
-        Errno::result(unsafe { libc::swapon(path.as_ptr(), 0) }).context(|| "turn on swap".into())?;
-        Ok(Self { file })
+        Errno::result(unsafe { libc::swapon(name.as_ptr(), 0) }).context(|| "turn on swap".into())?;
+        Ok(Self { path })
     }
 
     /// Ends it: as long as it is there its disk cannot be sealed. The workload must be gone.
     pub fn disable(&self) {
-        if let Ok(path) = path_of(&self.file) {
-            // SAFETY: swapoff reads one string that ends with a zero. When it fails, the next mount of the
-            // disk has a journal to replay and a file without a name to free.
-            unsafe { libc::swapoff(path.as_ptr()) };
+        if let Ok(name) = c_string(&self.path) {
+            // SAFETY: swapoff reads one string that ends with a zero. When it fails, the next start removes
+            // the file.
+            unsafe { libc::swapoff(name.as_ptr()) };
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// The file has no other name.
-fn path_of(file: &File) -> Result<CString, AgentError> {
-    CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
-        .map_err(|error| AgentError::Invalid(error.to_string()))
+fn c_string(path: &str) -> Result<CString, AgentError> {
+    CString::new(path).map_err(|error| AgentError::Invalid(error.to_string()))
 }
 
 fn page_size() -> usize {

@@ -19,11 +19,14 @@ test("firectl alone, help, --help and -h print the same", async () => {
       exec      Run a command in a running VM
       cp        Copy files between a VM and this machine
       export    Write a VM's filesystem as a tar
+      update    Change the limits of VMs
       rm        Remove VMs that have ended
 
     Look:
       list      List the running VMs
       logs      Print what a VM's workload has written
+      stats     Show what VMs use, and what they cost this host
+      top       List the processes of a running VM
       inspect   Print everything that is known about VMs or images, as JSON
 
     Images and kernels:
@@ -100,8 +103,6 @@ test("run's help is grouped", async () => {
           --no-healthcheck               Leave out the image's health check
 
     Machine:
-          --cpus N                       Virtual processors, 1 to 32 (default 1)
-      -m, --memory SIZE                  Memory, for example 2g (default 512m)
           --disk-size SIZE               Size of the writable disk, which takes only what is written (default 10g)
           --storage overlay|copy         Writable layer over the shared image (default), or a copy of it
           --image-device KIND            The image as a disk (block), as memory all its VMs share (pmem), or auto
@@ -110,6 +111,31 @@ test("run's help is grouped", async () => {
           --kernel NAME|FILE             Guest kernel: an installed one, or an image file with a / in its path
           --kernel-args ARGS             Add to the kernel's command line
           --config FILE                  Start a Firecracker configuration (vm.json) instead of an image
+
+    Limits:
+          --cpus N                       Processors, up to 32; of 1.5 the second is had half (default 1)
+      -m, --memory SIZE                  Memory of the VM, for example 2g (default 512m)
+          --memory-swap SIZE             Memory and swap together, the swap on the VM's disk (default: no swap)
+          --pids-limit N                 Processes and threads (default -1: half of what the guest can manage)
+          --disk-bps SIZE                Bytes a second of each of its disks, read and written; 0 is no limit
+          --disk-iops N                  Reads and writes a second of each of its disks; 0 is no limit
+          --ulimit NAME=SOFT[:HARD]      Limit of a process, for example nofile=1024:2048; -1 is none
+          --oom-score-adj N              How early it is killed when memory runs out, -1000 to 1000
+          --sysctl NAME=VALUE            Setting of the VM's kernel
+
+    Privileges:
+          --cap-add NAME                 Capability beyond docker's default set, or ALL
+          --cap-drop NAME                Capability of docker's default set to do without, or ALL
+          --privileged                   All capabilities and devices of the VM, nothing masked
+          --security-opt OPTION          no-new-privileges, or systempaths=unconfined
+          --group-add GROUP              Further group of the process, by name or number
+
+    Names:
+          --domainname NAME              Domain of the host name
+          --add-host HOST:IP             Line of /etc/hosts
+          --dns IP                       Name server in /etc/resolv.conf
+          --dns-search DOMAIN            Domain to search; . is none
+          --dns-option OPTION            Option of the resolver
 
     Image:
           --pull always|missing|never    When to fetch the image (default missing)

@@ -28,6 +28,7 @@ export const COMMANDS: readonly CommandEntry[] = [
     topic: RUNNING,
     load: async () => (await import("./commands/export.ts")).exportCommand,
   },
+  { names: ["update"], topic: RUNNING, load: async () => (await import("./commands/update.ts")).update },
   { names: ["rm", "remove"], topic: RUNNING, load: async () => (await import("./commands/rm.ts")).rm },
   {
     names: ["list", "ls", "ps"],
@@ -35,6 +36,8 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./commands/list.ts")).list,
   },
   { names: ["logs"], topic: LOOKING, load: async () => (await import("./commands/logs.ts")).logs },
+  { names: ["stats"], topic: LOOKING, load: async () => (await import("./commands/stats.ts")).stats },
+  { names: ["top"], topic: LOOKING, load: async () => (await import("./commands/top.ts")).top },
   { names: ["inspect"], topic: LOOKING, load: async () => (await import("./commands/inspect.ts")).inspect },
   { names: ["pull"], topic: STORING, load: async () => (await import("./commands/pull.ts")).pull },
   { names: ["load"], topic: STORING, load: async () => (await import("./commands/load.ts")).load },

@@ -4,6 +4,7 @@ import type { Flags } from "./command.ts";
 import { IMAGE_FLAGS } from "./image-flags.ts";
 import { parseKeyValue } from "./key-values.ts";
 import { MOUNT_FLAGS } from "./mount-flags.ts";
+import { RESOURCE_FLAGS } from "./resource-flags.ts";
 import {
   choice,
   parseGuestPath,
@@ -17,8 +18,6 @@ import {
   wholeNumber,
 } from "./values.ts";
 
-/** A guest kernel has no room to unpack its initramfs in less. */
-const MIN_MEMORY = 64 * MIB;
 /** Less is no file system. */
 const MIN_DISK = 16 * MIB;
 
@@ -139,21 +138,6 @@ export const RUN_FLAGS = {
     group: HEALTH,
   },
   "no-healthcheck": { kind: "boolean", summary: "Leave out the image's health check", group: HEALTH },
-  cpus: {
-    kind: "value",
-    placeholder: "N",
-    parse: wholeNumber(1, 32),
-    summary: "Virtual processors, 1 to 32 (default 1)",
-    group: MACHINE,
-  },
-  memory: {
-    kind: "value",
-    short: "m",
-    placeholder: "SIZE",
-    parse: sizeOfAtLeast(MIN_MEMORY),
-    summary: "Memory, for example 2g (default 512m)",
-    group: MACHINE,
-  },
   "disk-size": {
     kind: "value",
     placeholder: "SIZE",
@@ -161,6 +145,7 @@ export const RUN_FLAGS = {
     summary: "Size of the writable disk, which takes only what is written (default 10g)",
     group: MACHINE,
   },
+  ...RESOURCE_FLAGS,
   storage: {
     kind: "value",
     placeholder: "overlay|copy",

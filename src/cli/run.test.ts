@@ -116,9 +116,9 @@ describe("what run asks of the library", () => {
 
 describe("a bad flag is refused before anything is opened, with 125", () => {
   test.each([
-    [["--cpus", "0"], '--cpus: "0" is not a whole number from 1 to 32'],
-    [["--cpus", "1.5"], '--cpus: "1.5" is not a whole number from 1 to 32'],
-    [["--cpus", "33"], '--cpus: "33" is not a whole number from 1 to 32'],
+    [["--cpus", "0"], '--cpus: "0" is not a number of processors from 0.01 to 32'],
+    [["--cpus", "32.1"], '--cpus: "32.1" is not a number of processors from 0.01 to 32'],
+    [["--cpus", "1e1"], '--cpus: "1e1" is not a number of processors from 0.01 to 32'],
     [["-m", "63m"], '-m: "63m" is less than 64m, the least'],
     [
       ["--memory", "lots"],

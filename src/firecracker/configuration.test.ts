@@ -75,10 +75,23 @@ test("an image is a disk or memory, and none is Firecracker's root device", () =
 });
 
 test("a balloon that is empty gives back what the guest frees, since 1.14", () => {
-  const pathsFor = (version: readonly [number, number, number]) =>
-    configurationCalls(MACHINE, { ...HOST, version }).map((call) => call.path);
-  expect(pathsFor([1, 14, 0])).toContain("/balloon");
-  expect(pathsFor([1, 13, 9])).not.toContain("/balloon");
+  const balloonFor = (version: readonly [number, number, number]) =>
+    configurationCalls(MACHINE, { ...HOST, version }).find((call) => call.path === "/balloon")?.body;
+  const empty = { amount_mib: 0, deflate_on_oom: true };
+  expect(balloonFor([1, 14, 0])).toEqual({ ...empty, free_page_reporting: true });
+  expect(balloonFor([1, 13, 9])).toEqual(empty);
+});
+
+test("a limited drive has token buckets of a second, and no limit is a bucket of no size", () => {
+  const [first, ...others] = MACHINE.drives;
+  if (first === undefined) throw new Error("there is a drive");
+  const machine = { ...MACHINE, drives: [{ ...first, limit: { bytesPerSecond: 5000 } }, ...others] };
+  const bodies = configurationCalls(machine, HOST).flatMap((call) =>
+    call.path === `/drives/${first.id}` ? call.body : [],
+  );
+  expect(bodies).toMatchObject([
+    { rate_limiter: { bandwidth: { size: 5000, refill_time: 1000 }, ops: { size: 0, refill_time: 1000 } } },
+  ]);
 });
 
 test("virtio-pmem came with 1.14", () => {

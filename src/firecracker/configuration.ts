@@ -1,6 +1,6 @@
 import { FirectlError } from "../core/errors.ts";
-import type { Drive, MachineConfiguration } from "../vmm/vmm.ts";
-import type { ConfigurationCall, SerialDevice } from "./api/types.ts";
+import type { Drive, DriveLimit, MachineConfiguration } from "../vmm/vmm.ts";
+import type { ConfigurationCall, RateLimiter, SerialDevice } from "./api/types.ts";
 import { type FirecrackerVersion, reclaimsFreePages } from "./version.ts";
 
 /** The kernel's command line on x86, closing zero included. */
@@ -49,18 +49,18 @@ export function configurationCalls(
     ...machine.drives.map(driveCall),
     { path: "/vsock", body: { guest_cid: vsock.guestCid, uds_path: vsock.socketPath } },
     { path: "/entropy", body: {} },
-    ...(reclaimsFreePages(version) ? [RECLAIMING_BALLOON] : []),
+    balloonCall(version),
   ];
 }
 
 /**
- * An empty balloon takes nothing from the guest. What the guest's kernel has freed it tells this device, two
- * seconds later and in blocks of 2 MiB, and the host gets it back.
+ * An empty balloon takes nothing from the guest; filled, it has what the guest is to give back. What the guest's
+ * kernel has freed it tells this device, two seconds later and in blocks of 2 MiB, and the host gets it back.
  */
-const RECLAIMING_BALLOON: ConfigurationCall = {
-  path: "/balloon",
-  body: { amount_mib: 0, deflate_on_oom: true, free_page_reporting: true },
-};
+function balloonCall(version: FirecrackerVersion): ConfigurationCall {
+  const reporting = reclaimsFreePages(version) ? { free_page_reporting: true } : {};
+  return { path: "/balloon", body: { amount_mib: 0, deflate_on_oom: true, ...reporting } };
+}
 
 /** The initramfs mounts the root: "root device" would only make Firecracker add root= to the arguments. */
 function driveCall(drive: Drive): ConfigurationCall {
@@ -78,7 +78,18 @@ function driveCall(drive: Drive): ConfigurationCall {
       is_root_device: false,
       is_read_only: drive.readOnly,
       cache_type: drive.cache === "writeback" ? "Writeback" : "Unsafe",
+      ...(drive.limit === undefined ? {} : { rate_limiter: rateLimiter(drive.limit) }),
     },
+  };
+}
+
+const SECOND_MS = 1000;
+
+/** A limit as token buckets that fill in a second; a bucket of no size limits nothing. */
+export function rateLimiter(limit: DriveLimit): RateLimiter {
+  return {
+    bandwidth: { size: limit.bytesPerSecond ?? 0, refill_time: SECOND_MS },
+    ops: { size: limit.operationsPerSecond ?? 0, refill_time: SECOND_MS },
   };
 }
 

@@ -11,6 +11,8 @@ import {
   CopyInRequestSchema,
   type StatPathResponse,
 } from "./gen/firectl/agent/v1/copy_pb.ts";
+import type { ResourceChangeSchema } from "./gen/firectl/agent/v1/resources_pb.ts";
+import type { ProcessesResponse, StatsResponse } from "./gen/firectl/agent/v1/stats_pb.ts";
 import { printable } from "./printable.ts";
 
 /** Long for a healthy guest, short for someone who waits for a dead one. */
@@ -99,6 +101,27 @@ export class GuestClient implements Disposable {
     await this.#call("freeze", { timeoutMs: limitMs + CALL_TIMEOUT_MS, ...options }, (client, call) =>
       client.freeze({ limitMs: BigInt(limitMs) }, call),
     );
+  }
+
+  /** What the workload uses. */
+  stats(options: WaitingOptions = {}): Promise<StatsResponse> {
+    return this.#call("tell what it uses", options, (client, call) => client.stats({}, call));
+  }
+
+  /** The workload's processes. */
+  processes(options: WaitingOptions = {}): Promise<ProcessesResponse> {
+    return this.#call("list its processes", options, (client, call) => client.processes({}, call));
+  }
+
+  /**
+   * Changes the workload's limits.
+   * @throws FirectlError WRONG_STATE when it uses more memory than it would be left with.
+   */
+  async update(
+    change: MessageInitShape<typeof ResourceChangeSchema>,
+    options: WaitingOptions = {},
+  ): Promise<void> {
+    await this.#call("change the limits", options, (client, call) => client.update({ change }, call));
   }
 
   /** Lets writes go on. Returns whether they were held back until now. */

@@ -1,5 +1,8 @@
 import type { VmId } from "../core/brands.ts";
 import type { DriveDevice, VmmName } from "../vmm/vmm.ts";
+import type { ResourceOptions } from "./resources.ts";
+import type { ProcessSummary, StatsOptions, VmStats } from "./stats-api.ts";
+import type { UpdateOptions } from "./update-vm.ts";
 
 /**
  * - `creating`: a firectl is building and booting it.
@@ -109,8 +112,9 @@ export interface RunOptions {
    * next firectl command ends and removes it.
    */
   readonly detach?: boolean;
-  /** Virtual processors, 1 to 32. */
+  /** Processors, up to 32; a fraction is one more of which the workload gets its part. */
   readonly cpus?: number;
+  readonly resources?: ResourceOptions;
   readonly memoryBytes?: number;
   /** Size of the writable disk (`overlay`) or of the whole root filesystem (`copy`). */
   readonly diskBytes?: number;
@@ -518,6 +522,12 @@ export interface FirectlOperations {
   /** The record as JSON. */
   inspect(vm: string): Promise<Readonly<Record<string, unknown>>>;
   exec(vm: string, options: ExecOptions): Promise<ExitReport>;
+  /** What VMs use and cost, again and again until the signal aborts. */
+  stats(options?: StatsOptions): AsyncIterable<readonly VmStats[]>;
+  /** The processes of a VM's workload, by pid. */
+  processes(vm: string): Promise<readonly ProcessSummary[]>;
+  /** Changes a VM's limits: at once if it runs, else from its next start on. */
+  update(vm: string, options: UpdateOptions): Promise<VmId>;
   /** The VM's filesystem as a tar, whether it runs or not. */
   exportVm(vm: string, options?: ExportOptions): AsyncIterable<Uint8Array>;
   /**

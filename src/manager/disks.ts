@@ -102,7 +102,7 @@ export function machineFor(options: {
   const control: Drive = { id: "control", path: paths.controlDrive, readOnly: false, cache: "unsafe" };
   const drives = [...root, control, ...options.mountDrives];
   return {
-    vcpuCount: options.size.cpus,
+    vcpuCount: Math.ceil(options.size.cpus),
     memoryMib: options.size.memoryMib,
     bootSource: {
       kernelImagePath: platform.kernelPath,

@@ -43,6 +43,8 @@ import type { Context } from "./context.ts";
 import { type OpenOptions, openContext } from "./open-context.ts";
 import { reconcile } from "./reconcile.ts";
 import { requireState, vmIdOf } from "./records.ts";
+import type { ProcessSummary, StatsOptions, VmStats } from "./stats-api.ts";
+import type { UpdateOptions } from "./update-vm.ts";
 import { findByReference } from "./vm-names.ts";
 
 /**
@@ -164,6 +166,24 @@ export class Firectl implements FirectlOperations {
     const record = await this.#find(vm);
     const { execInVm } = await import("./exec.ts");
     return execInVm(record, options);
+  }
+
+  async *stats(options: StatsOptions = {}): AsyncIterable<readonly VmStats[]> {
+    const { watchStats } = await import("./stats.ts");
+    yield* watchStats(this.#context, options);
+  }
+
+  async processes(vm: string): Promise<readonly ProcessSummary[]> {
+    const record = await this.#find(vm);
+    const { listProcesses } = await import("./processes.ts");
+    return listProcesses(record);
+  }
+
+  async update(vm: string, options: UpdateOptions): Promise<VmId> {
+    const record = await this.#find(vm);
+    const { updateVm } = await import("./update-vm.ts");
+    await updateVm(this.#context, record, options);
+    return vmIdOf(record);
   }
 
   async *exportVm(vm: string, options: ExportOptions = {}): AsyncIterable<Uint8Array> {

@@ -14,10 +14,13 @@ const DIAL_TIMEOUT_MS = 10_000;
 const FIRST_PAUSE_MS = 10;
 
 /**
- * A client of the guest's agent.
+ * A client of the guest's agent, which has `dialMs` to take its connection.
  * @throws FirectlError UNSUPPORTED for a VM made from a Firecracker configuration: it has no agent.
  */
-export function connectGuest(record: VmRecord): GuestClient {
+export function connectGuest(
+  record: VmRecord,
+  { dialMs = DIAL_TIMEOUT_MS }: { dialMs?: number } = {},
+): GuestClient {
   const { machine, workload } = record;
   if (machine === null || workload === null) {
     throw new FirectlError(
@@ -25,19 +28,24 @@ export function connectGuest(record: VmRecord): GuestClient {
       `${record.name} was made from a Firecracker configuration: no agent of firectl runs in it`,
     );
   }
-  return new GuestClient(() => dialAgent(record, machine.vsock.socketPath));
+  return new GuestClient(() =>
+    dialAgent(record, { socketPath: machine.vsock.socketPath, timeoutMs: dialMs }),
+  );
 }
 
-function dialAgent(record: VmRecord, socketPath: string): Promise<Socket> {
+function dialAgent(
+  record: VmRecord,
+  { socketPath, timeoutMs }: { socketPath: string; timeoutMs: number },
+): Promise<Socket> {
   return pollUntil(
     {
-      timeoutMs: DIAL_TIMEOUT_MS,
+      timeoutMs,
       intervalMs: FIRST_PAUSE_MS,
       waitingFor: `the agent in ${record.name} to answer`,
     },
     async (signal) => {
       try {
-        return await dialHybridVsock(socketPath, { port: AGENT_PORT, timeoutMs: DIAL_TIMEOUT_MS, signal });
+        return await dialHybridVsock(socketPath, { port: AGENT_PORT, timeoutMs, signal });
       } catch (error) {
         const isNotYet = error instanceof FirectlError && error.code === "AGENT_UNREACHABLE";
         if (!isNotYet || !isVmmAlive(record)) throw error;

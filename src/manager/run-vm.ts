@@ -6,6 +6,7 @@ import type { LocalImage } from "../image/images.ts";
 import { parseImageLocation } from "../image/reference.ts";
 import { PMEM_MODULES } from "../kernel/modules.ts";
 import type { MountRecord } from "../state/mount-record.ts";
+import type { ResourceRecord } from "../state/resource-record.ts";
 import type { VmRecord, WorkloadRecord } from "../state/vm-record.ts";
 import type { MachineConfiguration } from "../vmm/vmm.ts";
 import type { RunOptions, StartedVm, StartTimings, StorageMode } from "./api.ts";
@@ -16,8 +17,10 @@ import { machineFor, makeControlDrive, makeWritableDisk } from "./disks.ts";
 import { finishVm } from "./finish-vm.ts";
 import { imageDeviceFor } from "./image-device.ts";
 import { obtainImageFilesystem } from "./image-filesystem.ts";
+import { sizedMachine } from "./machine-size.ts";
 import { choosePlatform, initramfsWith, type Platform } from "./platform.ts";
 import { createRecord } from "./record-for.ts";
+import { resourcesOf } from "./resources.ts";
 import { shareModules } from "./shares/share-modules.ts";
 import { sharesIn } from "./shares/share-processes.ts";
 import { bothOrNeither, inStage } from "./stage.ts";
@@ -38,6 +41,7 @@ const DEFAULT_STOP_SIGNAL = "SIGTERM";
 export async function runVm(context: Context, options: RunOptions): Promise<StartedVm> {
   const startedAt = performance.now();
   const size = checkRunOptions(options, context.settings);
+  const resources = resourcesOf(options.resources ?? {}, size);
   if (options.stopSignal !== undefined) parseSignal(options.stopSignal);
   checkImageName(options.image);
   await using undo = new CleanupStack();
@@ -57,7 +61,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
   options.signal?.throwIfAborted();
   mark("parts");
   const { machine, workload, mounts } = await inStage("preparing the VM's disks", () =>
-    planMachine(context, { record, options, size, parts, plan }),
+    planMachine(context, { record, options, size, resources, parts, plan }),
   );
   const paths = vmPathsOf(context.directories, record.id);
   const { vmm } = parts.platform;
@@ -152,7 +156,14 @@ interface PlannedMachine {
 
 async function planMachine(
   context: Context,
-  input: { record: VmRecord; options: RunOptions; size: VmSize; parts: Parts; plan: MountPlan },
+  input: {
+    record: VmRecord;
+    options: RunOptions;
+    size: VmSize;
+    resources: ResourceRecord | undefined;
+    parts: Parts;
+    plan: MountPlan;
+  },
 ): Promise<PlannedMachine> {
   const { options, parts, size } = input;
   const { config } = parts.image;
@@ -160,9 +171,10 @@ async function planMachine(
     run: options,
     hostname: options.hostname ?? input.record.id.slice(0, 12),
     stopSignal: parseSignal(options.stopSignal ?? config.stopSignal ?? DEFAULT_STOP_SIGNAL),
+    resources: input.resources,
   });
   const prepared = await prepareMounts(context, { ...input, imageVolumes: config.volumes });
-  const machine = machineFor({
+  const unsized = machineFor({
     paths: vmPathsOf(context.directories, input.record.id),
     basePath: parts.basePath,
     storage: workload.storage,
@@ -171,6 +183,7 @@ async function planMachine(
     kernelArguments: options.kernelArguments ?? [],
     mountDrives: prepared.drives,
   });
+  const machine = sizedMachine(unsized, { ...size, diskLimit: workload.resources?.diskLimit });
   return { machine, workload, mounts: prepared.mounts };
 }
 

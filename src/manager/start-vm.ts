@@ -7,6 +7,7 @@ import { bootVm, recordAsRunning } from "./boot-vm.ts";
 import type { Context } from "./context.ts";
 import { killProcesses } from "./destroy-vm.ts";
 import { renewOrders } from "./disks.ts";
+import { sizedMachine } from "./machine-size.ts";
 import { changeRecord, hostBootId, requireState } from "./records.ts";
 import { attend, timingsOf } from "./run-vm.ts";
 import { selectVmm } from "./select-vmm.ts";
@@ -48,7 +49,11 @@ export async function startVm(
     await changeRecord(context.vms, record.id, () => record);
   });
   const mounted = await reclaimMounts(context, claimed);
-  const machine = withMountDrives(record.machine, mounted.drives);
+  // What `update` has changed meanwhile counts from here on.
+  const machine = sizedMachine(withMountDrives(record.machine, mounted.drives), {
+    ...claimed,
+    diskLimit: claimed.workload?.resources?.diskLimit,
+  });
   const { vmm } = await inStage("choosing the VMM", () =>
     selectVmm({
       requested: record.vmm ?? "auto",

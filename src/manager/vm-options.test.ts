@@ -21,9 +21,10 @@ describe("checkRunOptions", () => {
   });
 
   test.each<[Partial<RunOptions>, string]>([
-    [{ cpus: 0 }, "--cpus: 0 is not a whole number from 1 to 32"],
+    [{ cpus: 0 }, "--cpus: 0 is not a number from 0.01 to 32"],
     [{ cpus: 33 }, "--cpus: 33"],
-    [{ cpus: 1.5 }, "--cpus: 1.5"],
+    [{ cpus: 0.001 }, "--cpus: 0.001"],
+    [{ cpus: Number.NaN }, "--cpus: NaN"],
     [{ memoryBytes: 63 * 1024 ** 2 }, "--memory: 63 MiB"],
     [{ diskBytes: 1 }, "--disk-size: 1 bytes"],
     [{ hostname: "a_b" }, '--hostname: "a_b"'],
@@ -40,6 +41,7 @@ describe("checkRunOptions", () => {
   });
 
   test("takes the edges of what is allowed", () => {
+    checkRunOptions({ cpus: 0.01 }, {});
     checkRunOptions({ cpus: 32, memoryBytes: 64 * 1024 ** 2, hostname: "a".repeat(63), env: ["A="] }, {});
     checkRunOptions({ kernelArguments: ["x".repeat(1536)] }, {});
   });

@@ -6,6 +6,8 @@ import { checkName } from "./vm-names.ts";
 
 /** Firecracker's MAX_SUPPORTED_VCPUS. */
 const MAX_VCPUS = 32;
+const MIN_CPUS = 0.01;
+const MAX_MEMORY_MIB = 1024 * 1024;
 /** Less, and the guest kernel has no room to unpack its initramfs. */
 export const MIN_MEMORY_MIB = 64;
 const DEFAULT_MEMORY_MIB = 512;
@@ -34,14 +36,8 @@ export function checkRunOptions(run: Omit<RunOptions, "image">, settings: Settin
   checkKernelArguments(run.kernelArguments ?? []);
   for (const entry of run.env ?? []) checkVariable(entry);
   return {
-    cpus: inRange("--cpus", run.cpus ?? settings.cpus ?? 1, { min: 1, max: MAX_VCPUS, unit: "" }),
-    memoryMib: inRange(
-      "--memory",
-      run.memoryBytes === undefined
-        ? (settings.memoryMib ?? DEFAULT_MEMORY_MIB)
-        : Math.ceil(run.memoryBytes / MIB),
-      { min: MIN_MEMORY_MIB, max: 1024 * 1024, unit: " MiB" },
-    ),
+    cpus: checkCpus(run.cpus ?? settings.cpus ?? 1),
+    memoryMib: checkMemory(run.memoryBytes ?? (settings.memoryMib ?? DEFAULT_MEMORY_MIB) * MIB),
     diskBytes: inRange("--disk-size", run.diskBytes ?? DEFAULT_DISK_BYTES, {
       min: MIN_DISK_BYTES,
       max: MAX_DISK_BYTES,
@@ -53,6 +49,27 @@ export function checkRunOptions(run: Omit<RunOptions, "image">, settings: Settin
       unit: " ms",
     }),
   };
+}
+
+/**
+ * Docker's least, up to what Firecracker can have.
+ * @throws FirectlError INVALID_ARGUMENT.
+ */
+export function checkCpus(cpus: number): number {
+  if (cpus >= MIN_CPUS && cpus <= MAX_VCPUS) return cpus;
+  throw new FirectlError(
+    "INVALID_ARGUMENT",
+    `--cpus: ${cpus} is not a number from ${MIN_CPUS} to ${MAX_VCPUS}`,
+  );
+}
+
+/** Memory in whole MiB. @throws FirectlError INVALID_ARGUMENT. */
+export function checkMemory(bytes: number): number {
+  return inRange("--memory", Math.ceil(bytes / MIB), {
+    min: MIN_MEMORY_MIB,
+    max: MAX_MEMORY_MIB,
+    unit: " MiB",
+  });
 }
 
 function inRange(flag: string, value: number, range: { min: number; max: number; unit: string }): number {

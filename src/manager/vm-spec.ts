@@ -6,6 +6,7 @@ import type { MountRecord } from "../state/mount-record.ts";
 import type { HealthCheckRecord, WorkloadRecord } from "../state/vm-record.ts";
 import { guestDeviceName } from "../vmm/device-names.ts";
 import type { Drive } from "../vmm/vmm.ts";
+import { resourceSpec, rlimitsSpec } from "./resource-spec.ts";
 import { guestMounts } from "./volumes/mount-drives.ts";
 
 /** What the guest is told: proto/firectl/agent/v1/control.proto. */
@@ -26,7 +27,13 @@ export function specFor(options: {
     hostname: workload.hostname,
     process: options.idle
       ? { idle: true }
-      : { args: workload.args, env: workload.env, cwd: workload.cwd, user: workload.user },
+      : {
+          args: workload.args,
+          env: workload.env,
+          cwd: workload.cwd,
+          user: workload.user,
+          rlimits: rlimitsSpec(workload.resources),
+        },
     stopSignal: workload.stopSignal,
     root: {
       mode: isOverlay ? RootMode.OVERLAY : RootMode.DISK,
@@ -36,6 +43,9 @@ export function specFor(options: {
       baseDax: drives.some(({ id, device }) => id === "rootfs" && device === "pmem"),
     },
     hostTimeUnixNs: BigInt(Date.now()) * 1_000_000n,
+    ...(workload.resources === undefined || options.idle
+      ? {}
+      : { resources: resourceSpec(workload.resources) }),
     mounts: guestMounts(options.mounts, { drives, fills: options.isFirst }),
     ...(workload.healthCheck === undefined || options.idle
       ? {}

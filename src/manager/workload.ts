@@ -1,5 +1,6 @@
 import { FirectlError } from "../core/errors.ts";
 import type { HealthCheck } from "../image/local-image.ts";
+import type { ResourceRecord } from "../state/resource-record.ts";
 import type { WorkloadRecord } from "../state/vm-record.ts";
 import type { RunOptions } from "./api.ts";
 import { healthCheckOf } from "./health-check.ts";
@@ -21,7 +22,12 @@ export interface WorkloadDefaults {
  */
 export function workloadOf(
   image: WorkloadDefaults,
-  options: { run: RunOptions; hostname: string; stopSignal: number },
+  options: {
+    run: RunOptions;
+    hostname: string;
+    stopSignal: number;
+    resources?: ResourceRecord | undefined;
+  },
 ): WorkloadRecord {
   const { run } = options;
   const healthCheck = healthCheckOf(image.healthcheck, run.healthCheck);
@@ -35,6 +41,7 @@ export function workloadOf(
     readOnly: run.readOnly ?? false,
     storage: run.storage ?? "overlay",
     ...(healthCheck === undefined ? {} : { healthCheck }),
+    ...(options.resources === undefined ? {} : { resources: options.resources }),
   };
 }
 

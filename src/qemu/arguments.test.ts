@@ -93,6 +93,16 @@ describe("qemuArguments", () => {
   });
 });
 
+test("limits and a balloon are options and a device of their own", () => {
+  const [disk] = MACHINE.drives;
+  if (disk === undefined) throw new Error("there is a disk");
+  const limit = { bytesPerSecond: 1000, operationsPerSecond: 10 };
+  const machine = { ...MACHINE, drives: [{ ...disk, limit }], balloon: true };
+  const line = qemuArguments(plan({ machine })).join(" ");
+  expect(line).toContain("read-only=on,throttling.bps-total=1000,throttling.iops-total=10 ");
+  expect(line).toContain("-device virtio-balloon-device,id=balloon,deflate-on-oom=on");
+});
+
 describe("kernelCommandLine", () => {
   test("leaves the TSC to the kernel's calibration when its rate is not known", () => {
     expect(kernelCommandLine(plan({ tscKhz: undefined }))).not.toContain("tsc");

@@ -1,5 +1,5 @@
 import { FirectlError } from "../core/errors.ts";
-import type { Drive, MachineConfiguration } from "../vmm/vmm.ts";
+import type { Drive, DriveLimit, MachineConfiguration } from "../vmm/vmm.ts";
 
 /** The emulated machine: firectl's own always has an initramfs and a vsock device, a user's may have neither. */
 export interface QemuMachine extends Omit<MachineConfiguration, "bootSource" | "vsock"> {
@@ -7,6 +7,8 @@ export interface QemuMachine extends Omit<MachineConfiguration, "bootSource" | "
     readonly initrdPath: string | undefined;
   };
   readonly vsock: MachineConfiguration["vsock"] | undefined;
+  /** A device by which the guest can be made to give memory back while it runs. */
+  readonly balloon?: boolean;
 }
 
 /** What QEMU is told beyond the machine itself. */
@@ -46,6 +48,7 @@ export function qemuArguments(plan: QemuPlan): string[] {
     ...["-append", kernelCommandLine(plan)],
     ...["-global", "virtio-mmio.force-legacy=false"],
     ...machine.drives.flatMap(driveArguments),
+    ...(machine.balloon === true ? ["-device", "virtio-balloon-device,id=balloon,deflate-on-oom=on"] : []),
     ...["-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng"],
     ...(machine.vsock === undefined
       ? []
@@ -110,8 +113,18 @@ function driveArguments(drive: Drive): string[] {
     "if=none",
     `cache=${drive.cache}`,
     `read-only=${drive.readOnly ? "on" : "off"}`,
+    ...throttling(drive.limit),
   ];
   return ["-drive", options.join(","), "-device", `virtio-blk-device,drive=${drive.id}`];
+}
+
+/** https://gitlab.com/qemu-project/qemu/-/blob/master/docs/throttle.txt */
+function throttling(limit: DriveLimit | undefined): string[] {
+  const { bytesPerSecond, operationsPerSecond } = limit ?? {};
+  return [
+    ...(bytesPerSecond === undefined ? [] : [`throttling.bps-total=${bytesPerSecond}`]),
+    ...(operationsPerSecond === undefined ? [] : [`throttling.iops-total=${operationsPerSecond}`]),
+  ];
 }
 
 /** QEMU's option lists are parted by commas; a comma of one's own is doubled. */

@@ -29,7 +29,7 @@ export function qemuVmm(programs: QemuPrograms): Vmm {
     executable: programs.executable,
     loadsCompressedKernel: true,
     pmemLack: "QEMU's microvm machine has no persistent memory",
-    launch: (machine, options) => launch(programs, machine, options),
+    launch: (machine, options) => launch(programs, { ...machine, balloon: true }, options),
     launchRaw: async (raw, options) => launch(programs, translateRaw(raw), options),
   };
 }

@@ -2,6 +2,11 @@ import { connect, type Socket } from "node:net";
 import { FirectlError, messageOf } from "../core/errors.ts";
 import { withDeadline } from "../host/deadline.ts";
 
+/** A command without arguments is its name. */
+export type QmpCommand =
+  | string
+  | { readonly execute: string; readonly arguments: Readonly<Record<string, unknown>> };
+
 export interface QmpOptions {
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
@@ -18,7 +23,7 @@ const MAX_LINE_BYTES = 64 * 1024;
  */
 export async function runQmp(
   socketPath: string,
-  commands: readonly string[],
+  commands: readonly QmpCommand[],
   options: QmpOptions,
 ): Promise<unknown[]> {
   return withDeadline({ ...options, waitingFor: `QEMU to answer on ${socketPath}` }, async (signal) => {
@@ -33,8 +38,9 @@ export async function runQmp(
       if (!("QMP" in greeting)) throw new FirectlError("VMM_FAILED", "QEMU did not greet on its QMP socket");
       const results: unknown[] = [];
       for (const command of ["qmp_capabilities", ...commands]) {
-        socket.write(`${JSON.stringify({ execute: command })}\n`);
-        results.push(await replyTo(command, lines));
+        const message = typeof command === "string" ? { execute: command } : command;
+        socket.write(`${JSON.stringify(message)}\n`);
+        results.push(await replyTo(message.execute, lines));
       }
       return results.slice(1);
     } finally {

@@ -1,5 +1,6 @@
 import * as z from "zod/mini";
 import { mountRecord } from "./mount-record.ts";
+import { driveLimit, resourceRecord } from "./resource-record.ts";
 
 /**
  * The schema of a record in `vms.json`, in zod's small form: every command reads it. Fields of a newer firectl are kept, not dropped.
@@ -16,6 +17,7 @@ const drive = z.object({
   device: z.optional(z.enum(["block", "pmem"])),
   readOnly: z.boolean(),
   cache: z.enum(["unsafe", "writeback"]),
+  limit: z.optional(driveLimit),
 });
 
 const machine = z.object({
@@ -50,6 +52,7 @@ const workload = z.object({
   readOnly: z.boolean(),
   storage: z.enum(["overlay", "copy"]),
   healthCheck: z.optional(healthCheck),
+  resources: z.optional(resourceRecord),
 });
 
 const vmRecord = z.looseObject({
@@ -71,7 +74,8 @@ const vmRecord = z.looseObject({
   oomKilled: z.boolean(),
   error: z.nullable(z.string()),
   labels: z.record(z.string(), z.string()),
-  cpus: z.int(),
+  /** Fractions are those of the last processor. */
+  cpus: z.number(),
   memoryMib: z.int(),
   diskBytes: z.int(),
   stopTimeoutMs: z.int(),

@@ -17,6 +17,21 @@ export interface Drive {
   readonly readOnly: boolean;
   /** What an fsync in the guest does: `writeback` reaches the host's disk, `unsafe` reaches nobody. */
   readonly cache: "unsafe" | "writeback";
+  readonly limit?: DriveLimit | undefined;
+}
+
+/** Rates of a disk, reads and writes together; what is absent is not limited. */
+export interface DriveLimit {
+  readonly bytesPerSecond?: number | undefined;
+  readonly operationsPerSecond?: number | undefined;
+}
+
+/** Changes of a machine while it runs. */
+export interface MachineChange {
+  /** How much of its memory the guest is to give back, in MiB. */
+  readonly balloonMib?: number | undefined;
+  /** Limits of drives by their ids; they take the place of those that there were. */
+  readonly driveLimits?: Readonly<Record<string, DriveLimit>> | undefined;
 }
 
 /** One microVM, in the words of Firecracker's API. */

@@ -9,6 +9,7 @@ import { healthFrom } from "../health-flags.ts";
 import { limitsFrom } from "../image-flags.ts";
 import { collectEnv, collectLabels } from "../key-values.ts";
 import { mountOptionsFrom } from "../mount-flags.ts";
+import { resourcesFrom } from "../resource-flags.ts";
 import { FLAGS_BESIDE_CONFIG, RUN_FLAGS } from "../run-flags.ts";
 import { safeJson } from "../sanitize.ts";
 import { renderTimings } from "../timing.ts";
@@ -105,6 +106,7 @@ function imageLaunch({ flags, given, args }: RunInput, context: CommandContext):
     kernelArguments: flags["kernel-args"].flat(),
     ...recordOptions(flags),
     ...limitsFrom(flags),
+    ...resourcesFrom(flags),
     ...healthFrom({ flags, given }),
     ...mountOptionsFrom(flags),
     ...defined({

@@ -1,6 +1,6 @@
 import { errnoOf, FirectlError, messageOf } from "../../core/errors.ts";
 import { HttpOverUds, type JsonReply, type JsonRequest } from "../../host/http-over-uds.ts";
-import type { ConfigurationCall, InstanceAction, RawCall } from "./types.ts";
+import type { ChangeCall, ConfigurationCall, InstanceAction, RawCall } from "./types.ts";
 
 export interface ApiOptions {
   readonly timeoutMs: number;
@@ -47,6 +47,11 @@ export class FirecrackerApi implements Disposable {
   /** A PUT for each part of the configuration, in order, all of them sent at once. */
   async configure(calls: readonly (ConfigurationCall | RawCall)[]): Promise<void> {
     await this.#sendAll(calls.map(({ path, body }) => ({ method: "PUT", path, body })));
+  }
+
+  /** PATCH of one part of a machine that runs. */
+  async change(call: ChangeCall): Promise<void> {
+    await this.#send({ method: "PATCH", path: call.path, body: call.body });
   }
 
   /** PUT /actions. */

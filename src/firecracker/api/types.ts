@@ -14,7 +14,23 @@ interface BlockDevice {
   readonly is_root_device: boolean;
   readonly is_read_only: boolean;
   readonly cache_type: "Unsafe" | "Writeback";
+  readonly rate_limiter?: RateLimiter;
 }
+
+/** Each bucket is used up by reads and writes alike. */
+export interface RateLimiter {
+  /** In bytes. */
+  readonly bandwidth: TokenBucket;
+  readonly ops: TokenBucket;
+}
+
+/** One PATCH of a machine that runs. */
+export type ChangeCall =
+  | { readonly path: "/balloon"; readonly body: Pick<BalloonDevice, "amount_mib"> }
+  | {
+      readonly path: `/drives/${string}`;
+      readonly body: { readonly drive_id: string; readonly rate_limiter: RateLimiter };
+    };
 
 /** Since 1.14. */
 interface PmemDevice {
@@ -28,7 +44,7 @@ interface PmemDevice {
 interface BalloonDevice {
   readonly amount_mib: number;
   readonly deflate_on_oom: boolean;
-  readonly free_page_reporting: boolean;
+  readonly free_page_reporting?: boolean;
 }
 
 interface MachineConfig {

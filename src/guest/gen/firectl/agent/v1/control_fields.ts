@@ -147,6 +147,7 @@ export const CONTROL_MESSAGES: Messages = {
   Privileges: [
     [1,"capabilities","string","list"],
     [2,"allCapabilities","bool"],
+    [7,"defaultCapabilities","bool"],
     [3,"noNewPrivileges","bool"],
     [4,"unmasked","bool"],
     [5,"allDevices","bool"],

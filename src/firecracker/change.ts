@@ -1,0 +1,24 @@
+import type { MachineChange } from "../vmm/vmm.ts";
+import { type ApiOptions, FirecrackerApi } from "./api/client.ts";
+import { rateLimiter } from "./configuration.ts";
+
+/**
+ * Changes a Firecracker that runs its guest.
+ * @throws FirectlError VMM_REFUSED with its own words, VMM_FAILED, TIMEOUT.
+ */
+export async function changeFirecracker(
+  apiSocketPath: string,
+  change: MachineChange,
+  options: ApiOptions,
+): Promise<void> {
+  using api = new FirecrackerApi(apiSocketPath, options);
+  for (const [id, limit] of Object.entries(change.driveLimits ?? {})) {
+    await api.change({
+      path: `/drives/${id}`,
+      body: { drive_id: id, rate_limiter: rateLimiter(limit) },
+    });
+  }
+  if (change.balloonMib !== undefined) {
+    await api.change({ path: "/balloon", body: { amount_mib: change.balloonMib } });
+  }
+}
