@@ -107,7 +107,11 @@ test.each([
     "-p of docker run is not supported yet\nhint: reach the workload with firectl exec",
   ],
   [["run", "--network", "host", "img"], 125, "--network of docker run is not supported yet"],
-  [["run", "-c512", "img"], 125, "-c of docker run is not supported yet\nhint: use --cpus"],
+  [
+    ["run", "-c512", "img"],
+    125,
+    "-c of docker run is not supported yet\nhint: VMs share processors as processes do: nice firectl run ..., or a limit with --cpus",
+  ],
   [["run", "-it", "img"], 125, "-i of docker run is not supported yet"],
   [["run", "-t", "img"], 125, "-t of docker run is not supported yet"],
   [

@@ -147,11 +147,11 @@ export const CONTROL_MESSAGES: Messages = {
   Privileges: [
     [1,"capabilities","string","list"],
     [2,"allCapabilities","bool"],
-    [7,"defaultCapabilities","bool"],
     [3,"noNewPrivileges","bool"],
     [4,"unmasked","bool"],
     [5,"allDevices","bool"],
     [6,"groups","string","list"],
+    [7,"defaultCapabilities","bool"],
   ],
   Names: [
     [1,"domain","string"],

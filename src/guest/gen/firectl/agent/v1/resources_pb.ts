@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file firectl/agent/v1/resources.proto.
  */
 export const file_firectl_agent_v1_resources: GenFile = /*@__PURE__*/
-  fileDesc("CiBmaXJlY3RsL2FnZW50L3YxL3Jlc291cmNlcy5wcm90bxIQZmlyZWN0bC5hZ2VudC52MSKlAgoJUmVzb3VyY2VzEhQKDGNwdV9xdW90YV91cxgBIAEoDRISCgpzd2FwX2J5dGVzGAIgASgEEhIKCnBpZHNfbGltaXQYAyABKA0SFQoNb29tX3Njb3JlX2FkahgEIAEoBRI5CgdzeXNjdGxzGAUgAygLMiguZmlyZWN0bC5hZ2VudC52MS5SZXNvdXJjZXMuU3lzY3Rsc0VudHJ5EjAKCnByaXZpbGVnZXMYBiABKAsyHC5maXJlY3RsLmFnZW50LnYxLlByaXZpbGVnZXMSJgoFbmFtZXMYByABKAsyFy5maXJlY3RsLmFnZW50LnYxLk5hbWVzGi4KDFN5c2N0bHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqwBCgpQcml2aWxlZ2VzEhQKDGNhcGFiaWxpdGllcxgBIAMoCRIYChBhbGxfY2FwYWJpbGl0aWVzGAIgASgIEhwKFGRlZmF1bHRfY2FwYWJpbGl0aWVzGAcgASgIEhkKEW5vX25ld19wcml2aWxlZ2VzGAMgASgIEhAKCHVubWFza2VkGAQgASgIEhMKC2FsbF9kZXZpY2VzGAUgASgIEg4KBmdyb3VwcxgGIAMoCSJwCgVOYW1lcxIOCgZkb21haW4YASABKAkSJQoFaG9zdHMYAiADKAsyFi5maXJlY3RsLmFnZW50LnYxLkhvc3QSDwoHc2VydmVycxgDIAMoCRIOCgZzZWFyY2gYBCADKAkSDwoHb3B0aW9ucxgFIAMoCSIlCgRIb3N0Eg8KB2FkZHJlc3MYASABKAkSDAoEbmFtZRgCIAEoCSKiAQoOUmVzb3VyY2VDaGFuZ2USGQoMY3B1X3F1b3RhX3VzGAEgASgNSACIAQESFwoKcGlkc19saW1pdBgCIAEoDUgBiAEBEiIKFXJldHVybmVkX21lbW9yeV9ieXRlcxgDIAEoBEgCiAEBQg8KDV9jcHVfcXVvdGFfdXNCDQoLX3BpZHNfbGltaXRCGAoWX3JldHVybmVkX21lbW9yeV9ieXRlc2IGcHJvdG8z");
+  fileDesc("CiBmaXJlY3RsL2FnZW50L3YxL3Jlc291cmNlcy5wcm90bxIQZmlyZWN0bC5hZ2VudC52MSKlAgoJUmVzb3VyY2VzEhQKDGNwdV9xdW90YV91cxgBIAEoDRISCgpzd2FwX2J5dGVzGAIgASgEEhIKCnBpZHNfbGltaXQYAyABKA0SFQoNb29tX3Njb3JlX2FkahgEIAEoBRI5CgdzeXNjdGxzGAUgAygLMiguZmlyZWN0bC5hZ2VudC52MS5SZXNvdXJjZXMuU3lzY3Rsc0VudHJ5EjAKCnByaXZpbGVnZXMYBiABKAsyHC5maXJlY3RsLmFnZW50LnYxLlByaXZpbGVnZXMSJgoFbmFtZXMYByABKAsyFy5maXJlY3RsLmFnZW50LnYxLk5hbWVzGi4KDFN5c2N0bHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqwBCgpQcml2aWxlZ2VzEhQKDGNhcGFiaWxpdGllcxgBIAMoCRIYChBhbGxfY2FwYWJpbGl0aWVzGAIgASgIEhkKEW5vX25ld19wcml2aWxlZ2VzGAMgASgIEhAKCHVubWFza2VkGAQgASgIEhMKC2FsbF9kZXZpY2VzGAUgASgIEg4KBmdyb3VwcxgGIAMoCRIcChRkZWZhdWx0X2NhcGFiaWxpdGllcxgHIAEoCCJwCgVOYW1lcxIOCgZkb21haW4YASABKAkSJQoFaG9zdHMYAiADKAsyFi5maXJlY3RsLmFnZW50LnYxLkhvc3QSDwoHc2VydmVycxgDIAMoCRIOCgZzZWFyY2gYBCADKAkSDwoHb3B0aW9ucxgFIAMoCSIlCgRIb3N0Eg8KB2FkZHJlc3MYASABKAkSDAoEbmFtZRgCIAEoCSKiAQoOUmVzb3VyY2VDaGFuZ2USGQoMY3B1X3F1b3RhX3VzGAEgASgNSACIAQESFwoKcGlkc19saW1pdBgCIAEoDUgBiAEBEiIKFXJldHVybmVkX21lbW9yeV9ieXRlcxgDIAEoBEgCiAEBQg8KDV9jcHVfcXVvdGFfdXNCDQoLX3BpZHNfbGltaXRCGAoWX3JldHVybmVkX21lbW9yeV9ieXRlc2IGcHJvdG8z");
 
 /**
  * Resources are the limits of the workload's control group, and settings of the guest's kernel. A number that
@@ -88,16 +88,11 @@ export type Privileges = Message<"firectl.agent.v1.Privileges"> & {
   capabilities: string[];
 
   /**
-   * All that the guest's kernel knows instead, or Docker's default set.
+   * All that the guest's kernel knows instead.
    *
    * @generated from field: bool all_capabilities = 2;
    */
   allCapabilities: boolean;
-
-  /**
-   * @generated from field: bool default_capabilities = 7;
-   */
-  defaultCapabilities: boolean;
 
   /**
    * execve gives nothing that the process does not have: no set-uid bits, no file capabilities.
@@ -126,6 +121,13 @@ export type Privileges = Message<"firectl.agent.v1.Privileges"> & {
    * @generated from field: repeated string groups = 6;
    */
   groups: string[];
+
+  /**
+   * Docker's default set instead of `capabilities`.
+   *
+   * @generated from field: bool default_capabilities = 7;
+   */
+  defaultCapabilities: boolean;
 };
 
 /**
