@@ -41,7 +41,7 @@ const RUN_FLAGS: Readonly<Record<string, string>> = {
   link: "",
   "link-local-ip": "",
   "log-driver": "use firectl logs",
-  "log-opt": "use firectl logs",
+  "log-opt": "use --log-size",
   "mac-address": "",
   "memory-reservation":
     "a VM's memory is its own: use -m, and firectl update -m to take some back while it runs",
@@ -75,7 +75,6 @@ const BY_COMMAND: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   start: { checkpoint: "", "checkpoint-dir": "", "detach-keys": "", interactive: "", i: "" },
   stop: { signal: "use firectl kill -s", s: "use firectl kill -s" },
   rm: { link: "", l: "", volumes: "", v: "" },
-  logs: { details: "" },
   inspect: { size: "", s: "", type: "" },
   images: { all: "", a: "", digests: "", filter: "", f: "", tree: "" },
   pull: { "all-tags": "", a: "", "disable-content-trust": "" },

@@ -138,6 +138,13 @@ export const RUN_FLAGS = {
     group: HEALTH,
   },
   "no-healthcheck": { kind: "boolean", summary: "Leave out the image's health check", group: HEALTH },
+  "log-size": {
+    kind: "value",
+    placeholder: "SIZE",
+    parse: sizeOfAtLeast(MIB),
+    summary: "How much of its output is kept for logs, the newest (default 16m)",
+    group: PROCESS,
+  },
   "disk-size": {
     kind: "value",
     placeholder: "SIZE",

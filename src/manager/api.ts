@@ -118,6 +118,8 @@ export interface RunOptions {
   readonly memoryBytes?: number;
   /** Size of the writable disk (`overlay`) or of the whole root filesystem (`copy`). */
   readonly diskBytes?: number;
+  /** How much of the workload's output is kept: the newest; 16 MiB when absent. */
+  readonly logBytes?: number;
   readonly pull?: PullPolicy;
   /** `os/arch[/variant]`. */
   readonly platform?: string;

@@ -49,9 +49,14 @@ export async function makeControlDrive(options: {
   workload: WorkloadRecord;
   drives: readonly Drive[];
   mounts: readonly MountRecord[];
+  /** Bytes of output to keep; 16 MiB when undefined. */
+  logBytes?: number | undefined;
 }): Promise<void> {
   await makePrivateDirectory(options.paths.directory);
-  await createControlDrive(options.paths.controlDrive, { spec: specFor({ ...options, isFirst: true }) });
+  await createControlDrive(options.paths.controlDrive, {
+    outputBytes: options.logBytes,
+    spec: specFor({ ...options, isFirst: true }),
+  });
 }
 
 /**

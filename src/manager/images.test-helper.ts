@@ -103,7 +103,7 @@ export function beginVm(context: Context, imageName: string, name?: string): Pro
   return createRecord(context, {
     name,
     imageName,
-    size: { cpus: 1, memoryMib: 128, diskBytes: 1 << 30, stopTimeoutMs: 1000 },
+    size: { cpus: 1, memoryMib: 128, diskBytes: 1 << 30, logBytes: 16 * 1024 * 1024, stopTimeoutMs: 1000 },
     labels: {},
     autoRemove: false,
     attached: false,

@@ -8,12 +8,14 @@ import type { LogEntry, LogsOptions } from "./api.ts";
 import type { Context } from "./context.ts";
 import { endedStatus } from "./exit-report.ts";
 import { GuestWatch } from "./guest-watch.ts";
-import { isVmmAlive } from "./records.ts";
+import { isVmmAlive, livesNow } from "./records.ts";
 import { tailOf } from "./tail.ts";
 import { vmPathsOf } from "./vm-paths.ts";
 
 /** How often a followed console is looked at: it is for people who watch a boot. */
 const CONSOLE_INTERVAL_MS = 100;
+/** How often a start that is under way is looked at. */
+const RESTART_INTERVAL_MS = 100;
 const CONSOLE_CHUNK_BYTES = 64 * 1024;
 
 /** The workload's output as it stands on the control drive, then as it comes with `follow`. */
@@ -32,23 +34,56 @@ export async function* readLogs(
       },
     );
   }
-  await using watch = await openDrive(controlDrive, record);
-  if (watch === undefined) return;
-  const reader = new OutputReader(watch.drive);
+  await using drive = await openDrive(controlDrive, record);
+  if (drive === undefined) return;
+  const reader = new OutputReader(drive.drive);
   const stored = inPeriod(entriesOf(reader.available()), options);
   yield* options.tail === undefined ? stored : tailOf(stored, options.tail);
   if (!(options.follow ?? false)) return;
+  for (
+    let run: VmRecord | undefined = record;
+    run !== undefined;
+    run = await nextRun(context, run, options)
+  ) {
+    await using watch = await openDrive(controlDrive, run);
+    if (watch === undefined) return;
+    yield* inPeriod(entriesOf(followRun(reader, watch, options.signal)), options);
+  }
+}
+
+/** What a run of the VM writes, to its end. */
+async function* followRun(
+  reader: OutputReader,
+  watch: GuestWatch,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<OutputEvent, void> {
   const stop = new AbortController();
-  options.signal?.addEventListener("abort", () => stop.abort(), { once: true });
+  signal?.addEventListener("abort", () => stop.abort(), { once: true });
   const ended = watch.until(
     ({ status, vmmAlive }) => (endedStatus(status) !== undefined || !vmmAlive ? true : undefined),
     stop.signal,
   );
   ended.catch(() => {});
   try {
-    yield* inPeriod(entriesOf(reader.follow({ ended, signal: options.signal })), options);
+    yield* reader.follow({ ended, signal });
   } finally {
     stop.abort();
+  }
+}
+
+/** The VM as it has been started again by the time that its end is seen; undefined when it has not. */
+async function nextRun(
+  context: Context,
+  last: VmRecord,
+  options: LogsOptions,
+): Promise<VmRecord | undefined> {
+  for (;;) {
+    const now = (await context.vms.read()).find(({ id }) => id === last.id);
+    const isAnother = now?.startedAt !== last.startedAt;
+    if (now?.state === "running") return isAnother ? now : undefined;
+    // Somebody is starting it, or at work on its disk.
+    if (now?.state !== "creating" || !livesNow(now, now.owner)) return undefined;
+    await sleep(RESTART_INTERVAL_MS, undefined, { signal: options.signal });
   }
 }
 

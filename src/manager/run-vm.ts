@@ -210,6 +210,7 @@ async function makeDisks(options: {
       workload,
       drives: options.machine.drives,
       mounts: options.mounts,
+      logBytes: options.size.logBytes,
     }),
   ]);
   mark("disks");

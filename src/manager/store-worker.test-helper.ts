@@ -75,7 +75,7 @@ async function useImage(context: Context, name: string): Promise<void> {
   const images = await context.images();
   const record = await createRecord(context, {
     imageName: name,
-    size: { cpus: 1, memoryMib: 128, diskBytes: 1 << 30, stopTimeoutMs: 1000 },
+    size: { cpus: 1, memoryMib: 128, diskBytes: 1 << 30, logBytes: 16 * 1024 * 1024, stopTimeoutMs: 1000 },
     labels: {},
     autoRemove: true,
     attached: true,

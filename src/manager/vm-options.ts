@@ -18,11 +18,17 @@ const DEFAULT_STOP_TIMEOUT_MS = 10_000;
 /** The kernel's command line holds 2048 bytes with its NUL; firectl's own part stays well under 512. */
 const MAX_KERNEL_ARGUMENTS_BYTES = 1536;
 
+/** docs/control-drive.md: the ring of a guest's output. */
+const DEFAULT_LOG_BYTES = 16 * MIB;
+const MAX_LOG_BYTES = 64 * 1024 * MIB;
+
 /** The size of a VM, with defaults filled in. */
 export interface VmSize {
   readonly cpus: number;
   readonly memoryMib: number;
   readonly diskBytes: number;
+  /** Output that is kept. */
+  readonly logBytes: number;
   readonly stopTimeoutMs: number;
 }
 
@@ -41,6 +47,11 @@ export function checkRunOptions(run: Omit<RunOptions, "image">, settings: Settin
     diskBytes: inRange("--disk-size", run.diskBytes ?? DEFAULT_DISK_BYTES, {
       min: MIN_DISK_BYTES,
       max: MAX_DISK_BYTES,
+      unit: " bytes",
+    }),
+    logBytes: inRange("--log-size", run.logBytes ?? DEFAULT_LOG_BYTES, {
+      min: MIB,
+      max: MAX_LOG_BYTES,
       unit: " bytes",
     }),
     stopTimeoutMs: inRange("--stop-timeout", run.stopTimeoutMs ?? DEFAULT_STOP_TIMEOUT_MS, {

@@ -30,6 +30,7 @@ export const logs: Command = defineCommand({
       summary: "Only the last lines, or all",
     },
     timestamps: { kind: "boolean", short: "t", summary: "Begin each line with its time" },
+    details: { kind: "boolean", summary: "Accepted, as docker's: there are no details to show" },
     console: { kind: "boolean", summary: "Print the guest kernel's console instead" },
   },
   examples: ["firectl logs -f web", "firectl logs --since 10m -n 100 web", "firectl logs --console web"],

@@ -119,6 +119,7 @@ function imageLaunch({ flags, given, args }: RunInput, context: CommandContext):
       cpus: flags.cpus,
       memoryBytes: flags.memory,
       diskBytes: flags["disk-size"],
+      logBytes: flags["log-size"],
       pull: flags.pull,
       platform: flags.platform,
       vmm: flags.vmm,

@@ -1,14 +1,19 @@
 import { FirectlError } from "../../core/errors.ts";
 import { encodeData, encodeEnd, encodeEntry } from "../../guest/copy-stream.ts";
+import { expand, sniff } from "../../image/archive/expand.ts";
 import { TarReader } from "../../tar/reader.ts";
 
 /**
  * The entries of a tar, packed or not, as records of a copy.
- * @throws FirectlError ARCHIVE_INVALID.
+ * @throws FirectlError ARCHIVE_INVALID, TOOL_MISSING for what only a program unpacks.
  */
 export async function* archiveRecords(
   input: AsyncIterable<Uint8Array>,
-  options: { readonly signal: AbortSignal | undefined; readonly onData: (length: number) => void },
+  options: {
+    readonly env: NodeJS.ProcessEnv;
+    readonly signal: AbortSignal | undefined;
+    readonly onData: (length: number) => void;
+  },
 ): AsyncGenerator<Uint8Array, void> {
   let records: Uint8Array[] = [];
   const reader = new TarReader(
@@ -34,7 +39,9 @@ export async function* archiveRecords(
         `the archive${entry === undefined ? "" : `, at ${JSON.stringify(entry)}`}: ${problem}`,
       ),
   );
-  for await (const chunk of input) {
+  const { compression, chunks } = await sniff(input);
+  const { signal, env } = options;
+  for await (const chunk of expand(chunks, { compression, label: "on stdin", env, signal })) {
     options.signal?.throwIfAborted();
     reader.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length));
     if (records.length === 0) continue;

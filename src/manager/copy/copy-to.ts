@@ -23,7 +23,7 @@ const MAX_LINKS = 40;
 export async function copyTo(
   guest: GuestClient,
   paths: { readonly source: string | AsyncIterable<Uint8Array>; readonly destination: string },
-  options: CopyOptions,
+  options: CopyOptions & { readonly env: NodeJS.ProcessEnv },
 ): Promise<CopyReport> {
   const { signal, archive = false, followLinks = false } = options;
   const { source } = paths;
@@ -34,7 +34,7 @@ export async function copyTo(
   };
   if (typeof source !== "string") {
     if (to.is !== "directory") throw notADirectory(paths.destination);
-    await guest.copyIn(Buffer.from(to.path.path), archiveRecords(source, { signal, onData: count }), {
+    await guest.copyIn(Buffer.from(to.path.path), archiveRecords(source, { env: options.env, signal, onData: count }), {
       signal,
     });
     return { bytes, leftOut: [] };

@@ -47,9 +47,9 @@ export async function copyToVm(
 ): Promise<CopyReport> {
   requireState(record, "copy to", ["running", "exited", "dead"]);
   if (record.state !== "running") {
-    const work = (guest: GuestClient) => copyTo(guest, options, options);
+    const work = (guest: GuestClient) => copyTo(guest, options, { ...options, env: context.env });
     return withIdleGuest(context, record, { signal: options.signal, work });
   }
   using guest = connectGuest(record);
-  return await copyTo(guest, options, options);
+  return await copyTo(guest, options, { ...options, env: context.env });
 }
