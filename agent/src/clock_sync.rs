@@ -19,6 +19,8 @@ use crate::modules;
 
 /// Metadata of a call: the caller's clock, in nanoseconds since the Unix epoch.
 const TIME_KEY: &str = "firectl-time";
+/// From the workload's start to the first look, and to the modules that can wait.
+const AFTER_START: Duration = Duration::from_millis(500);
 /// Between two looks: seldom enough to let an idle guest be idle.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// A clock that is wrong by less is made to run faster or slower until it is right: programs see no leap.
@@ -40,7 +42,8 @@ static ADJUSTMENTS: AtomicU64 = AtomicU64::new(0);
 
 /// Looks after the clock for as long as the guest lives.
 pub async fn keep() {
-    // Not at boot: nobody waits for it.
+    // Not at boot, nor beside a workload that ends at once: nobody waits for it.
+    sleep(AFTER_START).await;
     modules::load_all(Path::new("/modules/later"));
     if let Some(clock) = KvmClock::open() {
         loop {

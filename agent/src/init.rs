@@ -41,8 +41,8 @@ use crate::workload;
 
 /// Ctrl-Alt-Delete, which is how a VMM without the service asks: as `docker stop` would.
 const KEYBOARD_GRACE_MS: u64 = 10_000;
-/// The first read takes superblock, status and the start of the spec in one.
-const FIRST_READ_BYTES: usize = 64 * 1024;
+/// The first read takes superblock, status and all of most specs in one: each request is an exit of the machine.
+const FIRST_READ_BYTES: usize = 32 * 1024;
 
 /// Runs the guest from boot to reboot.
 pub fn run() -> ! {
@@ -77,10 +77,14 @@ fn boot(started_us: u64) -> Result<(), AgentError> {
     let _ = fs::write("/proc/self/oom_score_adj", "-1000");
     modules::load_all(Path::new("/modules"));
 
-    let (device, superblock, spec) = open_control_drive(arguments.control_device.as_deref())?;
+    let ControlDrive { device, superblock, spec, head } =
+        open_control_drive(arguments.control_device.as_deref())?;
     let clone = || device.try_clone().context(|| "share the control drive".into());
-    let status = StatusBoard::open(clone()?, superblock.status).context(|| "read the status".into())?;
-    status.publish(|status| {
+    let known = within(head.as_slice(), superblock.status);
+    let status =
+        StatusBoard::open(clone()?, superblock.status, known).context(|| "read the status".into())?;
+    // Written with the next: nobody waits for this word alone.
+    status.publish_later(|status| {
         status.set_phase(Phase::Booting);
         status.timings.get_or_insert_default().agent_started_us = started_us;
     });
@@ -91,8 +95,24 @@ fn boot(started_us: u64) -> Result<(), AgentError> {
     runtime.context(|| "start the runtime".into())?.block_on(live(spec, status, ring))
 }
 
+/// The drive as it is found.
+struct ControlDrive {
+    device: Device,
+    superblock: Superblock,
+    spec: VmSpec,
+    /// What the first read has brought of it.
+    head: AlignedBuffer,
+}
+
+/// The region's bytes, if all of them have been read.
+fn within(head: &[u8], region: Region) -> Option<&[u8]> {
+    let start = usize::try_from(region.offset).ok()?;
+    let length = usize::try_from(region.length).ok()?;
+    head.get(start..start.checked_add(length)?)
+}
+
 /// Finds the drive, by name or else by its magic, and reads the orders from it.
-fn open_control_drive(name: Option<&str>) -> Result<(Device, Superblock, VmSpec), AgentError> {
+fn open_control_drive(name: Option<&str>) -> Result<ControlDrive, AgentError> {
     let Some(name) = name else {
         for letter in 'a'..='z' {
             match read_control_drive(&format!("/dev/vd{letter}")) {
@@ -105,16 +125,16 @@ fn open_control_drive(name: Option<&str>) -> Result<(Device, Superblock, VmSpec)
     read_control_drive(&mounts::wait_for_device(name)?)
 }
 
-fn read_control_drive(path: &str) -> Result<(Device, Superblock, VmSpec), AgentError> {
+fn read_control_drive(path: &str) -> Result<ControlDrive, AgentError> {
     let mut device = Device::open(Path::new(path)).context(|| format!("open {path}"))?;
     let length = device.length().context(|| format!("measure {path}"))?;
     let first = FIRST_READ_BYTES.min(usize::try_from(length).unwrap_or(0) / BLOCK_BYTES * BLOCK_BYTES);
-    let mut buffer = AlignedBuffer::new(FIRST_READ_BYTES);
-    device.read_at(&mut buffer.as_mut_slice()[..first], 0).context(|| format!("read {path}"))?;
-    let block = buffer.as_slice().first_chunk().ok_or(ControlDriveError::Magic)?;
+    let mut head = AlignedBuffer::new(first);
+    device.read_at(head.as_mut_slice(), 0).context(|| format!("read {path}"))?;
+    let block = head.as_slice().first_chunk().ok_or(ControlDriveError::Magic)?;
     let superblock = Superblock::decode(block, length)?;
-    let spec = read_spec(&mut device, superblock.spec, &buffer.as_slice()[..first])?;
-    Ok((device, superblock, spec))
+    let spec = read_spec(&mut device, superblock.spec, head.as_slice())?;
+    Ok(ControlDrive { device, superblock, spec, head })
 }
 
 /// Decodes the spec from what has been read already, or reads it.

@@ -21,9 +21,12 @@ struct SlotWriter<S> {
 }
 
 impl<S: Storage> SlotWriter<S> {
-    fn open(mut storage: S, region: Region) -> io::Result<Self> {
+    fn open(mut storage: S, region: Region, known: Option<&[u8]>) -> io::Result<Self> {
         let mut buffer = AlignedBuffer::new(2 * BLOCK_BYTES);
-        storage.read_at(&mut buffer.as_mut_slice()[..2 * BLOCK_BYTES], region.offset)?;
+        match known.and_then(|bytes| bytes.get(..2 * BLOCK_BYTES)) {
+            Some(bytes) => buffer.as_mut_slice().copy_from_slice(bytes),
+            None => storage.read_at(buffer.as_mut_slice(), region.offset)?,
+        }
         let (first, second) = buffer.as_slice().split_at(BLOCK_BYTES);
         let sequence = control_drive::status_sequence(first).max(control_drive::status_sequence(second));
         Ok(Self { storage, region, sequence, buffer })
@@ -47,9 +50,10 @@ pub struct StatusBoard<S> {
 }
 
 impl<S: Storage> StatusBoard<S> {
-    pub fn open(storage: S, region: Region) -> io::Result<Self> {
+    /// `known` are the region's bytes where they have been read already.
+    pub fn open(storage: S, region: Region, known: Option<&[u8]>) -> io::Result<Self> {
         Ok(Self {
-            writer: Mutex::new(SlotWriter::open(storage, region)?),
+            writer: Mutex::new(SlotWriter::open(storage, region, known)?),
             current: watch::Sender::new(VmStatus::default()),
         })
     }

@@ -129,7 +129,7 @@ export function startedVm(options: {
     id: "3f2b8c1e-9d4a-4c6b-8e2f-0a1b2c3d4e5f" as StartedVm["id"],
     name: "brisk_heron",
     vmm: "qemu",
-    timings: () => ({ prepareMs: 120, vmmMs: 30.4, kernelMs: 900, initMs: 49.6, totalMs: 1250 }),
+    timings: () => ({ loadMs: 40, prepareMs: 120, vmmMs: 30.4, kernelMs: 900, initMs: 49.6, totalMs: 1250 }),
     async *output() {
       for (const [stream, text] of options.output ?? []) yield { stream, data: Buffer.from(text) };
       await ended;

@@ -234,12 +234,13 @@ describe("a foreground run", () => {
     });
     expect(result.stderr).toMatchInlineSnapshot(`
       "STAGE         TIME
+      load         40 ms
       prepare     120 ms
       VMM start    30 ms
       kernel      900 ms
       init         50 ms
       other       150 ms
-      total       1.25 s
+      total       1.29 s
       "
     `);
   });

@@ -8,18 +8,19 @@ import { decompress } from "./decompress.ts";
 export const BOOT_MODULES: readonly string[] = [
   "virtio_mmio",
   "virtio_blk",
-  "virtio_rng",
   "vmw_vsock_virtio_transport",
   "overlay",
   "ext4",
-  "virtio_balloon",
 ];
 
 /** What a guest loads besides, whose image is attached as persistent memory. */
 export const PMEM_MODULES: readonly string[] = ["virtio_pmem", "nd_pmem"];
 
-/** What they load when the workload runs already: the host's clock, for guests of KVM. */
-export const LATER_MODULES: readonly string[] = ["ptp_kvm"];
+/**
+ * What they load when the workload runs already: the host's random numbers (the processor's are there from the
+ * beginning), its clock, for guests of KVM, and what gives memory back to it.
+ */
+export const LATER_MODULES: readonly string[] = ["virtio_rng", "ptp_kvm", "virtio_balloon"];
 
 /** What a guest loads besides that has a directory of the host live. */
 export const SHARE_MODULES: readonly string[] = ["fuse"];

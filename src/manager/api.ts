@@ -197,18 +197,25 @@ export type ProgressEvent =
 
 /** Where the time of a start went; milliseconds, absent where the stage did not happen or cannot be told. */
 export interface StartTimings {
+  /** From the begin of the process to the call of `run`: Node, modules, flags; of the command line only. */
+  readonly loadMs?: number;
   readonly pullMs?: number;
   readonly buildMs?: number;
-  /** Choosing and preparing: VMM probe, kernel, initramfs, disks, control drive. */
+  /** The record, the choice of VMM, kernel and initramfs, and what the VMM cannot be started without. */
   readonly prepareMs?: number;
-  /** From spawning the VMM to InstanceStart (QEMU: to its spawn being done). */
+  /** From spawning the VMM to InstanceStart (QEMU: to its spawn being done); the disks are made meanwhile. */
   readonly vmmMs?: number;
+  /** From there until the guest's clock began to count: loading and unpacking of the kernel; and its notice. */
+  readonly earlyMs?: number;
   /** Guest kernel until PID 1 of the initramfs. */
   readonly kernelMs?: number;
   /** The agent until the workload's execve. */
   readonly initMs?: number;
   /** The workload's own run; foreground only. */
   readonly workloadMs?: number;
+  /** From its end until nothing of the VM was left, or its record told how it ended; foreground only. */
+  readonly settleMs?: number;
+  /** From the call of `run` or `start` until the workload ran. */
   readonly totalMs: number;
 }
 

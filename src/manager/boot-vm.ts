@@ -28,6 +28,8 @@ export interface BootedVm extends AsyncDisposable {
   readonly vmm: RunningVmm;
   /** Milliseconds from the spawn of the VMM to its word that the guest's processors run. */
   readonly vmmMs: number;
+  /** Milliseconds from there to the sight of the workload's start. */
+  readonly bootMs: number;
 }
 
 export interface BootOptions {
@@ -52,7 +54,8 @@ export async function bootVm(context: Context, options: BootOptions): Promise<Bo
   const watch = await GuestWatch.open(options.paths.controlDrive, vmm.process);
   try {
     const status = await waitForWorkload(context, { ...options, watch });
-    return { watch, status, vmm, vmmMs, [Symbol.asyncDispose]: () => watch[Symbol.asyncDispose]() };
+    const bootMs = performance.now() - startedAt - vmmMs;
+    return { watch, status, vmm, vmmMs, bootMs, [Symbol.asyncDispose]: () => watch[Symbol.asyncDispose]() };
   } catch (error) {
     await watch[Symbol.asyncDispose]();
     throw error;

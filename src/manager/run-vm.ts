@@ -266,6 +266,7 @@ export function timingsOf(
     ...(guest === undefined
       ? {}
       : {
+          earlyMs: Math.max(0, booted.bootMs - Number(guest.workloadStartedUs) / 1000),
           kernelMs: Number(guest.agentStartedUs) / 1000,
           initMs: Number(guest.workloadStartedUs - guest.agentStartedUs) / 1000,
         }),

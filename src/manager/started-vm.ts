@@ -86,7 +86,9 @@ export class AttendedVm implements StartedVm {
 
   async #settle(): Promise<ExitReport> {
     const report = await this.#workloadEnded;
+    const endedAt = performance.now();
     await settleEndedVm(this.#context, this.#record);
+    this.#timings = { ...this.#timings, settleMs: performance.now() - endedAt };
     mark("settled");
     this.#settled = true;
     return report;

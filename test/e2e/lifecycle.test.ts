@@ -56,7 +56,7 @@ onEveryBackend("a detached VM", (vmm) => {
     const [heading, ...rows] = timing.trimEnd().split("\n");
     expect(heading).toMatch(/^STAGE +TIME$/);
     const stages = rows.map((row) => /^(.+?) +(\d+ ms|\d+\.\d\d s)$/.exec(row)?.[1]);
-    const expected = ["pull", "build", "prepare", "VMM start", "kernel", "init"];
+    const expected = ["load", "pull", "build", "prepare", "VMM start", "kernel load", "kernel", "init"];
     expect(stages.filter((stage) => stage !== "other")).toEqual([...expected, "total"]);
   });
 

@@ -57,13 +57,14 @@ export const run: Command = defineCommand({
       if (event.kind === "resolving") void prepareForDownload();
       progress.update(event);
     };
+    const loadMs = performance.now();
     const vm = await launch(operations, { signal, onProgress });
     cidfile?.write(vm.id);
     if (flags.wait) await waitUntilHealthy(operations, { vm, signal });
     progress.stop();
     const status = flags.detach ? await leaveDetached(vm, context) : await attachToWorkload(vm, context);
     if (flags.timing) {
-      const timings = vm.timings();
+      const timings = { loadMs, ...vm.timings() };
       context.io.stderr.write(context.json ? `${safeJson({ timings })}\n` : renderTimings(timings));
     }
     return status;
