@@ -1,6 +1,7 @@
-import { existsSync } from "node:fs";
-import { mkdir, writeFile } from "node:fs/promises";
+import { existsSync, readFileSync } from "node:fs";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { BOOT_MODULES, LATER_MODULES, OPTIONAL_MODULES } from "../../src/kernel/modules.ts";
 import { findOnPath, MACHINE_FILE, type Machine } from "./support/backends.ts";
 import { startDocker } from "./support/docker.ts";
 import { IMAGES, Sandbox, SHARED_DATA } from "./support/firectl.ts";
@@ -17,7 +18,14 @@ export async function setup(): Promise<() => Promise<void>> {
   return docker.stop;
 }
 
+/** Anew when an earlier checkout's firectl kept other modules with it. */
 async function installKernel(): Promise<void> {
+  const stamp = path.join(SHARED_DATA, "kernel-modules");
+  const wanted = [...BOOT_MODULES, ...LATER_MODULES, ...OPTIONAL_MODULES].join("\n");
+  if (!existsSync(stamp) || readFileSync(stamp, "utf8") !== wanted) {
+    await rm(path.join(SHARED_DATA, "kernels"), { recursive: true, force: true });
+    await writeFile(stamp, wanted);
+  }
   await using sandbox = await Sandbox.create();
   const listed = await sandbox.ok(["kernel", "list", "-q"]);
   if (listed.trim() === "") await sandbox.ok(["kernel", "add"]);

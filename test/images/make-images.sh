@@ -2,14 +2,14 @@
 # Makes the images of the end-to-end tests as one OCI layout each below DIR, from Debian's own packages, with
 # tools that are not ours: mmdebstrap, umoci. An image that is there already stays.
 #
-# usage: make-images.sh DIR [IMAGE...]      IMAGE: nginx scratch app layers
+# usage: make-images.sh DIR [IMAGE...]      IMAGE: nginx scratch app layers tools
 set -euo pipefail
 
 [ $# -gt 0 ] || { echo "usage: make-images.sh DIR [IMAGE...]" >&2; exit 2; }
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 shift
-[ $# -gt 0 ] || set -- nginx scratch app layers
+[ $# -gt 0 ] || set -- nginx scratch app layers tools
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # Same bytes on every run, so that digests can be compared.
@@ -59,6 +59,17 @@ make_nginx() {
   config nginx --config.entrypoint=/usr/sbin/nginx --config.cmd=-g --config.cmd='daemon off;' \
     --config.env=NGINX_MADE_BY=debian --config.stopsignal=SIGQUIT --config.exposedports=80/tcp
   finish nginx
+}
+
+# What works on a directory of the host as people's builds do.
+make_tools() {
+  mmdebstrap --quiet --variant=minbase --include=git,make,sqlite3 \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' bookworm "$work/tools.tar"
+  layout tools
+  layer tools "$work/tools.tar"
+  config tools --config.cmd=/bin/sh
+  finish tools
 }
 
 make_scratch() {
