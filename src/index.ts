@@ -5,6 +5,7 @@ export { type ErrorCode, type ErrorKind, exitStatusOf, FirectlError } from "./co
 export type {
   AddKernelOptions,
   BringImageOptions,
+  DetachedExecOptions,
   DiskUsageItem,
   DiskUsageKind,
   ExecOptions,
@@ -35,13 +36,16 @@ export type {
   SaveImagesOptions,
   SetupReport,
   StartedVm,
+  StartOptions,
   StartTimings,
   StopOptions,
   StorageMode,
+  TerminalSize,
   VmmChoice,
   VmState,
   VmSummary,
   WaitForHealthOptions,
+  WorkloadSession,
 } from "./manager/api.ts";
 export { Firectl } from "./manager/firectl.ts";
 export type { OpenOptions } from "./manager/open-context.ts";

@@ -69,10 +69,14 @@ export function testIo(options: TestIoOptions = {}): TestIo {
     env: options.env ?? {},
     listeners,
     exits,
+    terminalSize: () => (options.stdoutIsTerminal === true ? { rows: 24, columns: 80 } : undefined),
+    onResize: () => () => {},
+    makeRaw: async () => () => {},
     send(signal) {
       for (const listener of listeners) listener(signal);
     },
-    onSignal(handler) {
+    onSignal(handler, { passedOn } = { passedOn: false }) {
+      if (passedOn) return () => {};
       listeners.add(handler);
       return () => listeners.delete(handler);
     },
@@ -119,6 +123,8 @@ export function startedVm(options: {
   exitCode?: number;
   error?: string;
   oomKilled?: boolean;
+  tty?: boolean;
+  openStdin?: boolean;
   ended?: Promise<void>;
   events?: string[];
 }): StartedVm {
@@ -139,6 +145,18 @@ export function startedVm(options: {
       oomKilled: options.oomKilled ?? false,
       ...(options.error === undefined ? {} : { error: options.error }),
     })),
+    tty: options.tty ?? false,
+    openStdin: options.openStdin ?? false,
+    async sendInput(source) {
+      for await (const chunk of source) events.push(`input ${chunk}`);
+      events.push("input ended");
+    },
+    async resize({ rows, columns }) {
+      events.push(`size ${columns}x${rows}`);
+    },
+    async detach() {
+      events.push("detached");
+    },
     async signal(signal) {
       events.push(`signal ${signal}`);
     },

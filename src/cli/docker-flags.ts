@@ -4,8 +4,6 @@
  */
 const RUN_FLAGS: Readonly<Record<string, string>> = {
   annotation: "",
-  attach: "a foreground run always attaches stdout and stderr",
-  a: "a foreground run always attaches stdout and stderr",
   "blkio-weight": "use --disk-bps or --disk-iops",
   "blkio-weight-device": "use --disk-bps or --disk-iops",
   "cgroup-parent": "",
@@ -20,7 +18,6 @@ const RUN_FLAGS: Readonly<Record<string, string>> = {
   c: "VMs share processors as processes do: nice firectl run ..., or a limit with --cpus",
   "cpuset-cpus": "the VM runs where firectl does: taskset -c 0,1 firectl run ...",
   "cpuset-mems": "the VM's memory comes from where firectl's does: numactl -m 0 firectl run ...",
-  "detach-keys": "",
   device: "a VM has no devices of the host's; a disk can be a volume",
   "device-cgroup-rule": "a VM has no devices of the host's",
   "device-read-bps": "use --disk-bps, which limits each of the VM's disks",
@@ -30,9 +27,6 @@ const RUN_FLAGS: Readonly<Record<string, string>> = {
   "disable-content-trust": "",
   expose: "",
   gpus: "Firecracker has no way to give a guest a device of the host's",
-  init: "firectl's agent is PID 1 of the machine and reaps orphans",
-  interactive: "",
-  i: "",
   ip: "",
   ip6: "",
   ipc: "",
@@ -58,10 +52,7 @@ const RUN_FLAGS: Readonly<Record<string, string>> = {
   P: "reach the workload with firectl exec",
   restart: "",
   runtime: "use --vmm to choose the virtual machine monitor",
-  "sig-proxy": "signals always reach the workload of a foreground run",
   "storage-opt": "use --disk-size",
-  tty: "",
-  t: "",
   "use-api-socket": "",
   userns: "",
   uts: "",
@@ -70,9 +61,8 @@ const RUN_FLAGS: Readonly<Record<string, string>> = {
 
 const BY_COMMAND: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   run: RUN_FLAGS,
-  exec: { detach: "", d: "", "detach-keys": "", privileged: "", tty: "", t: "" },
   list: { last: "", n: "", latest: "", l: "", size: "", s: "" },
-  start: { checkpoint: "", "checkpoint-dir": "", "detach-keys": "", interactive: "", i: "" },
+  start: { checkpoint: "", "checkpoint-dir": "" },
   stop: { signal: "use firectl kill -s", s: "use firectl kill -s" },
   rm: { link: "", l: "", volumes: "", v: "" },
   inspect: { size: "", s: "", type: "" },

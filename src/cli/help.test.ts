@@ -16,6 +16,7 @@ test("firectl alone, help, --help and -h print the same", async () => {
       stop      Stop VMs and remove everything of them
       kill      Send a signal to the workload of VMs
       wait      Wait until VMs end, or are healthy, and print their exit status
+      attach    Join a running VM's workload: its output, its input, its terminal
       exec      Run a command in a running VM
       cp        Copy files between a VM and this machine
       export    Write a VM's filesystem as a tar
@@ -89,9 +90,18 @@ test("run's help is grouped", async () => {
           --env-file FILE                Set the variables in a file
       -u, --user USER[:GROUP]            User to run as, by name or number
       -w, --workdir DIR                  Working directory
+          --init                         Run it under an init that passes signals on and reaps orphans
           --read-only                    Make the root filesystem read-only for the process
           --stop-signal SIGNAL           Signal that asks it to stop (default: the image's, or SIGTERM)
           --stop-timeout SECONDS         How long stop waits before killing (default 10)
+          --log-size SIZE                How much of its output is kept for logs, the newest (default 16m)
+
+    Streams:
+      -i, --interactive                  Keep the process's stdin open, and pass ours on
+      -t, --tty                          Give the process a terminal
+      -a, --attach STREAM                Pass on only stdin, stdout or stderr; may be given several times
+          --detach-keys KEYS             Keys that leave a terminal (default ctrl-p,ctrl-q)
+          --sig-proxy                    Pass signals on to the process (default true); =false: they leave it
 
     Health:
           --health-cmd COMMAND           Shell command that tells whether the process is well, by its exit status

@@ -1,5 +1,6 @@
 import { fstatSync, writeSync } from "node:fs";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
+import type { TerminalSize } from "../manager/api.ts";
 
 /** Thrown when the reader of our stdout has gone (`firectl list | head -1`): a clean end, not a failure. */
 export class OutputClosed extends Error {
@@ -17,7 +18,8 @@ export interface Sink {
   readonly columns: number;
 }
 
-export type CliSignal = "SIGINT" | "SIGTERM" | "SIGHUP";
+/** Signals that end a command, or go to a workload in our place. */
+export type CliSignal = (typeof SIGNALS)[number] | (typeof PASSED_ON)[number];
 
 /** Everything the command line touches of the process, so that tests can run it in process. */
 export interface CliIo {
@@ -31,15 +33,25 @@ export interface CliIo {
    * @throws FirectlError INVALID_ARGUMENT where stdin is no terminal, INTERRUPTED; the signal's reason.
    */
   prompt(question: string, options: { hidden: boolean; signal: AbortSignal }): Promise<string>;
-  /** Calls `handler` for the signals that end a command; returns how to stop that. */
-  onSignal(handler: (signal: CliSignal) => void): () => void;
+  /** Size of the terminal that stdout is; undefined where it is none. */
+  terminalSize(): TerminalSize | undefined;
+  /** Calls `handler` whenever that may have changed; returns how to stop it. */
+  onResize(handler: () => void): () => void;
+  /** Hands on every key of the terminal that stdin is as it is typed; returns how to stop that. */
+  makeRaw(): Promise<() => void>;
+  /**
+   * Calls `handler` for the signals that end a command, and with `passedOn` for others that are a workload's
+   * business; returns how to stop that.
+   */
+  onSignal(handler: (signal: CliSignal) => void, options?: { passedOn: boolean }): () => void;
   /** Ends the process at once. */
   exitNow(status: number): void;
   /** Waits until everything written has left, and lets go of stdin, which would keep the process alive. */
   close(): Promise<void>;
 }
 
-const SIGNALS: readonly CliSignal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+const PASSED_ON = ["SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
 
 /** The io of the real process. Nothing of it is loaded before it is used: net and tty cost milliseconds. */
 export function processIo(): CliIo {
@@ -71,8 +83,29 @@ export function processIo(): CliIo {
         if (options.hidden) stderr.write("\n");
       }
     },
-    onSignal(handler) {
-      const listeners = SIGNALS.map((signal) => ({ signal, listener: () => handler(signal) }));
+    terminalSize() {
+      const { stdout: out } = process;
+      if (!stdout.isTerminal || !out.isTTY) return undefined;
+      const [columns, rows] = out.getWindowSize();
+      // A terminal that nobody has given a size has none to pass on.
+      return rows === 0 || columns === 0 ? undefined : { rows, columns };
+    },
+    onResize(handler) {
+      if (!stdout.isTerminal) return () => {};
+      // It renews what it knows of its size before it says so.
+      process.stdout.on("resize", handler);
+      return () => process.stdout.off("resize", handler);
+    },
+    async makeRaw() {
+      const { makeRaw } = await import("./raw-mode.ts");
+      stdinOpened = true;
+      return makeRaw(process.stdin);
+    },
+    onSignal(handler, { passedOn } = { passedOn: false }) {
+      const listeners = (passedOn ? PASSED_ON : SIGNALS).map((signal) => ({
+        signal,
+        listener: () => handler(signal),
+      }));
       for (const { signal, listener } of listeners) process.on(signal, listener);
       return () => {
         for (const { signal, listener } of listeners) process.off(signal, listener);

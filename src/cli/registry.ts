@@ -21,6 +21,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   { names: ["stop"], topic: RUNNING, load: async () => (await import("./commands/stop.ts")).stop },
   { names: ["kill"], topic: RUNNING, load: async () => (await import("./commands/kill.ts")).kill },
   { names: ["wait"], topic: RUNNING, load: async () => (await import("./commands/wait.ts")).wait },
+  { names: ["attach"], topic: RUNNING, load: async () => (await import("./commands/attach.ts")).attach },
   { names: ["exec"], topic: RUNNING, load: async () => (await import("./commands/exec.ts")).exec },
   { names: ["cp"], topic: RUNNING, load: async () => (await import("./commands/cp.ts")).cp },
   {

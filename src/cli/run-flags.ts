@@ -5,6 +5,7 @@ import { IMAGE_FLAGS } from "./image-flags.ts";
 import { parseKeyValue } from "./key-values.ts";
 import { MOUNT_FLAGS } from "./mount-flags.ts";
 import { RESOURCE_FLAGS } from "./resource-flags.ts";
+import { SESSION_FLAGS } from "./session-flags.ts";
 import {
   choice,
   parseGuestPath,
@@ -74,6 +75,12 @@ export const RUN_FLAGS = {
     placeholder: "DIR",
     parse: parseGuestPath,
     summary: "Working directory",
+    group: PROCESS,
+  },
+  ...SESSION_FLAGS,
+  init: {
+    kind: "boolean",
+    summary: "Run it under an init that passes signals on and reaps orphans",
     group: PROCESS,
   },
   "read-only": {

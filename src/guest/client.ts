@@ -2,9 +2,8 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { CallOptions } from "@connectrpc/connect";
 import { assertNever } from "../core/assert-never.ts";
 import { type ErrorCode, FirectlError, messageOf } from "../core/errors.ts";
-import { KIB } from "../core/units.ts";
 import { type AgentClient, type Dial, GuestConnection } from "./connection.ts";
-import { type ExecRequest, ExecRequestSchema } from "./gen/firectl/agent/v1/agent_pb.ts";
+import { type ExecExited, ExecRequestSchema } from "./gen/firectl/agent/v1/agent_pb.ts";
 import type { ProcessSchema, VmStatus } from "./gen/firectl/agent/v1/control_pb.ts";
 import {
   type CopyInRequest,
@@ -14,12 +13,20 @@ import {
 import type { ResourceChangeSchema } from "./gen/firectl/agent/v1/resources_pb.ts";
 import type { ProcessesResponse, StatsResponse } from "./gen/firectl/agent/v1/stats_pb.ts";
 import { printable } from "./printable.ts";
+import {
+  attachRequests,
+  type ConsoleSize,
+  type ExecStreams,
+  execRequests,
+  inputRequests,
+  only,
+  untilAborted,
+} from "./requests.ts";
 
 /** Long for a healthy guest, short for someone who waits for a dead one. */
 const CALL_TIMEOUT_MS = 10_000;
 /** Metadata of each call, our clock in nanoseconds since the Unix epoch: agent/src/clock_sync.rs. */
 const TIME_KEY = "firectl-time";
-const STDIN_PIECE_BYTES = 64 * KIB;
 
 export interface WaitingOptions {
   readonly signal?: AbortSignal | undefined;
@@ -27,10 +34,7 @@ export interface WaitingOptions {
   readonly timeoutMs?: number | undefined;
 }
 
-export interface ExecOptions {
-  readonly process: MessageInitShape<typeof ProcessSchema>;
-  /** What the process reads; undefined is an empty input. */
-  readonly stdin?: AsyncIterable<Uint8Array> | undefined;
+export interface ExecOptions extends ExecStreams {
   /** Kills the process when it aborts. */
   readonly signal?: AbortSignal | undefined;
   /** Called in order, each after the last has resolved: a slow consumer slows the process. */
@@ -169,7 +173,10 @@ export class GuestClient implements Disposable {
     });
   }
 
-  /** Runs a process beside the workload to its end. @throws FirectlError WRONG_STATE when the workload has ended. */
+  /**
+   * Runs a process beside the workload to its end.
+   * @throws FirectlError WRONG_STATE when the workload has ended; the reason of `detachSignal`.
+   */
   async exec(options: ExecOptions): Promise<ExecResult> {
     const ended = new AbortController();
     try {
@@ -187,13 +194,7 @@ export class GuestClient implements Disposable {
               await options.onStarted?.(response.value.pid);
               break;
             case "exited": {
-              const { exit, error } = response.value;
-              const exitCode = Math.min(exit?.code ?? 125, 255);
-              return {
-                exitCode,
-                signal: exit?.signal ?? 0,
-                error: error === "" ? undefined : printable(error),
-              };
+              return execResultOf(response.value);
             }
             case undefined:
               break;
@@ -201,11 +202,66 @@ export class GuestClient implements Disposable {
               assertNever(response);
           }
         }
+        options.detachSignal?.throwIfAborted();
         throw new FirectlError("AGENT_FAILED", "the guest's agent ended exec without an exit status");
       });
     } finally {
       ended.abort();
     }
+  }
+
+  /**
+   * Starts a process beside the workload that nobody attends to. Returns how it failed to start, or undefined.
+   * @throws FirectlError WRONG_STATE when the workload has ended.
+   */
+  async execDetached(
+    process: MessageInitShape<typeof ProcessSchema>,
+    options: WaitingOptions = {},
+  ): Promise<ExecResult | undefined> {
+    const request = create(ExecRequestSchema, { request: { case: "startDetached", value: process } });
+    return this.#call("exec", options, async (client, call) => {
+      let failure: ExecResult | undefined;
+      for await (const { response } of client.exec(only(request), call)) {
+        if (response.case === "exited") failure = execResultOf(response.value);
+      }
+      return failure;
+    });
+  }
+
+  /**
+   * Says how far the workload's output has been taken, from `position` on, until `taken` ends or the workload
+   * does: while half of what the drive holds has not been taken, the workload is held back.
+   * @throws FirectlError WRONG_STATE when the workload has ended.
+   */
+  async attach(options: {
+    readonly position: number;
+    readonly taken: AsyncIterable<number>;
+    readonly signal?: AbortSignal | undefined;
+  }): Promise<void> {
+    const { signal } = options;
+    await this.#call("attach", { signal, timeoutMs: 0 }, async (client, call) => {
+      for await (const _ of client.attach(attachRequests(options), call));
+    });
+  }
+
+  /**
+   * Sends what the workload reads, until it ends or the workload takes no more.
+   * @throws FirectlError WRONG_STATE when the workload has ended or has no input.
+   */
+  async input(source: AsyncIterable<Uint8Array>, options: WaitingOptions = {}): Promise<void> {
+    const ended = new AbortController();
+    try {
+      await this.#call("input", { timeoutMs: 0, ...options }, (client, call) =>
+        client.input(inputRequests(untilAborted(source, ended.signal)), call),
+      );
+    } finally {
+      ended.abort();
+    }
+  }
+
+  /** Sets the size of the workload's terminal. @throws FirectlError WRONG_STATE when it has none. */
+  async resize(size: ConsoleSize, options: WaitingOptions = {}): Promise<void> {
+    await this.#call("resize", options, (client, call) => client.resize({ size }, call));
   }
 
   async #call<T>(
@@ -256,31 +312,12 @@ async function* copyInRequests(
   }
 }
 
-async function* execRequests(options: ExecOptions, ended: AbortSignal): AsyncGenerator<ExecRequest> {
-  yield create(ExecRequestSchema, { request: { case: "start", value: options.process } });
-  if (options.stdin !== undefined) {
-    for await (const chunk of untilAborted(options.stdin, ended)) {
-      for (let at = 0; at < chunk.length; at += STDIN_PIECE_BYTES) {
-        const value = chunk.subarray(at, at + STDIN_PIECE_BYTES);
-        yield create(ExecRequestSchema, { request: { case: "stdin", value } });
-      }
-    }
-  }
-  yield create(ExecRequestSchema, { request: { case: "closeStdin", value: {} } });
-}
-
-/** The items of `source` until the signal aborts, even while it has none: a terminal may never say more. */
-async function* untilAborted<T>(source: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
-  const iterator = source[Symbol.asyncIterator]();
-  const aborted = new Promise<undefined>((resolve) => {
-    if (signal.aborted) resolve(undefined);
-    else signal.addEventListener("abort", () => resolve(undefined), { once: true });
-  });
-  for (;;) {
-    const next = await Promise.race([iterator.next(), aborted]);
-    if (next === undefined || next.done === true) return;
-    yield next.value;
-  }
+function execResultOf({ exit, error }: ExecExited): ExecResult {
+  return {
+    exitCode: Math.min(exit?.code ?? 125, 255),
+    signal: exit?.signal ?? 0,
+    error: error === "" ? undefined : printable(error),
+  };
 }
 
 function connectionLost(call: string, cause: unknown): FirectlError {

@@ -39,9 +39,19 @@ export class OutputReader {
     this.#position = position;
   }
 
+  /** Where what is written from now on begins. */
+  static async endOf(handle: FileHandle): Promise<number> {
+    return (await new OutputReader(handle).#readHeader())?.head ?? 0;
+  }
+
   /** Where the next record starts. */
   get position(): number {
     return this.#position;
+  }
+
+  /** How many bytes of records the drive holds; the guest cannot change that. */
+  capacity(): Promise<number> {
+    return this.#measureRing();
   }
 
   /**

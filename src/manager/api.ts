@@ -103,6 +103,17 @@ export interface RunOptions {
   readonly readOnly?: boolean;
   /** Replaces parts of the image's own health check; false: no check at all. */
   readonly healthCheck?: HealthCheckOptions | false;
+  /** The workload's standard streams are a terminal; stdout and stderr are then one. */
+  readonly tty?: boolean;
+  /** The terminal's size at the start. */
+  readonly terminalSize?: TerminalSize;
+  /**
+   * Keep the workload's input open, for {@link WorkloadSession.sendInput}; else it is empty. Without `detach` or
+   * `tty` it ends with the first input that does.
+   */
+  readonly openStdin?: boolean;
+  /** Run the workload under a process that is PID 1, passes signals on and reaps orphans. */
+  readonly init?: boolean;
   readonly name?: string;
   readonly labels?: Readonly<Record<string, string>>;
   /** Remove everything of the VM once its workload has ended. */
@@ -234,21 +245,47 @@ export interface OutputChunk {
   readonly data: Uint8Array;
 }
 
-/** A VM whose workload has started, as seen by the process that started it. */
-export interface StartedVm extends AsyncDisposable {
+/** Of a terminal, in characters. */
+export interface TerminalSize {
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** A running workload with its streams. */
+export interface WorkloadSession extends AsyncDisposable {
   readonly id: VmId;
   readonly name: string;
-  readonly vmm: VmmName;
-  /** Without `workloadMs` until the workload has ended. */
-  timings(): StartTimings;
-  /** The workload's output from its first byte, ending with the workload. One reader only. */
+  /** Whether its standard streams are a terminal: all its output is then `stdout`. */
+  readonly tty: boolean;
+  /** Whether it reads what {@link sendInput} sends. */
+  readonly openStdin: boolean;
+  /**
+   * The workload's output, ending with the workload: from its first byte for whoever started it, from now on
+   * for others. One reader only; one that takes its time holds the workload up, and loses nothing.
+   */
   output(): AsyncIterable<OutputChunk>;
+  /**
+   * Sends what the workload reads. Resolves when `source` has ended or the workload takes no more.
+   * @throws FirectlError WRONG_STATE when it has no input, AGENT_UNREACHABLE.
+   */
+  sendInput(source: AsyncIterable<Uint8Array>): Promise<void>;
+  /** Sets the size of the workload's terminal. @throws FirectlError WRONG_STATE when it has none. */
+  resize(size: TerminalSize): Promise<void>;
   /** Settles when the workload has ended and the record says so (or is gone, with `autoRemove`). */
   readonly exit: Promise<ExitReport>;
   /** Sends a signal (name or number) to the workload. */
   signal(signal: string): Promise<void>;
-  /** Ends the wait: an attached VM is killed and removed, a detached one is left alone. */
+  /** Ends the wait: a VM that belongs to this process is killed and removed, any other is left alone. */
   [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** A VM whose workload has started, as seen by the process that started it. */
+export interface StartedVm extends WorkloadSession {
+  readonly vmm: VmmName;
+  /** Without `workloadMs` until the workload has ended. */
+  timings(): StartTimings;
+  /** Makes the VM one that belongs to no process, as if started with `detach`. */
+  detach(): Promise<void>;
 }
 
 export interface VmSummary {
@@ -290,6 +327,14 @@ export interface WaitForHealthOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface StartOptions {
+  /** As with `run`. */
+  readonly detach?: boolean;
+  readonly terminalSize?: TerminalSize;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (event: ProgressEvent) => void;
+}
+
 export interface LogsOptions {
   /** Go on until the workload ends. */
   readonly follow?: boolean;
@@ -312,6 +357,13 @@ export interface ExecOptions {
   readonly user?: string;
   readonly workingDir?: string;
   readonly stdin?: AsyncIterable<Uint8Array>;
+  /** The command's standard streams are a terminal; all output is then `stdout`. */
+  readonly tty?: boolean;
+  readonly terminalSize?: TerminalSize;
+  /** Later sizes of the terminal. */
+  readonly resizes?: AsyncIterable<TerminalSize>;
+  /** Leaves the command running when it aborts; `exec` then rejects with its reason. */
+  readonly detachSignal?: AbortSignal;
   /** Called in order, each after the last has resolved: a slow consumer slows the process. */
   readonly onOutput: (chunk: OutputChunk) => unknown;
   readonly signal?: AbortSignal;
@@ -332,6 +384,12 @@ export interface CopyReport {
   /** Devices of a VM, which are not made on this machine. */
   readonly leftOut: readonly string[];
 }
+
+/** A command that nobody attends to: without input, its output goes nowhere. */
+export type DetachedExecOptions = Pick<
+  ExecOptions,
+  "command" | "env" | "user" | "workingDir" | "tty" | "terminalSize" | "signal"
+>;
 
 export interface ExportOptions {
   readonly signal?: AbortSignal;
@@ -511,10 +569,7 @@ export interface FirectlOperations {
   run(options: RunOptions): Promise<StartedVm>;
   runConfiguration(options: RunConfigurationOptions): Promise<StartedVm>;
   /** Starts a VM that has ended and was kept. */
-  start(
-    vm: string,
-    options?: { detach?: boolean; signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void },
-  ): Promise<StartedVm>;
+  start(vm: string, options?: StartOptions): Promise<StartedVm>;
   list(options?: ListOptions): Promise<readonly VmSummary[]>;
   stop(vm: string, options?: StopOptions): Promise<VmId>;
   remove(vm: string, options?: { force?: boolean }): Promise<VmId>;
@@ -537,6 +592,10 @@ export interface FirectlOperations {
   processes(vm: string): Promise<readonly ProcessSummary[]>;
   /** Changes a VM's limits: at once if it runs, else from its next start on. */
   update(vm: string, options: UpdateOptions): Promise<VmId>;
+  /** Starts a command and leaves it. Reports how it failed to start, undefined when it runs. */
+  execDetached(vm: string, options: DetachedExecOptions): Promise<ExitReport | undefined>;
+  /** Joins a running workload. Disposing of the session leaves the VM alone. */
+  attach(vm: string): Promise<WorkloadSession>;
   /** The VM's filesystem as a tar, whether it runs or not. */
   exportVm(vm: string, options?: ExportOptions): AsyncIterable<Uint8Array>;
   /**

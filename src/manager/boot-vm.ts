@@ -84,11 +84,20 @@ export function launchOptionsFor(
     runtimeDirectory: options.paths.runtimeDirectory,
     consolePath: options.paths.console,
     logPath: options.paths.vmmLog,
-    // An attached VM's end is its owner's business: a second process would only be in its way.
-    afterExit: options.record.attached ? [] : reconcileCommand(context, options.record.id),
+    afterExit: afterExitOf(context, options),
     meanwhile: options.meanwhile,
     signal: options.signal,
   };
+}
+
+/**
+ * An attached VM's end is its owner's business, and a second process would only be in its way; unless the owner
+ * has left it meanwhile.
+ */
+function afterExitOf(context: Context, options: Pick<BootOptions, "record" | "paths">): string[] {
+  const command = reconcileCommand(context, options.record.id);
+  if (!options.record.attached) return command;
+  return ["/bin/sh", "-c", '[ ! -e "$0" ] || exec "$@"', options.paths.detachedMark, ...command];
 }
 
 /** The command that finishes a record once its VMM has ended, in the environment of this one. */

@@ -13,6 +13,7 @@ import type { ExitReport, OutputChunk, RunConfigurationOptions, StartedVm, Start
 import { launchOptionsFor, recordAsRunning } from "./boot-vm.ts";
 import type { Context } from "./context.ts";
 import { destroyVm } from "./destroy-vm.ts";
+import { detachVm } from "./detach-vm.ts";
 import { killVm } from "./kill-vm.ts";
 import { readConsole } from "./logs.ts";
 import { chooseVmmAlone } from "./platform.ts";
@@ -127,9 +128,12 @@ class ConfiguredVm implements StartedVm {
   readonly id: VmId;
   readonly name: string;
   readonly vmm: VmmName;
+  readonly tty = false;
+  readonly openStdin = false;
   readonly exit: Promise<ExitReport>;
   readonly #context: Context;
   readonly #record: VmRecord;
+  #belongsToUs: boolean;
   readonly #timings: StartTimings;
   readonly #stop = new AbortController();
 
@@ -140,6 +144,7 @@ class ConfiguredVm implements StartedVm {
     this.vmm = record.vmm;
     this.#context = context;
     this.#record = record;
+    this.#belongsToUs = record.attached;
     this.#timings = timings;
     this.exit = waitForVm(context, record, { signal: this.#stop.signal });
     this.exit.catch(() => {});
@@ -154,6 +159,20 @@ class ConfiguredVm implements StartedVm {
     for await (const data of console) yield { stream: "stdout", data };
   }
 
+  async sendInput(): Promise<void> {
+    throw noAgent(this.name, "input");
+  }
+
+  async resize(): Promise<void> {
+    throw noAgent(this.name, "a terminal");
+  }
+
+  async detach(): Promise<void> {
+    if (!this.#belongsToUs) return;
+    await detachVm(this.#context, this.#record);
+    this.#belongsToUs = false;
+  }
+
   async signal(signal: string): Promise<void> {
     if (signal === "SIGTERM" || signal === "SIGINT") await askConfiguredVmToStop(this.#record);
     else await killVm(this.#context, this.#record, signal);
@@ -162,7 +181,14 @@ class ConfiguredVm implements StartedVm {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.exit.catch(() => {});
-    if (!this.#record.attached) return;
+    if (!this.#belongsToUs) return;
     await destroyVm(this.#context, this.#record.id, (current) => current.state === "running");
   }
+}
+
+function noAgent(name: string, what: string): FirectlError {
+  return new FirectlError(
+    "UNSUPPORTED",
+    `${name} was made from a Firecracker configuration: it has no agent that would take ${what}`,
+  );
 }

@@ -12,6 +12,7 @@ import { guestDeviceName } from "../vmm/device-names.ts";
 import type { Drive, DriveDevice, MachineConfiguration } from "../vmm/vmm.ts";
 import type { StorageMode } from "./api.ts";
 import type { Platform } from "./platform.ts";
+import type { GuestStart } from "./session.ts";
 import type { VmSize } from "./vm-options.ts";
 import type { VmPaths } from "./vm-paths.ts";
 import { specFor } from "./vm-spec.ts";
@@ -51,6 +52,7 @@ export async function makeControlDrive(options: {
   mounts: readonly MountRecord[];
   /** Bytes of output to keep; 16 MiB when undefined. */
   logBytes?: number | undefined;
+  start: GuestStart;
 }): Promise<void> {
   await makePrivateDirectory(options.paths.directory);
   await createControlDrive(options.paths.controlDrive, {
@@ -69,6 +71,7 @@ export async function renewOrders(options: {
   workload: WorkloadRecord;
   drives: readonly Drive[];
   mounts: readonly MountRecord[];
+  start: GuestStart;
 }): Promise<number> {
   await renewControlDrive(options.paths.controlDrive, specFor({ ...options, isFirst: false }));
   await using drive = await open(options.paths.controlDrive, "r");

@@ -7,6 +7,7 @@ import type {
   BringImageOptions,
   CopyOptions,
   CopyReport,
+  DetachedExecOptions,
   DiskUsageItem,
   ExecOptions,
   ExitReport,
@@ -35,9 +36,11 @@ import type {
   SaveImagesOptions,
   SetupReport,
   StartedVm,
+  StartOptions,
   StopOptions,
   VmSummary,
   WaitForHealthOptions,
+  WorkloadSession,
 } from "./api.ts";
 import type { Context } from "./context.ts";
 import { type OpenOptions, openContext } from "./open-context.ts";
@@ -81,10 +84,7 @@ export class Firectl implements FirectlOperations {
     return runConfiguredVm(this.#context, options);
   }
 
-  async start(
-    vm: string,
-    options: { detach?: boolean; signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void } = {},
-  ): Promise<StartedVm> {
+  async start(vm: string, options: StartOptions = {}): Promise<StartedVm> {
     const record = await this.#find(vm);
     const { startVm } = await import("./start-vm.ts");
     return startVm(this.#context, record, options);
@@ -184,6 +184,18 @@ export class Firectl implements FirectlOperations {
     const { updateVm } = await import("./update-vm.ts");
     await updateVm(this.#context, record, options);
     return vmIdOf(record);
+  }
+
+  async execDetached(vm: string, options: DetachedExecOptions): Promise<ExitReport | undefined> {
+    const record = await this.#find(vm);
+    const { execDetachedInVm } = await import("./exec.ts");
+    return execDetachedInVm(record, options);
+  }
+
+  async attach(vm: string): Promise<WorkloadSession> {
+    const record = await this.#find(vm);
+    const { attachToVm } = await import("./attached-vm.ts");
+    return attachToVm(this.#context, record);
   }
 
   async *exportVm(vm: string, options: ExportOptions = {}): AsyncIterable<Uint8Array> {

@@ -21,6 +21,7 @@ import { sizedMachine } from "./machine-size.ts";
 import { choosePlatform, initramfsWith, type Platform } from "./platform.ts";
 import { createRecord } from "./record-for.ts";
 import { resourcesOf } from "./resources.ts";
+import type { GuestStart } from "./session.ts";
 import { shareModules } from "./shares/share-modules.ts";
 import { sharesIn } from "./shares/share-processes.ts";
 import { bothOrNeither, inStage } from "./stage.ts";
@@ -30,9 +31,6 @@ import { type VmPaths, vmPathsOf } from "./vm-paths.ts";
 import { type MountPlan, planMounts } from "./volumes/mount-plan.ts";
 import { prepareMounts } from "./volumes/prepare-mounts.ts";
 import { workloadOf } from "./workload.ts";
-
-/** SIGTERM, when neither the flags nor the image name another. */
-const DEFAULT_STOP_SIGNAL = "SIGTERM";
 
 /**
  * Image → root filesystem → running microVM. When any stage fails or is interrupted, nothing of the VM stays.
@@ -76,12 +74,19 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
     shares: sharesIn(mounts),
     // They take as long as the VMM's process takes to come up.
     meanwhile: () =>
-      makeDisks({ paths, id: record.id, basePath: parts.basePath, size, machine, workload, mounts }).catch(
-        (error: unknown) => {
-          diskFailure = error;
-          throw error;
-        },
-      ),
+      makeDisks({
+        paths,
+        id: record.id,
+        basePath: parts.basePath,
+        size,
+        machine,
+        workload,
+        mounts,
+        start: { attached: record.attached, terminalSize: options.terminalSize },
+      }).catch((error: unknown) => {
+        diskFailure = error;
+        throw error;
+      }),
     signal: options.signal,
   }).catch((error: unknown) => {
     const stage =
@@ -170,7 +175,7 @@ async function planMachine(
   const workload = workloadOf(config, {
     run: options,
     hostname: options.hostname ?? input.record.id.slice(0, 12),
-    stopSignal: parseSignal(options.stopSignal ?? config.stopSignal ?? DEFAULT_STOP_SIGNAL),
+    stopSignal: signalOf(options.stopSignal ?? config.stopSignal),
     resources: input.resources,
   });
   const prepared = await prepareMounts(context, { ...input, imageVolumes: config.volumes });
@@ -195,6 +200,7 @@ async function makeDisks(options: {
   machine: MachineConfiguration;
   workload: WorkloadRecord;
   mounts: PlannedMachine["mounts"];
+  start: GuestStart;
 }): Promise<void> {
   const { paths, workload } = options;
   await Promise.all([
@@ -211,6 +217,7 @@ async function makeDisks(options: {
       drives: options.machine.drives,
       mounts: options.mounts,
       logBytes: options.size.logBytes,
+      start: options.start,
     }),
   ]);
   mark("disks");
@@ -243,6 +250,10 @@ async function attachImage(
   if (modules.length === 0) return { imageDevice, platform };
   const initrdPath = await initramfsWith(context, platform.kernel, modules);
   return { imageDevice, platform: { ...platform, initrdPath } };
+}
+
+function signalOf(name: string | undefined): number | undefined {
+  return name === undefined ? undefined : parseSignal(name);
 }
 
 /** Hands a running VM to the caller. A detached one may have ended already, before its record said it ran. */

@@ -21,6 +21,7 @@ const settings = z
       .optional(),
     cpus: z.int().min(1).max(32).optional(),
     memoryMib: z.int().min(MIN_MEMORY_MIB).optional(),
+    detachKeys: z.string().min(1).optional(),
     maxImageBytes: z.int().min(1).optional(),
     maxImageEntries: z.int().min(1).optional(),
   })

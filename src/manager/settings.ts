@@ -25,6 +25,8 @@ export interface Settings {
   /** Defaults of `run`. */
   readonly cpus?: number | undefined;
   readonly memoryMib?: number | undefined;
+  /** Keys that leave a terminal, in docker's notation. */
+  readonly detachKeys?: string | undefined;
   /** What images may take, uncompressed: bytes and entries of all layers together. */
   readonly maxImageBytes?: number | undefined;
   readonly maxImageEntries?: number | undefined;

@@ -2,7 +2,7 @@ import { FirectlError } from "../core/errors.ts";
 import { CleanupStack } from "../host/cleanup.ts";
 import { ownIdentity } from "../host/process-identity.ts";
 import type { VmRecord } from "../state/vm-record.ts";
-import type { ProgressEvent, StartedVm } from "./api.ts";
+import type { StartedVm, StartOptions } from "./api.ts";
 import { bootVm, recordAsRunning } from "./boot-vm.ts";
 import type { Context } from "./context.ts";
 import { killProcesses } from "./destroy-vm.ts";
@@ -17,22 +17,12 @@ import { vmPathsOf } from "./vm-paths.ts";
 import { withMountDrives } from "./volumes/mount-drives.ts";
 import { reclaimMounts } from "./volumes/prepare-mounts.ts";
 
-export interface StartVmOptions {
-  readonly detach?: boolean;
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (event: ProgressEvent) => void;
-}
-
 /**
  * Starts a VM that has ended, on the disk that it left, with the kernel it had. When that fails, the VM is as
  * it was before.
  * @throws FirectlError WRONG_STATE when it runs, UNSUPPORTED when it was made from a Firecracker configuration.
  */
-export async function startVm(
-  context: Context,
-  record: VmRecord,
-  options: StartVmOptions,
-): Promise<StartedVm> {
+export async function startVm(context: Context, record: VmRecord, options: StartOptions): Promise<StartedVm> {
   const startedAt = performance.now();
   const { workload } = record;
   requireState(record, "start", ["exited", "dead"]);
@@ -65,7 +55,14 @@ export async function startVm(
     }),
   );
   const outputPosition = await inStage("preparing the VM's disks", () =>
-    renewOrders({ paths, id: record.id, workload, drives: machine.drives, mounts: mounted.mounts }),
+    renewOrders({
+      paths,
+      id: record.id,
+      workload,
+      drives: machine.drives,
+      mounts: mounted.mounts,
+      start: { attached: claimed.attached, terminalSize: options.terminalSize },
+    }),
   );
   const prepareMs = performance.now() - startedAt;
   options.onProgress?.({ kind: "booting", vmm: vmm.name });

@@ -1,17 +1,18 @@
 import type { VmId } from "../core/brands.ts";
 import { mark } from "../core/trace.ts";
-import { OutputReader } from "../guest/output-reader.ts";
 import { parseSignal } from "../guest/signals.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { VmmName } from "../vmm/vmm.ts";
-import type { ExitReport, OutputChunk, StartedVm, StartTimings } from "./api.ts";
+import type { ExitReport, OutputChunk, StartedVm, StartTimings, TerminalSize } from "./api.ts";
 import type { BootedVm } from "./boot-vm.ts";
 import type { Context } from "./context.ts";
 import { destroyVm } from "./destroy-vm.ts";
+import { detachVm } from "./detach-vm.ts";
 import { endedStatus, endOf, exitReportOf } from "./exit-report.ts";
 import { endVm } from "./finish-vm.ts";
 import { vmIdOf } from "./records.ts";
 import { settleEndedVm } from "./settle-vm.ts";
+import { WorkloadStreams } from "./workload-streams.ts";
 
 export interface AttendedVmOptions {
   readonly record: VmRecord;
@@ -27,13 +28,16 @@ export class AttendedVm implements StartedVm {
   readonly id: VmId;
   readonly name: string;
   readonly vmm: VmmName;
+  readonly tty: boolean;
+  readonly openStdin: boolean;
   readonly exit: Promise<ExitReport>;
   readonly #context: Context;
   readonly #record: VmRecord;
   readonly #booted: BootedVm;
   readonly #workloadEnded: Promise<ExitReport>;
   readonly #stop = new AbortController();
-  readonly #outputPosition: number;
+  readonly #streams: WorkloadStreams;
+  #belongsToUs: boolean;
   #timings: StartTimings;
   #settled = false;
 
@@ -45,8 +49,15 @@ export class AttendedVm implements StartedVm {
     this.#record = options.record;
     this.#booted = options.booted;
     this.#timings = options.timings;
-    this.#outputPosition = options.outputPosition;
+    this.tty = options.record.workload?.session?.tty ?? false;
+    this.openStdin = options.record.workload?.session?.openStdin ?? false;
+    this.#belongsToUs = options.record.attached;
     this.#workloadEnded = this.#watchWorkload();
+    this.#streams = new WorkloadStreams(options.record, {
+      drive: options.booted.watch.drive,
+      position: options.outputPosition,
+      ended: this.#workloadEnded,
+    });
     this.exit = this.#settle();
     // Both are awaited only by those who ask; until then a failure is not an unhandled one.
     this.#workloadEnded.catch(() => {});
@@ -57,19 +68,26 @@ export class AttendedVm implements StartedVm {
     return this.#timings;
   }
 
-  async *output(): AsyncIterable<OutputChunk> {
-    const reader = new OutputReader(this.#booted.watch.drive, this.#outputPosition);
-    for await (const entry of reader.follow({ ended: this.#workloadEnded })) {
-      if ("data" in entry) yield entry;
-    }
+  output(): AsyncIterable<OutputChunk> {
+    return this.#streams.output();
   }
 
-  async signal(signal: string): Promise<void> {
-    const number = parseSignal(signal);
-    // gRPC is loaded for this alone: most processes end without a signal.
-    const { connectGuest } = await import("./guest-access.ts");
-    using guest = connectGuest(this.#record);
-    await guest.signal(number);
+  sendInput(source: AsyncIterable<Uint8Array>): Promise<void> {
+    return this.#streams.sendInput(source);
+  }
+
+  resize(size: TerminalSize): Promise<void> {
+    return this.#streams.resize(size);
+  }
+
+  signal(signal: string): Promise<void> {
+    return this.#streams.signal(parseSignal(signal));
+  }
+
+  async detach(): Promise<void> {
+    if (!this.#belongsToUs) return;
+    await detachVm(this.#context, this.#record);
+    this.#belongsToUs = false;
   }
 
   async #watchWorkload(): Promise<ExitReport> {
@@ -96,9 +114,10 @@ export class AttendedVm implements StartedVm {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
+    await this.#streams[Symbol.asyncDispose]();
     await this.exit.catch(() => {});
     await this.#booted[Symbol.asyncDispose]();
-    if (!this.#record.attached || this.#settled) return;
+    if (!this.#belongsToUs || this.#settled) return;
     if (this.#record.restarted) await endVm(this.#context, this.#record);
     else await destroyVm(this.#context, this.#record.id, (current) => current.state === "running");
   }

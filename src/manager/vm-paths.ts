@@ -15,6 +15,8 @@ export interface VmPaths {
   /** The writable disk. */
   readonly rootfs: string;
   readonly vsockSocket: string;
+  /** There once the VM belongs to no process any more: `sh` looks for it at the end of an attached one. */
+  readonly detachedMark: string;
 }
 
 /** The paths of the VM `id`; whether they exist is another matter. */
@@ -30,5 +32,6 @@ export function vmPathsOf(directories: Directories, id: string): VmPaths {
     snapshots: path.join(directory, "snapshots.ext4"),
     rootfs: path.join(directories.data, "rootfs", `${id}.ext4`),
     vsockSocket: path.join(runtimeDirectory, "v.sock"),
+    detachedMark: path.join(runtimeDirectory, "detached"),
   };
 }

@@ -7,12 +7,14 @@ import type { HealthCheckRecord, WorkloadRecord } from "../state/vm-record.ts";
 import { guestDeviceName } from "../vmm/device-names.ts";
 import type { Drive } from "../vmm/vmm.ts";
 import { resourceSpec, rlimitsSpec } from "./resource-spec.ts";
+import { environmentFor, type GuestStart, terminalFor } from "./session.ts";
 import { guestMounts } from "./volumes/mount-drives.ts";
 
 /** What the guest is told: proto/firectl/agent/v1/control.proto. */
 export function specFor(options: {
   id: string;
   workload: WorkloadRecord;
+  start: GuestStart;
   drives: readonly Drive[];
   mounts: readonly MountRecord[];
   /** Whether the VM has never run. */
@@ -29,9 +31,10 @@ export function specFor(options: {
       ? { idle: true }
       : {
           args: workload.args,
-          env: workload.env,
+          env: environmentFor(workload.env, { tty: workload.session?.tty ?? false }),
           cwd: workload.cwd,
           user: workload.user,
+          ...terminalFor({ tty: workload.session?.tty, size: options.start.terminalSize }),
           rlimits: rlimitsSpec(workload.resources),
         },
     stopSignal: workload.stopSignal,
@@ -47,6 +50,17 @@ export function specFor(options: {
       ? {}
       : { resources: resourceSpec(workload.resources) }),
     mounts: guestMounts(options.mounts, { drives, fills: options.isFirst }),
+    ...(options.idle
+      ? {}
+      : {
+          session: {
+            openStdin: workload.session?.openStdin ?? false,
+            stdinOnce: workload.session?.stdinOnce ?? false,
+            init: workload.session?.init ?? false,
+            systemd: workload.session?.systemd ?? false,
+            awaitReader: options.start.attached,
+          },
+        }),
     ...(workload.healthCheck === undefined || options.idle
       ? {}
       : { healthCheck: healthCheckSpec(workload.healthCheck) }),

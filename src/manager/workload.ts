@@ -4,6 +4,13 @@ import type { ResourceRecord } from "../state/resource-record.ts";
 import type { WorkloadRecord } from "../state/vm-record.ts";
 import type { RunOptions } from "./api.ts";
 import { healthCheckOf } from "./health-check.ts";
+import { SYSTEMD_STOP_SIGNAL, sessionOf } from "./session.ts";
+
+/** Tells systemd that it runs in a container: https://systemd.io/CONTAINER_INTERFACE. */
+const CONTAINER = "container=firectl";
+
+/** SIGTERM, when neither the flags nor the image name another. */
+const DEFAULT_STOP_SIGNAL = 15;
 
 /** The fields of an OCI image configuration that say what runs. */
 export interface WorkloadDefaults {
@@ -25,21 +32,24 @@ export function workloadOf(
   options: {
     run: RunOptions;
     hostname: string;
-    stopSignal: number;
+    stopSignal: number | undefined;
     resources?: ResourceRecord | undefined;
   },
 ): WorkloadRecord {
   const { run } = options;
+  const args = argumentsOf(image, run);
+  const session = sessionOf(args, run);
   const healthCheck = healthCheckOf(image.healthcheck, run.healthCheck);
   return {
-    args: argumentsOf(image, run),
-    env: mergeEnvironment(image.env, run.env ?? []),
+    args,
+    env: mergeEnvironment(session.systemd ? [CONTAINER, ...image.env] : image.env, run.env ?? []),
     cwd: workingDirectoryOf(image, run),
     user: run.user ?? image.user,
     hostname: options.hostname,
-    stopSignal: options.stopSignal,
+    stopSignal: options.stopSignal ?? (session.systemd ? SYSTEMD_STOP_SIGNAL : DEFAULT_STOP_SIGNAL),
     readOnly: run.readOnly ?? false,
     storage: run.storage ?? "overlay",
+    session,
     ...(healthCheck === undefined ? {} : { healthCheck }),
     ...(options.resources === undefined ? {} : { resources: options.resources }),
   };

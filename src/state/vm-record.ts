@@ -42,6 +42,16 @@ const healthCheck = z.object({
   retries: z.int(),
 });
 
+/** How the workload's standard streams are attended to, and what stands before it. */
+const session = z.object({
+  tty: z.boolean(),
+  openStdin: z.boolean(),
+  /** The input ends with the first who closes it. */
+  stdinOnce: z.boolean(),
+  init: z.boolean(),
+  systemd: z.boolean(),
+});
+
 const workload = z.object({
   args: z.array(z.string()),
   env: z.array(z.string()),
@@ -51,6 +61,7 @@ const workload = z.object({
   stopSignal: z.int(),
   readOnly: z.boolean(),
   storage: z.enum(["overlay", "copy"]),
+  session: z.optional(session),
   healthCheck: z.optional(healthCheck),
   resources: z.optional(resourceRecord),
 });

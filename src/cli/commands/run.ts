@@ -1,7 +1,7 @@
 import { FirectlError } from "../../core/errors.ts";
 import { mark } from "../../core/trace.ts";
 import type { FirectlOperations, ProgressEvent, RunOptions, StartedVm } from "../../manager/api.ts";
-import { attachToWorkload } from "../attach.ts";
+import { type AttachOptions, attachToWorkload } from "../attach.ts";
 import { createCidfile } from "../cidfile.ts";
 import { type Command, type CommandContext, type CommandInput, defineCommand } from "../command.ts";
 import { defined } from "../defined.ts";
@@ -12,7 +12,9 @@ import { mountOptionsFrom } from "../mount-flags.ts";
 import { resourcesFrom } from "../resource-flags.ts";
 import { FLAGS_BESIDE_CONFIG, RUN_FLAGS } from "../run-flags.ts";
 import { safeJson } from "../sanitize.ts";
+import { attachedFrom, sessionFrom, signalsPass } from "../session-flags.ts";
 import { renderTimings } from "../timing.ts";
+import { detachKeysFor } from "../typed-input.ts";
 
 type RunInput = CommandInput<typeof RUN_FLAGS>;
 type Launch = (
@@ -45,6 +47,8 @@ export const run: Command = defineCommand({
         hint: "a foreground run waits for the process's end",
       });
     }
+    const attached = attachedFrom(input, context);
+    const detachKeys = await detachKeysFor(context, flags["detach-keys"]);
     const launch =
       flags.config === undefined ? imageLaunch(input, context) : configLaunch(input, flags.config);
     using cidfile = flags.cidfile === undefined ? undefined : createCidfile(flags.cidfile);
@@ -62,7 +66,9 @@ export const run: Command = defineCommand({
     cidfile?.write(vm.id);
     if (flags.wait) await waitUntilHealthy(operations, { vm, signal });
     progress.stop();
-    const status = flags.detach ? await leaveDetached(vm, context) : await attachToWorkload(vm, context);
+    const status = flags.detach
+      ? await leaveDetached(vm, context)
+      : await stay(vm, context, { ...attached, detachKeys, signalsPass: signalsPass(input) });
     if (flags.timing) {
       const timings = { loadMs, ...vm.timings() };
       context.io.stderr.write(context.json ? `${safeJson({ timings })}\n` : renderTimings(timings));
@@ -88,6 +94,22 @@ async function prepareForDownload(): Promise<void> {
   collectGarbageLater();
 }
 
+function stay(
+  vm: StartedVm,
+  context: CommandContext,
+  options: Omit<AttachOptions, "leave">,
+): Promise<number> {
+  // As docker does where nothing else is shown.
+  if (options.outputs.size === 0) context.io.stdout.write(`${vm.id}\n`);
+  return attachToWorkload(vm, context, {
+    ...options,
+    async leave() {
+      await vm.detach();
+      return 0;
+    },
+  });
+}
+
 async function leaveDetached(vm: StartedVm, context: CommandContext): Promise<number> {
   await using started = vm;
   context.io.stdout.write(`${started.id}\n`);
@@ -104,6 +126,8 @@ function imageLaunch({ flags, given, args }: RunInput, context: CommandContext):
     command,
     env: collectEnv({ files: flags["env-file"], pairs: flags.env }, context.io.env),
     readOnly: flags["read-only"],
+    ...(flags.init ? { init: true } : {}),
+    ...sessionFrom({ flags, given }, context),
     kernelArguments: flags["kernel-args"].flat(),
     ...recordOptions(flags),
     ...limitsFrom(flags),

@@ -1,7 +1,10 @@
 import { FirectlError } from "../../core/errors.ts";
 import { attachToWorkload } from "../attach.ts";
 import { type Command, defineCommand } from "../command.ts";
+import { defined } from "../defined.ts";
 import { forEach } from "../each.ts";
+import { ATTACH_FLAGS, BOTH_OUTPUTS, signalsPass } from "../session-flags.ts";
+import { detachKeysFor } from "../typed-input.ts";
 
 export const start: Command = defineCommand({
   name: "start",
@@ -15,22 +18,44 @@ export const start: Command = defineCommand({
       short: "a",
       summary: "Stay in the foreground, as run does, and exit with the workload's status",
     },
+    interactive: {
+      kind: "boolean",
+      short: "i",
+      summary: "Pass our stdin on, as run -i does; implies --attach",
+    },
+    ...ATTACH_FLAGS,
     quiet: { kind: "boolean", short: "q", summary: "Show no progress" },
   },
-  examples: ["firectl start web", "firectl start -a job"],
-  async handler({ flags, args }, context) {
+  examples: ["firectl start web", "firectl start -a job", "firectl start -ai shell"],
+  async handler(input, context) {
+    const { flags, args } = input;
     const [first = ""] = args;
-    if (flags.attach && args.length > 1) {
+    const stays = flags.attach || flags.interactive;
+    if (stays && args.length > 1) {
       throw new FirectlError("INVALID_ARGUMENT", `start: --attach takes one VM, got ${args.join(" ")}`);
     }
-    if (flags.attach) context.passStatusOn();
+    if (stays) context.passStatusOn();
+    const detachKeys = await detachKeysFor(context, flags["detach-keys"]);
     const operations = await context.firectl();
     const progress = await context.progress({ quiet: flags.quiet });
-    const options = { signal: context.interrupts.signal(), onProgress: progress.update };
-    if (flags.attach) {
+    const options = {
+      signal: context.interrupts.signal(),
+      onProgress: progress.update,
+      ...defined({ terminalSize: context.io.terminalSize() }),
+    };
+    if (stays) {
       const vm = await operations.start(first, { ...options, detach: false });
       progress.stop();
-      return attachToWorkload(vm, context);
+      return attachToWorkload(vm, context, {
+        stdin: flags.interactive,
+        outputs: BOTH_OUTPUTS,
+        detachKeys,
+        signalsPass: signalsPass(input),
+        async leave() {
+          await vm.detach();
+          return 0;
+        },
+      });
     }
     return forEach(args, {
       context,

@@ -34,9 +34,13 @@ export async function copyTo(
   };
   if (typeof source !== "string") {
     if (to.is !== "directory") throw notADirectory(paths.destination);
-    await guest.copyIn(Buffer.from(to.path.path), archiveRecords(source, { env: options.env, signal, onData: count }), {
-      signal,
-    });
+    await guest.copyIn(
+      Buffer.from(to.path.path),
+      archiveRecords(source, { env: options.env, signal, onData: count }),
+      {
+        signal,
+      },
+    );
     return { bytes, leftOut: [] };
   }
   const from = readCopyPath(source, process.cwd());

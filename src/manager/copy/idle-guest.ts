@@ -71,6 +71,7 @@ export async function withIdleGuest<T>(
     workload,
     drives,
     mounts: mounted.mounts,
+    start: { attached: false, terminalSize: undefined },
     isFirst: false,
     idle: true,
   });

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { mkdir, mkdtemp, rm, symlink } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -115,6 +115,12 @@ export class Sandbox implements AsyncDisposable {
     const finished = await this.call(args, options);
     expect(finished, `firectl ${args.join(" ")}: ${finished.stderr}`).toMatchObject({ status: 0 });
     return finished.stdout;
+  }
+
+  /** Writes `config.json`. */
+  async configure(settings: Readonly<Record<string, unknown>>): Promise<void> {
+    await mkdir(path.dirname(this.stateFile), { recursive: true });
+    await writeFile(path.join(path.dirname(this.stateFile), "config.json"), JSON.stringify(settings));
   }
 
   /** Records as they stand in vms.json. */
