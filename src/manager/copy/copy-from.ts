@@ -1,4 +1,4 @@
-import { statSync } from "node:fs";
+import { lstatSync, readlinkSync } from "node:fs";
 import path from "node:path";
 import { FirectlError } from "../../core/errors.ts";
 import { ioError } from "../../host/files.ts";
@@ -8,6 +8,9 @@ import { gatherChunks } from "../gather-chunks.ts";
 import type { GuestFiles } from "./guest-files.ts";
 import { writeLocally } from "./local-destination.ts";
 import { type Destination, placeCopy, readCopyPath } from "./placement.ts";
+
+/** Links of links that are followed to a destination; the kernel's own limit is as high. */
+const MAX_LINKS = 40;
 
 /** Copies out of a VM: to a path of this machine, or as a tar to whoever takes its pieces. */
 export async function copyFrom(
@@ -67,14 +70,18 @@ async function writeArchive(
   return { bytes, leftOut: [] };
 }
 
-/** What is at a path of this machine, links followed: they are the user's. */
+/** What is at a path of this machine; a link there is followed, also to where nothing is yet: it is the user's. */
 function localDestination(text: string): Destination {
-  const named = readCopyPath(text, process.cwd());
+  let named = readCopyPath(text, process.cwd());
   try {
-    const stats = statSync(named.path, { throwIfNoEntry: false });
-    if (stats === undefined) return { path: named, is: "absent" };
-    if (stats.isDirectory()) return { path: named, is: "directory" };
-    if (stats.isFile()) return { path: named, is: "other" };
+    for (let links = 0; links <= MAX_LINKS; links++) {
+      const stats = lstatSync(named.path, { throwIfNoEntry: false });
+      if (stats === undefined) return { path: named, is: "absent" };
+      if (stats.isDirectory()) return { path: named, is: "directory" };
+      if (stats.isFile()) return { path: named, is: "other" };
+      if (!stats.isSymbolicLink()) break;
+      named = { ...named, path: path.resolve(path.dirname(named.path), readlinkSync(named.path)) };
+    }
   } catch (error) {
     throw ioError(`cannot copy to ${text}`, error);
   }
