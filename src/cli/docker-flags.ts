@@ -64,7 +64,7 @@ const BY_COMMAND: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   list: { last: "", n: "", latest: "", l: "", size: "", s: "" },
   start: { checkpoint: "", "checkpoint-dir": "" },
   stop: { signal: "use firectl kill -s", s: "use firectl kill -s" },
-  rm: { link: "", l: "", volumes: "", v: "" },
+  rm: { link: "", l: "" },
   inspect: { size: "", s: "", type: "" },
   images: { all: "", a: "", digests: "", filter: "", f: "", tree: "" },
   pull: { "all-tags": "", a: "", "disable-content-trust": "" },

@@ -572,7 +572,8 @@ export interface FirectlOperations {
   start(vm: string, options?: StartOptions): Promise<StartedVm>;
   list(options?: ListOptions): Promise<readonly VmSummary[]>;
   stop(vm: string, options?: StopOptions): Promise<VmId>;
-  remove(vm: string, options?: { force?: boolean }): Promise<VmId>;
+  /** With `volumes` the VM's anonymous volumes go, too. */
+  remove(vm: string, options?: { force?: boolean; volumes?: boolean }): Promise<VmId>;
   kill(vm: string, signal: string): Promise<VmId>;
   wait(vm: string, options?: { signal?: AbortSignal }): Promise<ExitReport>;
   /**

@@ -3,6 +3,7 @@ import { mark } from "../core/trace.ts";
 import { pollUntil } from "../host/deadline.ts";
 import { ioError } from "../host/files.ts";
 import { killSupervised } from "../host/supervise.ts";
+import type { VolumeMountRecord } from "../state/mount-record.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
 import { claimForRemoval, dropRecord } from "./records.ts";
@@ -38,14 +39,16 @@ async function removeFiles(paths: VmPaths, configSockets: readonly string[]): Pr
 
 /**
  * Ends and removes a VM: processes, files, record, in this order, so that whoever is killed in between leaves
- * a record from which the next command goes on. Returns whether it was this call that removed it.
+ * a record from which the next command goes on. Its anonymous volumes go with it unless they are to be kept.
+ * Returns whether it was this call that removed it.
  */
 export async function destroyVm(
   context: Context,
   id: string,
   when?: (record: VmRecord) => boolean,
+  options: { keepVolumes?: boolean } = {},
 ): Promise<boolean> {
-  const claim = await claimForRemoval(context.vms, id, when);
+  const claim = await claimForRemoval(context.vms, id, when, options);
   if (claim === "gone") return false;
   if ("heldBy" in claim) {
     await waitUntilGone(context, id);
@@ -53,13 +56,29 @@ export async function destroyVm(
   }
   mark("claimed");
   const paths = vmPathsOf(context.directories, id);
+  await writeOutVolumes(context, claim.record);
   await killRecorded(paths, claim.record);
   mark("killed");
   await removeFiles(paths, claim.record.configSockets);
   mark("files removed");
+  if (claim.record.keepVolumes !== true && hasVolume(claim.record, ({ anonymous }) => anonymous)) {
+    const { dropAnonymousVolumes } = await import("./volumes/drop-volumes.ts");
+    await dropAnonymousVolumes(context, claim.record);
+  }
   await dropRecord(context.vms, id);
   mark("record dropped");
   return true;
+}
+
+/** What a guest has written to a volume is not lost when its VM is killed. */
+export async function writeOutVolumes(context: Context, record: VmRecord): Promise<void> {
+  if (!hasVolume(record, ({ exclusive }) => exclusive)) return;
+  const { sealVolumes } = await import("./volumes/seal-volumes.ts");
+  await sealVolumes(context, record);
+}
+
+function hasVolume(record: VmRecord, which: (mount: VolumeMountRecord) => boolean): boolean {
+  return (record.mounts ?? []).some((mount) => mount.type === "volume" && which(mount));
 }
 
 async function waitUntilGone(context: Context, id: string): Promise<void> {

@@ -6,7 +6,7 @@ import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import { readVmmStatus } from "../host/supervise.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
-import { destroyVm, killProcesses } from "./destroy-vm.ts";
+import { destroyVm, killProcesses, writeOutVolumes } from "./destroy-vm.ts";
 import { endOf } from "./exit-report.ts";
 import { changeRecord, isVmmAlive, livesNow } from "./records.ts";
 import { vmPathsOf } from "./vm-paths.ts";
@@ -33,6 +33,7 @@ export async function finishVm(context: Context, record: VmRecord): Promise<VmRe
 export async function endVm(context: Context, record: VmRecord): Promise<VmRecord | undefined> {
   const paths = vmPathsOf(context.directories, record.id);
   const vmmStatus = record.workload === null ? await vmmStatusOf(context, record) : undefined;
+  await writeOutVolumes(context, record);
   await killProcesses(paths);
   const end =
     record.workload === null ? endOfConfiguredVm(vmmStatus) : endOf(await lastStatus(paths.controlDrive));

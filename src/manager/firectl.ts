@@ -103,7 +103,7 @@ export class Firectl implements FirectlOperations {
     return vmIdOf(record);
   }
 
-  async remove(vm: string, options: { force?: boolean } = {}): Promise<VmId> {
+  async remove(vm: string, options: { force?: boolean; volumes?: boolean } = {}): Promise<VmId> {
     const record = await this.#find(vm);
     const force = options.force ?? false;
     if (record.state === "running" && !force) {
@@ -113,7 +113,9 @@ export class Firectl implements FirectlOperations {
     }
     if (record.state === "creating") requireState(record, "remove", ["exited", "dead"]);
     const { destroyVm } = await import("./destroy-vm.ts");
-    await destroyVm(this.#context, record.id, (current) => force || current.state !== "running");
+    const keepVolumes = !(options.volumes ?? false) && !record.autoRemove;
+    const mayGo = (current: VmRecord): boolean => force || current.state !== "running";
+    await destroyVm(this.#context, record.id, mayGo, { keepVolumes });
     return vmIdOf(record);
   }
 

@@ -39,4 +39,6 @@ async function sweep(context: Context): Promise<void> {
   await sweepKernelWork(context);
   await removeStaleProbe(context.directories.runtime);
   await (await context.images()).mend();
+  const { VolumeStore } = await import("./volumes/volume-store.ts");
+  await new VolumeStore(context.directories.data).sweep();
 }

@@ -54,12 +54,13 @@ export function changeRecord(
 
 /**
  * Marks a record `removing`, owned by this process; exactly one process succeeds.
- * `when` may refuse, judged under the lock.
+ * `when` may refuse, judged under the lock. With `keepVolumes` its anonymous volumes are to stay.
  */
 export async function claimForRemoval(
   vms: VmsFile,
   id: string,
   when: (record: VmRecord) => boolean = () => true,
+  options: { keepVolumes?: boolean } = {},
 ): Promise<Claim> {
   return vms.update<Claim>((records) => {
     const index = records.findIndex((record) => record.id === id);
@@ -74,6 +75,8 @@ export async function claimForRemoval(
       state: "removing",
       owner: ownIdentity(),
       hostBootId: hostBootId(),
+      // Whoever has to finish the removal knows it from here.
+      ...(options.keepVolumes === true ? { keepVolumes: true } : {}),
     };
     return { records: records.with(index, claimed), result: { record: claimed } };
   });

@@ -28,8 +28,8 @@ import { bothOrNeither, inStage } from "./stage.ts";
 import { AttendedVm, type AttendedVmOptions } from "./started-vm.ts";
 import { checkRunOptions, type VmSize } from "./vm-options.ts";
 import { type VmPaths, vmPathsOf } from "./vm-paths.ts";
-import { type MountPlan, planMounts } from "./volumes/mount-plan.ts";
-import { prepareMounts } from "./volumes/prepare-mounts.ts";
+import type { MountPlan } from "./volumes/mount-plan.ts";
+import { planMountsOf, prepareMountsOf } from "./volumes/mounts-of-vm.ts";
 import { workloadOf } from "./workload.ts";
 
 /**
@@ -54,7 +54,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
   undo.defer(() => destroyVm(context, record.id));
   mark("recorded");
 
-  const plan = await planMounts(context, record, options);
+  const plan = await planMountsOf(context, record, options);
   const parts = await obtainParts(context, { ...options, record, size });
   options.signal?.throwIfAborted();
   mark("parts");
@@ -178,7 +178,7 @@ async function planMachine(
     stopSignal: signalOf(options.stopSignal ?? config.stopSignal),
     resources: input.resources,
   });
-  const prepared = await prepareMounts(context, { ...input, imageVolumes: config.volumes });
+  const prepared = await prepareMountsOf(context, { ...input, imageVolumes: config.volumes });
   const unsized = machineFor({
     paths: vmPathsOf(context.directories, input.record.id),
     basePath: parts.basePath,

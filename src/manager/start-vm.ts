@@ -15,7 +15,7 @@ import { sharesIn } from "./shares/share-processes.ts";
 import { inStage } from "./stage.ts";
 import { vmPathsOf } from "./vm-paths.ts";
 import { withMountDrives } from "./volumes/mount-drives.ts";
-import { reclaimMounts } from "./volumes/prepare-mounts.ts";
+import { reclaimMountsOf } from "./volumes/mounts-of-vm.ts";
 
 /**
  * Starts a VM that has ended, on the disk that it left, with the kernel it had. When that fails, the VM is as
@@ -38,7 +38,7 @@ export async function startVm(context: Context, record: VmRecord, options: Start
     await killProcesses(paths);
     await changeRecord(context.vms, record.id, () => record);
   });
-  const mounted = await reclaimMounts(context, claimed);
+  const mounted = await reclaimMountsOf(context, claimed);
   // What `update` has changed meanwhile counts from here on.
   const machine = sizedMachine(withMountDrives(record.machine, mounted.drives), {
     ...claimed,

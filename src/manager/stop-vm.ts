@@ -26,7 +26,7 @@ export async function stopVm(context: Context, record: VmRecord, options: StopOp
   if (keep) await markAsKept(context, record);
   if (record.state === "running") await endGuest(context, record, options);
   if (keep) await finishVm(context, record);
-  else await destroyVm(context, record.id);
+  else await destroyVm(context, record.id, undefined, { keepVolumes: !record.autoRemove });
 }
 
 /**

@@ -4,7 +4,7 @@ import { ioError } from "../host/files.ts";
 import { layerError } from "../tar/layer-error.ts";
 import type { TarEntry, TarSink } from "../tar/reader.ts";
 import { BlockFile } from "./ext4/block-file.ts";
-import { BLOCK_SIZE, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK, MAX_LINKS } from "./ext4/format.ts";
+import { BLOCK_SIZE, MAX_LINKS } from "./ext4/format.ts";
 import { DiskTooSmallError } from "./ext4/groups.ts";
 import type { InodeId } from "./ext4/inodes.ts";
 import { journalBlocksFor } from "./ext4/journal-size.ts";
@@ -17,6 +17,7 @@ import { FileData } from "./layers/file-data.ts";
 import { Flattener } from "./layers/flatten.ts";
 
 import { limitsOf, type RootfsLimits } from "./limits.ts";
+import { reservedFor } from "./reserved-blocks.ts";
 
 export type { LayerInput } from "./layer-feed.ts";
 
@@ -116,19 +117,6 @@ async function buildInto(
   writeFilesystem(file, layout, { uuid, label: "", readOnly: options.writable === undefined });
   const sizeBytes = finishFile(fd, layout, options);
   return { sizeBytes, inodeCount: tree.inodes.length + 1, dataBytes: data.bytes };
-}
-
-/**
- * Blocks to leave for group descriptors: a file's block may hold a single byte of what the limit counts. Limits lower
- * than the usual ones give the same bytes as those.
- */
-function reservedFor(sizeBlocks: number | undefined, limits: RootfsLimits): number {
-  const usual = limitsOf();
-  const bytes = Math.max(limits.maxBytes, usual.maxBytes);
-  const entries = Math.max(limits.maxEntries, usual.maxEntries);
-  const blocks = sizeBlocks ?? bytes / BLOCK_SIZE + 4 * Math.min(entries, bytes / 512);
-  const groups = Math.min(Math.ceil(blocks / BLOCKS_PER_GROUP) + 1, 2 ** 32 / BLOCKS_PER_GROUP);
-  return Math.ceil(groups / DESCRIPTORS_PER_BLOCK);
 }
 
 function orTooSmall(options: BuildRootfsOptions, plan: () => Layout): Layout {

@@ -13,7 +13,7 @@ export function layerError(layer: string, entry: string | undefined, problem: st
 }
 
 /** A name given as bytes in a latin1 string, decoded and made safe to print: no control characters, bounded. */
-function printableName(name: string): string {
+export function printableName(name: string): string {
   const text = Buffer.from(name, "latin1").toString("utf8");
   const safe = text.replaceAll(/\p{Cc}|\p{Cf}/gu, "\u{fffd}");
   return safe.length > QUOTED_NAME ? `${safe.slice(0, QUOTED_NAME)}…` : safe;

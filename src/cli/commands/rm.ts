@@ -15,6 +15,7 @@ export const rm: Command = defineCommand({
       short: "f",
       summary: "Kill a VM that runs, and do not mind one that is not there",
     },
+    volumes: { kind: "boolean", short: "v", summary: "Remove its anonymous volumes, too" },
   },
   examples: ["firectl rm job", "firectl rm -f $(firectl list -aq)"],
   async handler({ flags, args }, context) {
@@ -23,7 +24,7 @@ export const rm: Command = defineCommand({
       context,
       act: async (vm) => {
         try {
-          await operations.remove(vm, { force: flags.force });
+          await operations.remove(vm, { force: flags.force, volumes: flags.volumes });
           return vm;
         } catch (error) {
           const isGone = error instanceof FirectlError && error.code === "VM_NOT_FOUND";

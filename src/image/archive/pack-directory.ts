@@ -25,6 +25,7 @@ const NOTICES: readonly (readonly [RegExp, string])[] = [
   [/^tar: (.*): socket ignored$/gm, "sockets are left out"],
   [/^tar: (.*): (?:file changed as we read it|File shrank by .*)$/gm, "files changed while they were read"],
   [/^tar: (.*): File removed before we read it$/gm, "files vanished before they were read"],
+  [/^tar: (.*): file is on a different filesystem; not dumped$/gm, "other filesystems are left out"],
 ];
 
 export interface PackOptions {
@@ -42,7 +43,7 @@ export interface PackOptions {
  * @throws FirectlError TOOL_MISSING without GNU tar, PERMISSION_DENIED for files that cannot be read, IO_FAILED.
  */
 export function packDirectory(directory: string, options: PackOptions): AsyncGenerator<Uint8Array> {
-  const events = tarEvents(runTar(directory, options), (entry, problem) => {
+  const events = tarEvents(plainTar(directory, options), (entry, problem) => {
     const where = entry === undefined ? "" : `, entry ${JSON.stringify(entry)}`;
     return new FirectlError("IO_FAILED", `cannot pack ${directory}${where}: ${problem}`);
   });
@@ -61,13 +62,21 @@ async function* contentsOf(events: AsyncGenerator<TarEvent, undefined>): AsyncGe
   }
 }
 
-async function* runTar(directory: string, options: PackOptions): AsyncGenerator<Uint8Array> {
-  const { env, onNotice } = options;
+/**
+ * The tar as GNU tar writes it: of the directory, or of one file in it, whose entry then comes alone.
+ * @throws FirectlError as {@link packDirectory}.
+ */
+export async function* plainTar(
+  directory: string,
+  options: PackOptions & { readonly name?: string },
+): AsyncGenerator<Uint8Array> {
+  const { env, name, onNotice } = options;
   await requireGnuTar(directory, options);
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
   // Messages are read below: they must be in English.
-  const args = [...TAR_FLAGS, ...excluding(directory, options.exclude), "-C", directory, "-c", "."];
+  const wanted = name === undefined ? "." : `./${name}`;
+  const args = [...TAR_FLAGS, ...excluding(directory, options.exclude), "-C", directory, "-c", wanted];
   const program = streamProgram("tar", args, {
     signal,
     env: { ...env, LC_ALL: "C", TAR_OPTIONS: "" },

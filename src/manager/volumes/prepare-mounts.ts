@@ -5,6 +5,7 @@ import type { VmRecord } from "../../state/vm-record.ts";
 import type { Drive } from "../../vmm/vmm.ts";
 import type { Context } from "../context.ts";
 import { vmPathsOf } from "../vm-paths.ts";
+import type { CopyOptions } from "./copy-snapshots.ts";
 import { mountDrives } from "./mount-drives.ts";
 import { claimMounts, imageVolumeMounts, type MountPlan } from "./mount-plan.ts";
 import { ANONYMOUS_LABEL, VolumeStore } from "./volume-store.ts";
@@ -18,19 +19,18 @@ export interface PreparedMounts {
   readonly drives: readonly Drive[];
 }
 
-/** Makes what a new VM's mounts need: the volumes that are not there, those of the image among them. */
+/**
+ * Makes what a new VM's mounts need: the volumes that are not there, those of the image among them, and the copies
+ * of the host's directories.
+ */
 export async function prepareMounts(
   context: Context,
-  input: { record: VmRecord; plan: MountPlan; imageVolumes: readonly string[] },
+  input: { record: VmRecord; plan: MountPlan; imageVolumes: readonly string[]; options: CopyOptions },
 ): Promise<PreparedMounts> {
   const { record, plan } = input;
   const added = imageVolumeMounts(input.imageVolumes, plan.mounts);
   const mounts =
     added.length === 0 ? plan.mounts : await claimMounts(context, record.id, [...plan.mounts, ...added]);
-  const copied = mounts.find(({ type }) => type === "snapshot");
-  if (copied !== undefined) {
-    throw new FirectlError("UNSUPPORTED", `cannot mount a path of the host at ${copied.destination} yet`);
-  }
   const store = new VolumeStore(context.directories.data);
   const paths = vmPathsOf(context.directories, record.id);
   const drives = mountDrives(mounts, { store, paths });
@@ -44,6 +44,10 @@ export async function prepareMounts(
       sizeBytes,
       options: {},
     });
+  }
+  if (mounts.some(({ type }) => type === "snapshot")) {
+    const { copySnapshots } = await import("./copy-snapshots.ts");
+    await copySnapshots(context, { disk: paths.snapshots, mounts }, input.options);
   }
   return { mounts, drives };
 }

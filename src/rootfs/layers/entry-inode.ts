@@ -44,7 +44,8 @@ export function addInode(table: InodeTable, entry: TarEntry, layer: string): Ino
   }
 }
 
-function newInode(entry: TarEntry): NewInode {
+/** The inode of an entry that has no {@link problemOf}. */
+export function newInode(entry: TarEntry): NewInode {
   return {
     mode: TYPE_MODES[entry.type] | entry.mode,
     uid: entry.uid,
@@ -62,7 +63,7 @@ function newInode(entry: TarEntry): NewInode {
 }
 
 /** What ext4 or the kernel cannot hold of an entry. */
-function problemOf(entry: TarEntry): string | undefined {
+export function problemOf(entry: TarEntry): string | undefined {
   if (!isId(entry.uid) || !isId(entry.gid)) return `owner ${entry.uid}:${entry.gid}`;
   if (entry.size > MAX_FILE_BYTES) return `a file of ${entry.size} bytes, at most ${MAX_FILE_BYTES}`;
   if (entry.type === "symlink") {
