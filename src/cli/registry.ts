@@ -73,6 +73,31 @@ export const COMMANDS: readonly CommandEntry[] = [
     topic: STORING,
     load: async () => (await import("./commands/kernel-rm.ts")).kernelRm,
   },
+  {
+    names: ["volume ls", "volume list"],
+    topic: STORING,
+    load: async () => (await import("./commands/volume-ls.ts")).volumeLs,
+  },
+  {
+    names: ["volume create"],
+    topic: STORING,
+    load: async () => (await import("./commands/volume-create.ts")).volumeCreate,
+  },
+  {
+    names: ["volume inspect"],
+    topic: STORING,
+    load: async () => (await import("./commands/volume-inspect.ts")).volumeInspect,
+  },
+  {
+    names: ["volume rm", "volume remove"],
+    topic: STORING,
+    load: async () => (await import("./commands/volume-rm.ts")).volumeRm,
+  },
+  {
+    names: ["volume prune"],
+    topic: STORING,
+    load: async () => (await import("./commands/volume-prune.ts")).volumePrune,
+  },
   { names: ["login"], topic: STORING, load: async () => (await import("./commands/login.ts")).login },
   { names: ["logout"], topic: STORING, load: async () => (await import("./commands/logout.ts")).logout },
   { names: ["setup"], topic: OTHER, load: async () => (await import("./commands/setup.ts")).setup },
@@ -85,7 +110,10 @@ export const COMMANDS: readonly CommandEntry[] = [
 ];
 
 /** Words that stand before a command of their own, with what they are about. */
-export const GROUPS: Readonly<Record<string, string>> = { kernel: "Manage guest kernels" };
+export const GROUPS: Readonly<Record<string, string>> = {
+  kernel: "Manage guest kernels",
+  volume: "Manage volumes",
+};
 
 /** What the first words of a command line name. */
 export type Resolved =

@@ -455,12 +455,65 @@ export interface RemovedImage {
 export interface PruneOptions {
   /** All images that no VM uses, not only those without a name. */
   readonly all?: boolean;
+  /** Anonymous volumes that no VM has, too. */
+  readonly volumes?: boolean;
   /** Only images made, and files written, before this moment; milliseconds since the Unix epoch. */
   readonly untilMs?: number;
 }
 
+export interface CreateVolumeOptions {
+  /** An anonymous volume's is made up. */
+  readonly name?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  /** Of its filesystem, 10 GiB when absent; the file takes only what is written. */
+  readonly sizeBytes?: number;
+  /** As the user gave them; shown, and nothing else. */
+  readonly options?: Readonly<Record<string, string>>;
+}
+
+export interface VolumeSummary {
+  readonly name: string;
+  /** RFC 3339. */
+  readonly createdAt: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly options: Readonly<Record<string, string>>;
+  /** What it may grow to. */
+  readonly sizeBytes: number;
+  /** What it takes on this machine's disk. */
+  readonly diskBytes: number;
+  /** The ext4 disk; its directory `data` is what is mounted. */
+  readonly path: string;
+  /** Nobody has named it. */
+  readonly isAnonymous: boolean;
+  /** Names of the VMs that have it, whether they run or not. */
+  readonly usedBy: readonly string[];
+}
+
+export interface PruneVolumesOptions {
+  /** Those with a name, too. */
+  readonly all?: boolean;
+  /** Only those for which it returns true. */
+  readonly filter?: (volume: VolumeSummary) => boolean;
+}
+
+export interface PruneVolumesReport {
+  readonly volumes: readonly VolumeSummary[];
+  /** Real blocks that were freed. */
+  readonly reclaimedBytes: number;
+  /** Why something unused had to stay this time. */
+  readonly postponed: readonly string[];
+}
+
 /** What kind of thing takes space. */
-export type DiskUsageKind = "image" | "blob" | "filesystem" | "vm" | "kernel" | "cache" | "download";
+export type DiskUsageKind =
+  | "image"
+  | "blob"
+  | "filesystem"
+  | "vm"
+  | "volume"
+  | "kernel"
+  | "cache"
+  | "download";
 
 /** One thing that takes space below firectl's data directory. */
 export interface DiskUsageItem {
@@ -635,6 +688,14 @@ export interface FirectlOperations {
   removeImage(reference: string, options?: RemoveImageOptions): Promise<RemovedImage>;
   /** Removes what nobody can use any more. */
   prune(options?: PruneOptions): Promise<PruneReport>;
+  createVolume(options?: CreateVolumeOptions): Promise<VolumeSummary>;
+  listVolumes(): Promise<readonly VolumeSummary[]>;
+  /** @throws FirectlError VOLUME_NOT_FOUND. */
+  inspectVolume(name: string): Promise<VolumeSummary>;
+  /** @throws FirectlError VOLUME_IN_USE as long as a VM has it, VOLUME_NOT_FOUND. */
+  removeVolume(name: string): Promise<void>;
+  /** Removes volumes that no VM has. */
+  pruneVolumes(options?: PruneVolumesOptions): Promise<PruneVolumesReport>;
   diskUsage(): Promise<readonly DiskUsageItem[]>;
   /** @throws FirectlError AUTHENTICATION_FAILED when the registry refuses, or no login is known. */
   login(options?: LoginOptions): Promise<LoginReport>;

@@ -22,6 +22,7 @@ export async function diskUsage(
     imageItems(images, { usage, records }),
     baseItems(context, records),
     vmItems(context, records),
+    volumeItems(context, records),
     kernelItems(context, records),
     cacheItems(context, records),
     downloadItems(context, usage),
@@ -109,6 +110,19 @@ async function vmItems(context: Context, records: readonly VmRecord[]): Promise<
       return { kind: "vm" as const, name, bytes, inUse };
     }),
   );
+}
+
+async function volumeItems(
+  context: Context,
+  records: readonly VmRecord[],
+): Promise<readonly DiskUsageItem[]> {
+  const { listVolumes } = await import("./volumes/volumes.ts");
+  return (await listVolumes(context, records)).map(({ name, diskBytes, usedBy }) => ({
+    kind: "volume",
+    name,
+    bytes: diskBytes,
+    inUse: usedBy.length > 0,
+  }));
 }
 
 async function kernelItems(

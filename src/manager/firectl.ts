@@ -7,6 +7,7 @@ import type {
   BringImageOptions,
   CopyOptions,
   CopyReport,
+  CreateVolumeOptions,
   DetachedExecOptions,
   DiskUsageItem,
   ExecOptions,
@@ -28,6 +29,8 @@ import type {
   ProgressEvent,
   PruneOptions,
   PruneReport,
+  PruneVolumesOptions,
+  PruneVolumesReport,
   PullOptions,
   RemovedImage,
   RemoveImageOptions,
@@ -39,6 +42,7 @@ import type {
   StartOptions,
   StopOptions,
   VmSummary,
+  VolumeSummary,
   WaitForHealthOptions,
   WorkloadSession,
 } from "./api.ts";
@@ -159,9 +163,11 @@ export class Firectl implements FirectlOperations {
 
   async inspect(vm: string): Promise<Readonly<Record<string, unknown>>> {
     const record = await this.#find(vm);
-    if (record.workload?.healthCheck === undefined) return record;
+    const { withDockerMounts } = await import("./volumes/inspect-mounts.ts");
+    const shown = withDockerMounts(this.#context, record);
+    if (record.workload?.healthCheck === undefined) return shown;
     const { readHealth } = await import("./health.ts");
-    return { ...record, health: (await readHealth(this.#context, record)) ?? null };
+    return { ...shown, health: (await readHealth(this.#context, record)) ?? null };
   }
 
   async exec(vm: string, options: ExecOptions): Promise<ExitReport> {
@@ -295,6 +301,36 @@ export class Firectl implements FirectlOperations {
     await reconcile(this.#context);
     const { prune } = await import("./prune.ts");
     return prune(this.#context, options);
+  }
+
+  async createVolume(options: CreateVolumeOptions = {}): Promise<VolumeSummary> {
+    const records = await reconcile(this.#context);
+    const { createVolume } = await import("./volumes/volumes.ts");
+    return createVolume(this.#context, records, options);
+  }
+
+  async listVolumes(): Promise<readonly VolumeSummary[]> {
+    const records = await reconcile(this.#context);
+    const { listVolumes } = await import("./volumes/volumes.ts");
+    return listVolumes(this.#context, records);
+  }
+
+  async inspectVolume(name: string): Promise<VolumeSummary> {
+    const records = await reconcile(this.#context);
+    const { getVolume } = await import("./volumes/volumes.ts");
+    return getVolume(this.#context, records, name);
+  }
+
+  async removeVolume(name: string): Promise<void> {
+    await reconcile(this.#context);
+    const { removeVolume } = await import("./volumes/volumes.ts");
+    await removeVolume(this.#context, name);
+  }
+
+  async pruneVolumes(options: PruneVolumesOptions = {}): Promise<PruneVolumesReport> {
+    await reconcile(this.#context);
+    const { pruneVolumes } = await import("./volumes/volumes.ts");
+    return pruneVolumes(this.#context, options);
   }
 
   async diskUsage(): Promise<readonly DiskUsageItem[]> {

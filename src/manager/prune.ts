@@ -29,6 +29,7 @@ export async function prune(context: Context, options: PruneOptions): Promise<Pr
     for (const file of await sweepUnfinishedBases(context)) report.addFile("filesystem", file);
     await sweepKernelWork(context);
   }
+  if (options.volumes === true) await pruneUnusedVolumes(context, report);
   const images = await context.images();
   await images.mend();
   await context.vms.hold((records) => pruneCaches(context, { records, report, ...options }));
@@ -47,6 +48,13 @@ export async function prune(context: Context, options: PruneOptions): Promise<Pr
     report.postpone("images, blobs and filesystems stay while another firectl pulls or reads images");
   }
   return report.finished();
+}
+
+async function pruneUnusedVolumes(context: Context, report: Report): Promise<void> {
+  const { pruneVolumes } = await import("./volumes/volumes.ts");
+  const { volumes, postponed } = await pruneVolumes(context, {});
+  for (const { name, diskBytes } of volumes) report.add("volume", name, diskBytes);
+  for (const reason of postponed) report.postpone(reason);
 }
 
 interface PruneRun extends PruneOptions {

@@ -9,6 +9,7 @@ const TYPES = [
   { kind: "image", type: "Images" },
   { kind: "filesystem", type: "Filesystems" },
   { kind: "vm", type: "VM disks" },
+  { kind: "volume", type: "Volumes" },
   { kind: "kernel", type: "Kernels" },
   { kind: "cache", type: "Caches" },
   { kind: "blob", type: "Unnamed blobs" },
@@ -66,7 +67,8 @@ export const df: Command = defineCommand({
   description: [
     "Sizes are real blocks: what is sparse counts with what is in it, and what images share counts once.",
     "RECLAIMABLE is what removing the unused gives back: firectl prune -a for images, filesystems, caches",
-    "and downloads, firectl rm for the disks of VMs that have ended, firectl kernel rm for kernels.",
+    "and downloads, firectl rm for the disks of VMs that have ended, firectl volume rm for volumes, firectl",
+    "kernel rm for kernels.",
   ].join("\n"),
   arguments: "",
   minArguments: 0,

@@ -24,6 +24,7 @@ const KINDS = {
   blob: "blobs",
   filesystem: "filesystem",
   vm: "disk",
+  volume: "volume",
   kernel: "kernel",
   cache: "cache",
   download: "interrupted downloads",
@@ -49,15 +50,17 @@ export const prune: Command = defineCommand({
       summary: "Only images made before TIME, and files written before it",
     },
     force: { kind: "boolean", short: "f", summary: "Do not ask" },
+    volumes: { kind: "boolean", summary: "Remove anonymous volumes that no VM has, too" },
   },
   examples: ["firectl prune", "firectl prune -a -f", "firectl prune -a --filter until=720h"],
   async handler({ flags }, context) {
-    if (!flags.force && !(await confirm(question(flags.all), context))) {
+    if (!flags.force && !(await confirm(question(flags), context))) {
       context.io.stderr.write("Nothing was removed.\n");
       return 0;
     }
     const report = await (await context.firectl()).prune({
       all: flags.all,
+      volumes: flags.volumes,
       ...defined({ untilMs: flags.filter }),
     });
     context.io.stdout.write(context.json ? `${safeJson(report)}\n` : reportText(report));
@@ -66,11 +69,12 @@ export const prune: Command = defineCommand({
   },
 });
 
-function question(all: boolean): string {
+function question({ all, volumes }: { all: boolean; volumes: boolean }): string {
   return [
     "This removes",
     `  - images ${all ? "" : "without a name "}that no VM uses`,
     "  - filesystems, blobs, interrupted downloads and caches that nothing needs",
+    ...(volumes ? ["  - anonymous volumes that no VM has"] : []),
     "Go on?",
   ].join("\n");
 }

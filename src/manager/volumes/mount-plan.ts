@@ -9,6 +9,7 @@ import { cleanDestination, inMountOrder } from "./mount-destination.ts";
 import { sharedMemory, tmpfsOptions } from "./tmpfs-options.ts";
 import { isEmptyVolume, needsRecovery } from "./volume-disk.ts";
 import { anonymousVolumeName, checkVolumeName } from "./volume-names.ts";
+import { checkVolumeSize } from "./volume-size.ts";
 import { VolumeStore } from "./volume-store.ts";
 import { refuseConflicts, volumeMountsOf } from "./volume-use.ts";
 
@@ -98,6 +99,7 @@ async function mountFor(option: MountOptions, entry: string): Promise<MountRecor
   switch (option.type) {
     case "volume":
       if (option.name !== undefined) checkVolumeName(option.name);
+      if (option.sizeBytes !== undefined) checkVolumeSize(option.sizeBytes);
       return volumeMount(option);
     case "bind":
       return bindMount(option, entry);

@@ -1,5 +1,4 @@
 import { FirectlError } from "../../core/errors.ts";
-import { GIB } from "../../core/units.ts";
 import type { MountRecord } from "../../state/mount-record.ts";
 import type { VmRecord } from "../../state/vm-record.ts";
 import type { Drive } from "../../vmm/vmm.ts";
@@ -8,10 +7,8 @@ import { vmPathsOf } from "../vm-paths.ts";
 import type { CopyOptions } from "./copy-snapshots.ts";
 import { mountDrives } from "./mount-drives.ts";
 import { claimMounts, imageVolumeMounts, type MountPlan } from "./mount-plan.ts";
+import { DEFAULT_VOLUME_BYTES } from "./volume-size.ts";
 import { ANONYMOUS_LABEL, VolumeStore } from "./volume-store.ts";
-
-/** The size of a volume unless another is asked for; its file takes only what is written. */
-export const DEFAULT_VOLUME_BYTES: number = 10 * GIB;
 
 /** What a VM has mounted, and the disks that it takes. */
 export interface PreparedMounts {

@@ -133,12 +133,7 @@ export class VolumeStore {
 
   /** Removes what those have left who were killed while they made or removed a volume. */
   async sweep(): Promise<void> {
-    if (!(await this.#entries()).some(isTemporary)) return;
-    await this.#locked(async () => {
-      for (const name of (await this.#entries()).filter(isTemporary)) {
-        await rm(path.join(this.root, name), { recursive: true, force: true });
-      }
-    });
+    if ((await this.#entries()).some(isTemporary)) await this.#locked(async () => {});
   }
 
   #temporary(): string {
@@ -156,7 +151,13 @@ export class VolumeStore {
 
   async #locked<T>(work: () => Promise<T>): Promise<T> {
     await makePrivateDirectory(this.root);
-    return withFileLock(path.join(this.root, ".lock"), { timeoutMs: LOCK_TIMEOUT_MS }, work);
+    return withFileLock(path.join(this.root, ".lock"), { timeoutMs: LOCK_TIMEOUT_MS }, async () => {
+      // Whoever made them is gone: he would have the lock.
+      for (const name of (await this.#entries()).filter(isTemporary)) {
+        await rm(path.join(this.root, name), { recursive: true, force: true });
+      }
+      return work();
+    });
   }
 }
 
