@@ -41,6 +41,7 @@ test("firectl alone, help, --help and -h print the same", async () => {
       prune     Remove what nobody can use any more
       df        Show what takes space on this machine's disk
       kernel    Manage guest kernels
+      volume    Manage volumes
       login     Log in to a registry
       logout    Forget the login for a registry
 
@@ -268,7 +269,7 @@ test.each([
   [["system", "df", "-v"], 'unknown command "system df", did you mean df?'],
   [["system", "run"], 'unknown command "system"'],
   [["image", "constructor"], 'unknown command "image", did you mean images?'],
-  [["volume", "ls"], 'unknown command "volume"'],
+  [["network", "ls"], 'unknown command "network"'],
 ])("%j is refused", async (argv, message) => {
   const { status, stdout, stderr } = await firectl(argv);
   expect({ status, stdout }).toEqual({ status: 2, stdout: "" });

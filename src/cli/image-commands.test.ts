@@ -282,7 +282,7 @@ describe("prune", () => {
       ].join("\n"),
       stderr: "firectl: filesystems stay while VMs are being made (web)\n",
     });
-    expect(calls).toEqual([{ all: false }]);
+    expect(calls).toEqual([{ all: false, volumes: false }]);
   });
 
   test.each([
@@ -361,6 +361,7 @@ describe("df", () => {
       Images          2       1        100MB   40MB (40%)
       Filesystems     1       1        100MB   0B
       VM disks        1       1        500kB   0B
+      Volumes         0       0        0B      0B
       Kernels         0       0        0B      0B
       Caches          0       0        0B      0B
       Unnamed blobs   0       0        0B      0B

@@ -30,16 +30,9 @@ function shown(mount: MountRecord, volumes: string): readonly Readonly<Record<st
         },
       ];
     case "snapshot":
-      return [
-        {
-          Type: "bind",
-          Source: mount.source,
-          Destination: destination,
-          Mode: "ro",
-          RW: false,
-          Propagation: "rprivate",
-        },
-      ];
+      return [bind(mount.source, { destination, readOnly: true })];
+    case "share":
+      return [bind(mount.source, mount)];
     case "tmpfs":
       // As in Docker, whose /dev/shm is no mount of the user's.
       if (destination === "/dev/shm") return [];
@@ -54,4 +47,18 @@ function shown(mount: MountRecord, volumes: string): readonly Readonly<Record<st
         },
       ];
   }
+}
+
+function bind(
+  source: string,
+  { destination, readOnly }: { destination: string; readOnly: boolean },
+): Readonly<Record<string, unknown>> {
+  return {
+    Type: "bind",
+    Source: source,
+    Destination: destination,
+    Mode: readOnly ? "ro" : "",
+    RW: !readOnly,
+    Propagation: "rprivate",
+  };
 }
