@@ -30,6 +30,7 @@ import { checkRunOptions, type VmSize } from "./vm-options.ts";
 import { type VmPaths, vmPathsOf } from "./vm-paths.ts";
 import type { MountPlan } from "./volumes/mount-plan.ts";
 import { planMountsOf, prepareMountsOf } from "./volumes/mounts-of-vm.ts";
+import type { PreparedMounts } from "./volumes/prepare-mounts.ts";
 import { workloadOf } from "./workload.ts";
 
 /**
@@ -156,7 +157,7 @@ async function obtainParts(
 interface PlannedMachine {
   readonly machine: MachineConfiguration;
   readonly workload: WorkloadRecord;
-  readonly mounts: Awaited<ReturnType<typeof prepareMounts>>["mounts"];
+  readonly mounts: PreparedMounts["mounts"];
 }
 
 async function planMachine(
