@@ -61,7 +61,8 @@ function firectlsBootArguments() {
     drives: [],
     vsock: { guestCid: 3, socketPath: "" },
   };
-  return configurationCalls(machine, "x64").find((call) => call.path === "/boot-source").body.boot_args;
+  const host = { architecture: "x64", version: [1, 17, 0] };
+  return configurationCalls(machine, host).find((call) => call.path === "/boot-source").body.boot_args;
 }
 
 function start(command, args, env) {

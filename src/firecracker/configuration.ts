@@ -12,8 +12,8 @@ const BOOT_ARGUMENTS = {
     ...["console=ttyS0", "8250.nr_uarts=1", "quiet"],
     // A reset by the keyboard controller is the one end of the guest that Firecracker sees.
     ...["reboot=k", "panic=-1"],
-    // The probing of a keyboard controller that is not all there takes most of a second.
-    // A keyboard nobody has: what asks a guest of ours to end is its agent.
+    // Probing a keyboard controller that is not all there takes most of a second, and nobody has a keyboard:
+    // what asks a guest of ours to end is its agent.
     ...["i8042.noaux", "i8042.nomux", "i8042.nokbd"],
     // The crypto self-tests of distribution kernels are a fifth of the boot.
     ...["cryptomgr.notests", "random.trust_cpu=on"],
