@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Makes the two images that are measured here, from Debian's own packages and with tools that are not ours:
+# Makes the images that are measured here, from Debian's own packages and with tools that are not ours:
 # mmdebstrap, umoci, and apt in a chroot. It must be root, and it takes packages from this machine's Debian mirror.
 #
-# usage: images.sh DIR [IMAGE...]      IMAGE: app big
+# usage: images.sh DIR [IMAGE...]      IMAGE: app big node; app and big unless named
 #
 #   app    4 layers: Debian's minbase; nginx; python3; and one that deletes what the others left: apt's lists and
 #          packages, documentation, manuals, locales (about 108 MB of gzip, 290 MB of tar, 183 MB flattened)
 #   big    7 layers: app's, then build-essential; git, cmake, numpy and gfortran; and again one that deletes (about 456 MB,
 #          1,011 MB, 686 MB)
+#   node   3 layers: Debian's minbase, nodejs, and one that deletes
 #
 # DIR/IMAGE is an OCI layout with the tag `latest` and gzip layers, DIR/IMAGE.tar the same flattened. What is there
 # already stays. Space for temporary files, some 2 GB, is taken below $TMPDIR.
@@ -96,6 +97,13 @@ make_big() {
   install git cmake python3-numpy python3-dev gfortran
   clean
   finish big
+}
+
+make_node() {
+  start node
+  install nodejs
+  clean
+  finish node
 }
 
 for image in "$@"; do

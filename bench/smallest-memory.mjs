@@ -30,7 +30,7 @@ if (image === undefined) {
   process.exit(2);
 }
 const common = [
-  ...["-q", "--name", VM, "--image-device", values["image-device"]],
+  ...["-q", "--vmm", "firecracker", "--name", VM, "--image-device", values["image-device"]],
   ...(values.kernel === undefined ? [] : ["--kernel", values.kernel]),
 ];
 

@@ -5,7 +5,7 @@
  *   npm run build && node bench/vm-memory.mjs [--vms N] [--memory SIZE] [--kernel NAME] [--only WORD,…] IMAGE
  *
  * IMAGE is any that firectl takes, whose own command goes on running (nginx), with sh, find and cat in it. Counted is
- * the PSS of the VMMs' processes; "host" is what the machine has in use beyond the start, its page cache included,
+ * the PSS of Firecracker's processes; "host" is what the machine has in use beyond the start, its page cache included,
  * which tells something where nothing else runs and, as root, caches are dropped before. It uses firectl's own
  * directories: a kernel must be installed (`firectl setup`). MSB names microsandbox's program `msb`; beside it IMAGE
  * must be a reference that it has pulled, or MSB_IMAGE names its own.
@@ -86,6 +86,7 @@ async function measure(way, state) {
         count === 1 ? "" : figureText((pss - first) / (count - 1) / 1e6),
         figureText((usedByMachine() - before) / 1e6),
       ]);
+      console.error(`${rows.at(-1).slice(0, 4).join(", ")} MB`);
       if (count === 2) seconds.push({ name: way.name, state, percent: (100 * (pss - first)) / first });
     }
   } finally {
@@ -98,7 +99,20 @@ function firectlWay(name, ...flags) {
   return {
     name,
     start: (vm) =>
-      run(FIRECTL, ["run", "-d", "-q", "--name", vm, "-m", values.memory, ...kernel, ...flags, image]),
+      run(FIRECTL, [
+        "run",
+        "-d",
+        "-q",
+        "--vmm",
+        "firecracker",
+        "--name",
+        vm,
+        "-m",
+        values.memory,
+        ...kernel,
+        ...flags,
+        image,
+      ]),
     exec: (vm, script) => run(FIRECTL, ["exec", vm, "sh", "-c", script]),
     pids: (vms) => vms.flatMap((vm) => vmmProcesses(JSON.parse(run(FIRECTL, ["inspect", vm])))),
     remove: (vm) => run(FIRECTL, ["rm", "-f", vm]),

@@ -237,7 +237,7 @@ async function attachImage(
 ): Promise<Pick<Parameters<typeof machineFor>[0], "imageDevice" | "platform">> {
   const { platform, basePath } = input.parts;
   const imageDevice = await imageDeviceFor({
-    requested: input.options.imageDevice,
+    requested: input.options.imageDevice ?? context.settings.imageDevice,
     storage: input.storage,
     vmm: platform.vmm,
     kernel: platform.kernel,

@@ -22,6 +22,7 @@ const settings = z
     cpus: z.int().min(1).max(32).optional(),
     memoryMib: z.int().min(MIN_MEMORY_MIB).optional(),
     detachKeys: z.string().min(1).optional(),
+    imageDevice: z.enum(["auto", "block", "pmem"]).optional(),
     maxImageBytes: z.int().min(1).optional(),
     maxImageEntries: z.int().min(1).optional(),
   })

@@ -20,6 +20,7 @@ describe("readSettings", () => {
     const settings = {
       cpus: 2,
       memoryMib: 64,
+      imageDevice: "block",
       kernelUrl: "https://k.example/vmlinux",
       kernelSha256: "a".repeat(64),
       registryMirrors: { "docker.io": ["https://mirror.lan:5000"] },
@@ -33,6 +34,7 @@ describe("readSettings", () => {
     ['{"memoryMB": 5}', "memoryMB"],
     ['{"memoryMib": 63}', "memoryMib"],
     ['{"cpus": 33}', "cpus"],
+    ['{"imageDevice": "disk"}', "imageDevice"],
     ['{"registryMirrors": {"docker.io": "https://mirror.lan"}}', "registryMirrors"],
     ['{"qemu": "qemu"}', "must be an absolute path"],
     ['{"kernelUrl": "https://k.example/v"}', "kernelUrl and kernelSha256 go together"],
