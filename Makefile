@@ -7,7 +7,7 @@ ARCH := $(shell uname -m)
 AGENT_TARGET := $(ARCH)-unknown-linux-musl
 AGENT := agent/target/$(AGENT_TARGET)/release
 
-.PHONY: build agent dist check check-proto check-agent check-package demo test e2e bench clean
+.PHONY: build agent dist check check-proto check-agent check-package kernel demo test e2e bench clean
 
 build: agent dist
 
@@ -46,6 +46,11 @@ check-agent:
 check-package: dist
 	npx publint --strict
 	npx attw --pack . --profile esm-only --quiet
+
+# firectl's own guest kernel, a job of its own: some minutes, and nothing if kernel/ is as it was. Its directory is
+# what `firectl kernel add` takes, and the tests with FIRECTL_E2E_KERNEL.
+kernel:
+	@kernel/build.sh --cache .cache/kernel $(KERNEL_FLAGS)
 
 demo:
 	scripts/demo.sh

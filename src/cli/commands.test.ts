@@ -404,6 +404,17 @@ describe("start", () => {
 });
 
 describe("kernels, images, setup", () => {
+  const OWN_KERNEL = {
+    name: "own",
+    version: "6.1.0-firectl",
+    path: "/o",
+    isDefault: false,
+    sizeBytes: 18_000_000,
+    addedAt: HOUR_AGO,
+    modules: [],
+    features: ["ext4", "pmem", "dax", "containers"],
+  };
+
   test("kernel add: a download needs its checksum", async () => {
     expect(await firectl(["kernel", "add", "https://example.com/vmlinux"])).toMatchObject({
       status: 2,
@@ -421,11 +432,37 @@ describe("kernels, images, setup", () => {
         isDefault: true,
         sizeBytes: 8_000_000,
         addedAt: HOUR_AGO,
+        modules: ["virtio", "virtio_blk"],
       },
+      OWN_KERNEL,
     ];
-    expect((await firectl(["kernel", "ls"], { operations: { listKernels } })).stdout).toBe(
-      "NAME    VERSION   DEFAULT   ADDED               SIZE\ncloud   6.1.0     *         About an hour ago   8MB\n",
+    const operations = { listKernels };
+    expect((await firectl(["kernel", "ls"], { operations })).stdout).toBe(
+      [
+        "NAME    VERSION         DEFAULT   ADDED               SIZE   MODULES   FEATURES",
+        "cloud   6.1.0           *         About an hour ago   8MB    2         unknown",
+        "own     6.1.0-firectl             About an hour ago   18MB   0         pmem,dax,containers",
+        "",
+      ].join("\n"),
     );
+    const json = (await firectl(["kernel", "ls", "--format", "json"], { operations })).stdout;
+    expect(json.trim().split("\n").map((line) => JSON.parse(line))).toMatchObject([
+      { Name: "cloud", Modules: ["virtio", "virtio_blk"], Features: null },
+      { Name: "own", Modules: [], Features: ["ext4", "pmem", "dax", "containers"] },
+    ]);
+  });
+
+  test("kernel build: everything is passed on, the name is printed", async () => {
+    const asked: unknown[] = [];
+    const buildKernel = async (options: unknown) => {
+      asked.push(options);
+      return { ...OWN_KERNEL, isDefault: true };
+    };
+    const argv = ["kernel", "build", "--with", "nfs", "--with", "xfs", "-j", "2", "--name", "own", "--no-default"];
+    expect(await firectl(argv, { operations: { buildKernel } })).toMatchObject({ status: 0, stdout: "own\n" });
+    expect(asked).toMatchObject([{ parts: ["nfs", "xfs"], jobs: 2, name: "own", makeDefault: false }]);
+    expect(await firectl(["kernel", "build", "-j", "0"])).toMatchObject({ status: 2 });
+    expect(await firectl(["kernel", "build", "--sha256", "12"])).toMatchObject({ status: 2 });
   });
 
   test("setup says what is missing, and its status whether run can work", async () => {

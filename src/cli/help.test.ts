@@ -221,6 +221,7 @@ test("a group's help lists its commands", async () => {
     Commands:
       list      List the guest kernels
       add       Add a guest kernel
+      build     Build firectl's own guest kernel
       default   Choose the kernel that VMs boot
       rm        Remove guest kernels
 

@@ -86,11 +86,17 @@ function lineOf(
         return layersLine(state.reference, [...state.layers.values()]);
       }
       return `Building the root filesystem: ${ofTotal(event.readBytes, event.totalBytes)}`;
+    case "stage":
+      return sentence(event.text);
     case "booting":
       return `Starting the virtual machine (${event.vmm})`;
     default:
       return assertNever(event);
   }
+}
+
+function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 function layersLine(reference: string, layers: readonly LayerProgress[]): string {

@@ -64,6 +64,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./commands/kernel-add.ts")).kernelAdd,
   },
   {
+    names: ["kernel build"],
+    topic: STORING,
+    load: async () => (await import("./commands/kernel-build.ts")).kernelBuild,
+  },
+  {
     names: ["kernel default"],
     topic: STORING,
     load: async () => (await import("./commands/kernel-default.ts")).kernelDefault,

@@ -206,3 +206,10 @@ function canonicalSignal(number: number): string | undefined {
 export function signalNumber(signal: NodeJS.Signals): number {
   return constants.signals[signal];
 }
+
+/** 64 hexadecimal digits, with or without `sha256:` before them. */
+export function parseSha256(text: string, flag: string): string {
+  const hex = text.replace(/^sha256:/, "").toLowerCase();
+  if (/^[0-9a-f]{64}$/.test(hex)) return hex;
+  throw new FirectlError("INVALID_ARGUMENT", `${flag}: "${text}" is not a SHA-256 (64 hexadecimal digits)`);
+}

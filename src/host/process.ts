@@ -57,7 +57,13 @@ export interface StreamingProgram {
 export function streamProgram(
   file: string,
   args: readonly string[],
-  options: { signal?: AbortSignal | undefined; env?: NodeJS.ProcessEnv; stdin?: "pipe" | number } = {},
+  options: {
+    signal?: AbortSignal | undefined;
+    env?: NodeJS.ProcessEnv;
+    stdin?: "pipe" | number;
+    /** Gets the end of what it has written to its stderr, each time that it writes. */
+    onMessages?: (tail: string) => void;
+  } = {},
 ): StreamingProgram {
   const child = spawn(file, args, {
     stdio: [options.stdin ?? "ignore", "pipe", "pipe"],
@@ -67,6 +73,7 @@ export function streamProgram(
   let tail = "";
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     tail = (tail + text).slice(-STDERR_TAIL_BYTES);
+    options.onMessages?.(tail);
   });
   const finished = new Promise<void>((resolve, reject) => {
     child.once("error", (error) =>

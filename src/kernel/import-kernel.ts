@@ -15,6 +15,11 @@ export interface KernelSource {
   readonly image: string;
   /** `/lib/modules/<release>` of that kernel; without it everything must be built in. */
   readonly modulesDirectory?: string | undefined;
+  /** Hexadecimal SHA-256 that the file must have. */
+  readonly sha256?: string | undefined;
+  /** Written down with the kernel, as {@link Kernel} has them. */
+  readonly features?: readonly string[] | undefined;
+  readonly buildKey?: string | undefined;
 }
 
 const IMAGE_FILES = { bzImage: "vmlinuz", elf: "vmlinux", image: "Image" } as const satisfies Record<
@@ -33,11 +38,13 @@ const DISPENSABLE_MODULES: ReadonlySet<string> = new Set([
 /**
  * Copies a kernel, and of its modules those that a guest needs, into the new directory `target`, which
  * appears whole or not at all.
- * @throws FirectlError INVALID_ARGUMENT when it is no kernel that a guest can boot, NAME_IN_USE when `target`
- *   is there already, FILE_NOT_FOUND.
+ * @throws FirectlError INVALID_ARGUMENT when it is no kernel that a guest can boot, DIGEST_MISMATCH, NAME_IN_USE
+ *   when `target` is there already, FILE_NOT_FOUND.
  */
 export async function importKernel(source: KernelSource, target: string): Promise<void> {
-  const bytes = await decompress(await readImage(source.image), source.image);
+  const file = await readImage(source.image);
+  requireDigest(file, source);
+  const bytes = await decompress(file, source.image);
   const identity = requireKernel(bytes, source.image);
   const { modules, missing } =
     source.modulesDirectory === undefined
@@ -75,6 +82,8 @@ export async function importKernel(source: KernelSource, target: string): Promis
         source.modulesDirectory === undefined
           ? await builtinDrivers({ bytes, format: identity.format, file: source.image }, OPTIONAL_MODULES)
           : notAmong(OPTIONAL_MODULES, [...missing, ...modules.map(({ name }) => name)]),
+      features: source.features,
+      buildKey: source.buildKey,
     });
     await writeFile(path.join(temporary, MANIFEST_FILE), manifest);
     await rename(temporary, target);
@@ -89,6 +98,13 @@ export async function importKernel(source: KernelSource, target: string): Promis
 
 function notAmong(names: readonly string[], others: readonly string[]): string[] {
   return names.filter((name) => !others.includes(name));
+}
+
+function requireDigest(file: Buffer, { image, sha256 }: KernelSource): void {
+  if (sha256 === undefined) return;
+  const got = createHash("sha256").update(file).digest("hex");
+  if (got === sha256) return;
+  throw new FirectlError("DIGEST_MISMATCH", `${image}: expected SHA-256 ${sha256}, got ${got}`);
 }
 
 /** The release of a kernel file, for looking for its modules; undefined when it cannot be told. */

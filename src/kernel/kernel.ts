@@ -26,6 +26,10 @@ export interface Kernel {
   readonly modules: readonly StoredModule[];
   /** Optional drivers that are built in, by their modules' names; undefined where nobody looked. */
   readonly builtin?: readonly string[] | undefined;
+  /** What it has built in, in the words of kernel/features.conf; absent for one of which that is not known. */
+  readonly features?: readonly string[] | undefined;
+  /** Of a kernel that firectl has built: the same for the same kernel. */
+  readonly buildKey?: string | undefined;
 }
 
 /** The manifest's name in a kernel's directory. */
@@ -48,14 +52,16 @@ export function parseManifest(text: string, place: Pick<Kernel, "name" | "direct
     return undefined;
   }
   if (!isObject(value) || value["version"] !== MANIFEST_VERSION) return undefined;
-  const { image, format, release, size, addedAt, modules, builtin } = value;
+  const { image, format, release, size, addedAt, modules, builtin, features, buildKey } = value;
   if (typeof image !== "string" || image.includes("/")) return undefined;
   if (format !== "bzImage" && format !== "elf" && format !== "image") return undefined;
   if (release !== undefined && typeof release !== "string") return undefined;
   if (typeof size !== "number" || typeof addedAt !== "string" || !Array.isArray(modules)) return undefined;
   const stored = modules.map(parseModule);
   if (!stored.every((module) => module !== undefined)) return undefined;
-  const known = isNames(builtin) ? { builtin } : {};
+  if (features !== undefined && !isNames(features)) return undefined;
+  if (buildKey !== undefined && typeof buildKey !== "string") return undefined;
+  const known = { ...(isNames(builtin) ? { builtin } : {}), features, buildKey };
   return { ...place, image, format, release, size, addedAt, modules: stored, ...known };
 }
 
@@ -64,7 +70,7 @@ function parseModule(value: unknown): StoredModule | undefined {
   const { name, dependsOn, sha256 } = value;
   if (typeof name !== "string" || !/^\w+$/.test(name)) return undefined;
   if (typeof sha256 !== "string" || !/^[0-9a-f]{64}$/.test(sha256)) return undefined;
-  if (!Array.isArray(dependsOn) || !dependsOn.every((other) => typeof other === "string")) return undefined;
+  if (!isNames(dependsOn)) return undefined;
   return { name, dependsOn, sha256 };
 }
 

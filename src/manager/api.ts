@@ -203,6 +203,8 @@ export type ProgressEvent =
   | { readonly kind: "reading"; readonly reference: string; readonly receivedBytes: number }
   | { readonly kind: "building"; readonly readBytes: number; readonly totalBytes: number | undefined }
   | { readonly kind: "booting"; readonly vmm: VmmName }
+  /** What goes on, in words. */
+  | { readonly kind: "stage"; readonly text: string }
   /** One clear line for the user, for instance why QEMU was chosen. Shown even without a terminal. */
   | { readonly kind: "notice"; readonly message: string };
 
@@ -403,10 +405,33 @@ export interface KernelSummary {
   readonly sizeBytes: number;
   /** RFC 3339. */
   readonly addedAt: string;
+  /** Names of the modules that guests load; none where all is built in. */
+  readonly modules: readonly string[];
+  /** What is built in, in the words of kernel/features.conf; absent where that is not known. */
+  readonly features?: readonly string[];
+}
+
+export interface BuildKernelOptions {
+  /** Default: `firectl-VERSION`. */
+  readonly name?: string;
+  /** Path or https URL of kernel.org's archive, with `sha256`, instead of the distribution's source package. */
+  readonly source?: string;
+  readonly sha256?: string;
+  /** Optional parts, names of files in `kernel/config/optional`. */
+  readonly parts?: readonly string[];
+  /** Compilers at once, by default one a processor. */
+  readonly jobs?: number;
+  /** True unless said otherwise. */
+  readonly makeDefault?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (event: ProgressEvent) => void;
 }
 
 export interface AddKernelOptions {
-  /** Path of a kernel image, an https URL with `sha256`, or undefined for the distribution's package. */
+  /**
+   * Path of a kernel image or of a directory that `kernel/build.sh` has made, an https URL with `sha256`, or
+   * undefined for the distribution's package.
+   */
   readonly source?: string;
   readonly sha256?: string;
   readonly name?: string;
@@ -671,6 +696,7 @@ export interface FirectlOperations {
   ): Promise<CopyReport>;
   listKernels(): Promise<readonly KernelSummary[]>;
   addKernel(options: AddKernelOptions): Promise<KernelSummary>;
+  buildKernel(options: BuildKernelOptions): Promise<KernelSummary>;
   setDefaultKernel(name: string): Promise<void>;
   removeKernel(name: string): Promise<void>;
   pullImage(reference: string, options?: PullOptions): Promise<ImageSummary>;

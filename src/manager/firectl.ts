@@ -5,6 +5,7 @@ import type { VmRecord } from "../state/vm-record.ts";
 import type {
   AddKernelOptions,
   BringImageOptions,
+  BuildKernelOptions,
   CopyOptions,
   CopyReport,
   CreateVolumeOptions,
@@ -242,6 +243,11 @@ export class Firectl implements FirectlOperations {
   async addKernel(options: AddKernelOptions): Promise<KernelSummary> {
     const { addKernel } = await import("./kernels.ts");
     return addKernel(this.#context, options);
+  }
+
+  async buildKernel(options: BuildKernelOptions): Promise<KernelSummary> {
+    const { buildKernel } = await import("./build-kernel.ts");
+    return buildKernel(this.#context, options);
   }
 
   async setDefaultKernel(name: string): Promise<void> {

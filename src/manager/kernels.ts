@@ -1,4 +1,4 @@
-import { rm } from "node:fs/promises";
+import { rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { FirectlError } from "../core/errors.ts";
 import { tryFileLock, withFileLock } from "../host/file-lock.ts";
@@ -97,7 +97,26 @@ async function addFrom(context: Context, options: AddKernelOptions): Promise<Ker
       workDirectory: workDirectoryOf(context),
     });
   }
-  return kernels.add({ image: path.resolve(source), modulesDirectory: options.modulesDirectory, name });
+  const file = path.resolve(source);
+  if (await isDirectory(file)) return addBuiltKernel(context, file, name);
+  return kernels.add({
+    image: file,
+    modulesDirectory: options.modulesDirectory,
+    sha256: options.sha256,
+    name,
+  });
+}
+
+/** Installs what a build has put into `directory`, under its own name unless given another. */
+export async function addBuiltKernel(context: Context, directory: string, name?: string): Promise<Kernel> {
+  const { readBuildOutput } = await import("../kernel/build-output.ts");
+  const built = await readBuildOutput(directory);
+  return (await context.kernels()).add({ ...built, name: name ?? built.name });
+}
+
+async function isDirectory(file: string): Promise<boolean> {
+  const found = await stat(file).catch(() => undefined);
+  return found?.isDirectory() ?? false;
 }
 
 async function addFromThisMachine(context: Context, options: AddKernelOptions): Promise<Kernel> {
@@ -121,7 +140,8 @@ async function addFromThisMachine(context: Context, options: AddKernelOptions): 
   }
 }
 
-function summaryOf(kernel: Kernel, isDefault: boolean): KernelSummary {
+/** What the library tells of a kernel. */
+export function summaryOf(kernel: Kernel, isDefault: boolean): KernelSummary {
   return {
     name: kernel.name,
     version: kernel.release ?? "unknown",
@@ -129,6 +149,8 @@ function summaryOf(kernel: Kernel, isDefault: boolean): KernelSummary {
     isDefault,
     sizeBytes: kernel.size,
     addedAt: kernel.addedAt,
+    modules: kernel.modules.map((module) => module.name),
+    ...(kernel.features === undefined ? {} : { features: kernel.features }),
   };
 }
 

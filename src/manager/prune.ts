@@ -8,6 +8,7 @@ import type { Images, StoredImage } from "../image/images.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { DiskUsageKind, PruneOptions, PruneReport, RemovedImage } from "./api.ts";
 import { sweepUnfinishedBases } from "./base-files.ts";
+import { sweepKernelBuild } from "./build-kernel.ts";
 import { listCaches } from "./caches.ts";
 import { imagesIn, reasonsToWait, removeUnusedBases } from "./collect.ts";
 import type { Context } from "./context.ts";
@@ -28,6 +29,7 @@ export async function prune(context: Context, options: PruneOptions): Promise<Pr
   if (await exists(context.directories.runtime)) {
     for (const file of await sweepUnfinishedBases(context)) report.addFile("filesystem", file);
     await sweepKernelWork(context);
+    await sweepKernelBuild(context);
   }
   if (options.volumes === true) await pruneUnusedVolumes(context, report);
   const images = await context.images();

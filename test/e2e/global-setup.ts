@@ -4,7 +4,7 @@ import path from "node:path";
 import { BOOT_MODULES, LATER_MODULES, OPTIONAL_MODULES } from "../../src/kernel/modules.ts";
 import { findOnPath, MACHINE_FILE, type Machine } from "./support/backends.ts";
 import { startDocker } from "./support/docker.ts";
-import { IMAGES, Sandbox, SHARED_DATA } from "./support/firectl.ts";
+import { IMAGES, KERNEL, Sandbox, SHARED_DATA } from "./support/firectl.ts";
 import { run } from "./support/run.ts";
 
 /** Makes the images, installs a kernel, starts a Docker Engine, and finds out what this machine can do. */
@@ -18,7 +18,10 @@ export async function setup(): Promise<() => Promise<void>> {
   return docker.stop;
 }
 
-/** Anew when an earlier checkout's firectl kept other modules with it. */
+/**
+ * The kernel that FIRECTL_E2E_KERNEL says, else the distribution's, in a place of its own each. Anew when an
+ * earlier checkout's firectl kept other modules with it.
+ */
 async function installKernel(): Promise<void> {
   const stamp = path.join(SHARED_DATA, "kernel-modules");
   const wanted = [...BOOT_MODULES, ...LATER_MODULES, ...OPTIONAL_MODULES].join("\n");
@@ -28,7 +31,7 @@ async function installKernel(): Promise<void> {
   }
   await using sandbox = await Sandbox.create();
   const listed = await sandbox.ok(["kernel", "list", "-q"]);
-  if (listed.trim() === "") await sandbox.ok(["kernel", "add"]);
+  if (listed.trim() === "") await sandbox.ok(["kernel", "add", ...(KERNEL === undefined ? [] : [KERNEL])]);
 }
 
 async function dockerHere(): Promise<{ found: Machine; stop: () => Promise<void> }> {

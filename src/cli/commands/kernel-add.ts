@@ -1,20 +1,14 @@
 import { FirectlError } from "../../core/errors.ts";
 import { type Command, defineCommand } from "../command.ts";
 import { defined } from "../defined.ts";
-import { parseName, parseText } from "../values.ts";
-
-function parseSha256(text: string, flag: string): string {
-  const hex = text.replace(/^sha256:/, "").toLowerCase();
-  if (/^[0-9a-f]{64}$/.test(hex)) return hex;
-  throw new FirectlError("INVALID_ARGUMENT", `${flag}: "${text}" is not a SHA-256 (64 hexadecimal digits)`);
-}
+import { parseName, parseSha256, parseText } from "../values.ts";
 
 export const kernelAdd: Command = defineCommand({
   name: "kernel add",
   summary: "Add a guest kernel",
   description:
-    "The source is a kernel image on this machine, or an https URL together with --sha256. Without one, the\ndistribution's kernel package is used.",
-  arguments: "[FILE|URL]",
+    "The source is a kernel image on this machine, a directory that a build has made (make kernel), or an https\nURL together with --sha256. Without one, the distribution's kernel package is used.",
+  arguments: "[FILE|DIR|URL]",
   minArguments: 0,
   maxArguments: 1,
   flags: {
@@ -42,6 +36,7 @@ export const kernelAdd: Command = defineCommand({
   examples: [
     "firectl kernel add",
     "firectl kernel add ./vmlinux --name mine --default",
+    "firectl kernel add .cache/kernel/x86_64-0123456789abcdef01234567 --default",
     "firectl kernel add /boot/vmlinuz-6.1.0-13-cloud-amd64 --modules /lib/modules/6.1.0-13-cloud-amd64",
   ],
   async handler({ flags, args: [source] }, context) {

@@ -4,6 +4,14 @@ import { type Command, defineCommand } from "../command.ts";
 import { LIST_FORMAT_FLAG, type ListView, renderList } from "../output.ts";
 import { ago } from "../time-text.ts";
 
+/** What firectl does differently where a kernel has it; all of them are in --format json. */
+const NOTABLE = ["pmem", "dax", "virtiofs", "memory-hotplug", "vmgenid", "containers", "btf"];
+
+function notableFeatures({ features }: KernelSummary): string {
+  if (features === undefined) return "unknown";
+  return NOTABLE.filter((name) => features.includes(name)).join(",");
+}
+
 const KERNEL_VIEW: ListView<KernelSummary> = {
   columns: [
     { heading: "NAME", cell: (kernel) => kernel.name },
@@ -11,6 +19,8 @@ const KERNEL_VIEW: ListView<KernelSummary> = {
     { heading: "DEFAULT", cell: (kernel) => (kernel.isDefault ? "*" : "") },
     { heading: "ADDED", cell: (kernel) => ago(kernel.addedAt) },
     { heading: "SIZE", cell: (kernel) => formatSize(kernel.sizeBytes) },
+    { heading: "MODULES", cell: (kernel) => String(kernel.modules.length) },
+    { heading: "FEATURES", cell: notableFeatures },
   ],
   fields: {
     Name: (kernel) => kernel.name,
@@ -19,6 +29,8 @@ const KERNEL_VIEW: ListView<KernelSummary> = {
     AddedAt: (kernel) => kernel.addedAt,
     SizeBytes: (kernel) => kernel.sizeBytes,
     Path: (kernel) => kernel.path,
+    Modules: (kernel) => kernel.modules,
+    Features: (kernel) => kernel.features ?? null,
   },
 };
 

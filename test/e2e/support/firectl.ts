@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import os from "node:os";
@@ -9,9 +10,21 @@ import { expect } from "vitest";
 const ROOT = path.resolve(import.meta.dirname, "../../..");
 /** The command as built in this checkout. */
 export const BIN: string = path.join(ROOT, "bin/firectl");
-/** Made once by the global set-up and shared by all suites: kernels, initramfs, KVM's answer. */
-export const SHARED_DATA: string = path.join(ROOT, ".cache/e2e/data");
+/**
+ * FIRECTL_E2E_KERNEL: what guests boot, a file or directory that `firectl kernel add` takes, for instance the one
+ * that `make kernel` prints. Without it, the distribution's kernel.
+ */
+export const KERNEL: string | undefined = process.env["FIRECTL_E2E_KERNEL"] || undefined;
+/** Made once for each kernel by the global set-up and shared by all suites: kernels, initramfs, KVM's answer. */
+export const SHARED_DATA: string = path.join(ROOT, ".cache/e2e", KERNEL === undefined ? "data" : dataOf(KERNEL));
 export const IMAGES: string = path.join(ROOT, ".cache/images");
+
+/** Told apart by what the kernel is, so that one that was built anew is not taken for the old one. */
+function dataOf(kernel: string): string {
+  const manifest = path.join(kernel, "manifest.json");
+  const file = existsSync(manifest) ? manifest : kernel;
+  return `data-${createHash("sha256").update(readFileSync(file)).digest("hex").slice(0, 12)}`;
+}
 
 export interface Finished {
   readonly stdout: string;
