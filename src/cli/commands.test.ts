@@ -446,7 +446,12 @@ describe("kernels, images, setup", () => {
       ].join("\n"),
     );
     const json = (await firectl(["kernel", "ls", "--format", "json"], { operations })).stdout;
-    expect(json.trim().split("\n").map((line) => JSON.parse(line))).toMatchObject([
+    expect(
+      json
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line)),
+    ).toMatchObject([
       { Name: "cloud", Modules: ["virtio", "virtio_blk"], Features: null },
       { Name: "own", Modules: [], Features: ["ext4", "pmem", "dax", "containers"] },
     ]);
@@ -458,8 +463,23 @@ describe("kernels, images, setup", () => {
       asked.push(options);
       return { ...OWN_KERNEL, isDefault: true };
     };
-    const argv = ["kernel", "build", "--with", "nfs", "--with", "xfs", "-j", "2", "--name", "own", "--no-default"];
-    expect(await firectl(argv, { operations: { buildKernel } })).toMatchObject({ status: 0, stdout: "own\n" });
+    const argv = [
+      "kernel",
+      "build",
+      "--with",
+      "nfs",
+      "--with",
+      "xfs",
+      "-j",
+      "2",
+      "--name",
+      "own",
+      "--no-default",
+    ];
+    expect(await firectl(argv, { operations: { buildKernel } })).toMatchObject({
+      status: 0,
+      stdout: "own\n",
+    });
     expect(asked).toMatchObject([{ parts: ["nfs", "xfs"], jobs: 2, name: "own", makeDefault: false }]);
     expect(await firectl(["kernel", "build", "-j", "0"])).toMatchObject({ status: 2 });
     expect(await firectl(["kernel", "build", "--sha256", "12"])).toMatchObject({ status: 2 });

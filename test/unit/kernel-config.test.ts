@@ -102,7 +102,7 @@ describe("the files of the configuration", () => {
     const help = readFileSync(path.resolve(KERNEL, "../docs/cli.md"), "utf8");
     const docs = readFileSync(path.resolve(KERNEL, "../docs/kernel.md"), "utf8");
     for (const part of PARTS) {
-      expect(help).toMatch(new RegExp(`An optional part:[^\\n]*\\b${part}\\b`));
+      expect(help).toMatch(new RegExp(`Optional:[^\\n]*\\b${part}\\b`));
       expect(docs).toContain(`\`${part}\``);
     }
   });

@@ -43,6 +43,11 @@ export const DOCKER_OPTIONAL: readonly string[] = [
 export const DOCKER_LEFT_OUT: Readonly<Record<string, string | undefined>> = {
   IP_SCTP: "sctp",
   SECURITY_SELINUX: undefined,
+  CRYPTO_SEQIV: "ipsec",
+  INET_ESP: "ipsec",
+  XFRM: "ipsec",
+  XFRM_ALGO: "ipsec",
+  XFRM_USER: "ipsec",
   SECURITY_APPARMOR: "apparmor",
   BTRFS_FS: "btrfs",
   BTRFS_FS_POSIX_ACL: "btrfs",
@@ -122,7 +127,7 @@ export const SYSTEMD: readonly string[] = [
 export const FIRECTL: readonly string[] = [
   ...["VIRTIO_MMIO", "VIRTIO_BLK", "VIRTIO_NET", "VIRTIO_VSOCKETS", "HW_RANDOM_VIRTIO", "VIRTIO_BALLOON"],
   ...["VIRTIO_MEM", "VIRTIO_PMEM", "FS_DAX", "VIRTIO_FS", "VIRTIO_PCI", "VIRTIO_CONSOLE"],
-  ...["VIRTIO_MMIO_CMDLINE_DEVICES", "EXT4_FS", "OVERLAY_FS", "EROFS_FS", "SQUASHFS", "TMPFS", "DEVTMPFS"],
+  ...["EXT4_FS", "OVERLAY_FS", "EROFS_FS", "SQUASHFS", "TMPFS", "DEVTMPFS"],
   ...[
     "FUSE_FS",
     "9P_FS",

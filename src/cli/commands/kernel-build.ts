@@ -25,7 +25,7 @@ export const kernelBuild: Command = defineCommand({
       kind: "list",
       placeholder: "PART",
       parse: parseText,
-      summary: "An optional part: apparmor, btf, btrfs, nfs, sctp or xfs",
+      summary: "Optional: apparmor, btf, btrfs, ipsec, mmio-arguments, nfs, sctp, xfs",
     },
     source: {
       kind: "value",
