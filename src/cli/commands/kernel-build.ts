@@ -10,6 +10,8 @@ export const kernelBuild: Command = defineCommand({
     "the default. It boots faster than a distribution's and has everything built in. Takes some minutes, needs",
     "3 GB below the data directory meanwhile, a compiler, and no root. After a failure or Ctrl-C the next build",
     "goes on where this one was; firectl prune removes what it left.",
+    "",
+    "Optional parts: apparmor, btf, btrfs, ipsec, mmio-arguments, nfs, sctp, xfs.",
   ].join("\n"),
   arguments: "",
   minArguments: 0,
@@ -25,7 +27,7 @@ export const kernelBuild: Command = defineCommand({
       kind: "list",
       placeholder: "PART",
       parse: parseText,
-      summary: "Optional: apparmor, btf, btrfs, ipsec, mmio-arguments, nfs, sctp, xfs",
+      summary: "Add an optional part",
     },
     source: {
       kind: "value",
@@ -52,7 +54,7 @@ export const kernelBuild: Command = defineCommand({
   examples: [
     "firectl kernel build",
     "firectl kernel build --with nfs --with xfs",
-    "firectl kernel build --source ./linux-6.1.192.tar.xz --sha256 HEX --no-default",
+    "firectl kernel build --name test -j 4 --no-default",
   ],
   async handler({ flags }, context) {
     const operations = await context.firectl();

@@ -16,7 +16,11 @@ export const BIN: string = path.join(ROOT, "bin/firectl");
  */
 export const KERNEL: string | undefined = process.env["FIRECTL_E2E_KERNEL"] || undefined;
 /** Made once for each kernel by the global set-up and shared by all suites: kernels, initramfs, KVM's answer. */
-export const SHARED_DATA: string = path.join(ROOT, ".cache/e2e", KERNEL === undefined ? "data" : dataOf(KERNEL));
+export const SHARED_DATA: string = path.join(
+  ROOT,
+  ".cache/e2e",
+  KERNEL === undefined ? "data" : dataOf(KERNEL),
+);
 export const IMAGES: string = path.join(ROOT, ".cache/images");
 
 /** Told apart by what the kernel is, so that one that was built anew is not taken for the old one. */
