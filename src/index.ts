@@ -4,9 +4,9 @@ export type { VmId } from "./core/brands.ts";
 export { type ErrorCode, type ErrorKind, exitStatusOf, FirectlError } from "./core/errors.ts";
 export type {
   AddKernelOptions,
-  BuildKernelOptions,
   BindMountOptions,
   BringImageOptions,
+  BuildKernelOptions,
   CreateVolumeOptions,
   DetachedExecOptions,
   DiskUsageItem,
