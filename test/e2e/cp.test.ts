@@ -65,7 +65,8 @@ onEveryBackend("firectl cp", (vmm) => {
     await sandbox.closeEmpty();
   });
 
-  const local = (...names: string[]) => path.join(sandbox.directory, ...names);
+  /** Not path.join, which takes the dot of `dir/.` away. */
+  const local = (...names: string[]) => [sandbox.directory, ...names].join("/");
   const inGuest = (name: string, script: string) => sandbox.ok(["exec", name, "/bin/sh", "-c", script]);
   const start = (name: string, ...flags: string[]) =>
     sandbox.ok([
