@@ -1,0 +1,105 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { onEveryBackend } from "./support/backends.ts";
+import { IMAGES, Sandbox } from "./support/firectl.ts";
+
+const IMAGE = `oci:${IMAGES}/layers`;
+
+interface Row {
+  readonly Name: string;
+  readonly PIDs: string;
+  readonly MemUsage: string;
+  readonly Guest: { cpuMs: number; cpuPercent: number; memoryBytes: number; pids: number } | null;
+  readonly Host: { cpuPercent: number; memoryBytes: number } | null;
+  readonly DiskBytes: number;
+}
+
+onEveryBackend("what a VM uses", (vmm) => {
+  let sandbox: Sandbox;
+  beforeAll(async () => {
+    sandbox = await Sandbox.create();
+    const script = "sleep 1001 & while :; do i=$((i+1)); done";
+    await sandbox.ok([
+      "run",
+      "-d",
+      "--vmm",
+      vmm,
+      "--name",
+      "busy",
+      "--cpus",
+      "0.5",
+      IMAGE,
+      "/bin/sh",
+      "-c",
+      script,
+    ]);
+  });
+  afterAll(async () => {
+    await sandbox.call(["rm", "-f", "busy"]);
+    await sandbox.closeEmpty();
+  });
+  const look = async (...flags: string[]): Promise<Row[]> =>
+    (await sandbox.ok(["stats", "--no-stream", "--format", "json", ...flags]))
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Row);
+
+  test("stands beside what it costs the host", async () => {
+    const [row] = await look();
+    expect(row).toMatchObject({ Name: "busy", PIDs: "2" });
+    expect(row?.Guest?.cpuPercent).toBeGreaterThan(10);
+    expect(row?.Guest?.cpuPercent).toBeLessThan(80);
+    expect(row?.Host?.cpuPercent).toBeGreaterThan(5);
+    expect(row?.Host?.memoryBytes).toBeGreaterThan(20 * 1024 * 1024);
+    expect(row?.DiskBytes).toBeGreaterThan(0);
+    expect(row?.MemUsage).toMatch(/^[\d.]+(K|M)iB \/ [\d.]+MiB$/);
+  });
+
+  test("is a table with docker's columns and ours", async () => {
+    const [heading, row] = (await sandbox.ok(["stats", "--no-stream"])).split("\n");
+    expect(heading?.split(/ {3,}/)).toEqual([
+      ...["VM ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS"],
+      ...["HOST CPU %", "HOST MEM", "DISK"],
+    ]);
+    expect(row).toMatch(/busy +[\d.]+% +[\d.]+[KM]iB \/ [\d.]+MiB +[\d.]+% +0B \/ 0B/);
+  });
+
+  test("goes on until it is interrupted", async () => {
+    const watching = sandbox.start(["stats", "--format", "{{.Name}} {{.CPUPerc}}"]);
+    await expect
+      .poll(() => watching.stdout().split("\n").length, { timeout: 60_000, interval: 200 })
+      .toBeGreaterThan(3);
+    watching.kill("SIGINT");
+    expect((await watching.finished).status).toBe(0);
+    expect(watching.stdout()).toMatch(/^busy --\nbusy [\d.]+%\n/);
+  });
+
+  test("top lists its processes, with the ids that they see", async () => {
+    const text = await sandbox.ok(["top", "busy", "-o", "pid,ppid,user,args"]);
+    expect(text.split("\n")[0]).toMatch(/^PID +PPID +USER +COMMAND$/);
+    expect(text).toMatch(/^1 +0 +root +\/bin\/sh -c sleep 1001/m);
+    expect(text).toMatch(/^\d+ +1 +root +sleep 1001$/m);
+    expect(text).not.toContain("firectl");
+    expect(await sandbox.ok(["top", "busy"])).toMatch(/^UID +PID +PPID +C +STIME +TTY +TIME +CMD\nroot +1 /);
+  });
+
+  test("a guest that does not answer holds up nobody", async () => {
+    const record = sandbox.records()[0];
+    const pid = Number(record?.["firecrackerPid"]);
+    process.kill(pid, "SIGSTOP");
+    try {
+      const [row] = await look();
+      expect(row).toMatchObject({ Name: "busy", PIDs: "--", Guest: null });
+      expect(row?.Host?.memoryBytes).toBeGreaterThan(0);
+    } finally {
+      process.kill(pid, "SIGCONT");
+    }
+    expect((await look())[0]?.Guest?.pids).toBe(2);
+  });
+
+  test("one that has ended has only its disk, and is shown when asked for", async () => {
+    await sandbox.ok(["stop", "--keep", "-t", "0", "busy"]);
+    expect(await sandbox.ok(["stats", "--no-stream"])).not.toContain("busy");
+    expect(await look("-a")).toMatchObject([{ Name: "busy", Guest: null, Host: null }]);
+    expect((await sandbox.call(["top", "busy"])).status).toBe(4);
+  });
+});
