@@ -19,7 +19,7 @@ import { trainStarts } from "./train-starts.mjs";
 
 /** What each packed file holds, with all that is imported statically; none has what an earlier one has. */
 const PACKS = {
-  main: ["src/cli/main.ts", "src/cli/commands/list.ts", "src/manager/firectl.ts"],
+  main: ["src/cli/main.ts", "src/cli/commands/list.ts", "src/manager/firectl.ts", "src/manager/settings.ts"],
   // What a run of a cached image loads.
   run: [
     "src/cli/commands/run.ts",
