@@ -140,7 +140,7 @@ onEveryBackend("a directory of the host, live", (vmm) => {
   });
 
   test("stop and start keep it", async () => {
-    await sandbox.ok(["stop", "share"]);
+    await sandbox.ok(["stop", "--keep", "share"]);
     await writeFile(path.join(shared, "from-host"), "meanwhile\n");
     await sandbox.ok(["start", "share"]);
     expect(await inGuest("cat from-host")).toBe("meanwhile\n");
