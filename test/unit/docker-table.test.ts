@@ -1,0 +1,46 @@
+import { describe, expect, it } from "vitest";
+import { missingDockerFlag } from "../../src/cli/docker-flags.ts";
+import { RUN_FLAGS } from "../../src/cli/run-flags.ts";
+import { codeSpans, readText } from "./markdown.test-helper.ts";
+
+interface Row {
+  readonly flag: string;
+  readonly verdict: string;
+  readonly note: string;
+}
+
+/** The rows of the first table of docs/docker.md, one for each spelling of a flag, dashes left out. */
+function rows(): Row[] {
+  const table = readText("docs/docker.md").split("\n## ", 1)[0] ?? "";
+  return table
+    .split("\n")
+    .filter((line) => line.startsWith("| `"))
+    .flatMap((line) => {
+      const [, flags = "", verdict = "", note = ""] = line.split("|").map((cell) => cell.trim());
+      return codeSpans(flags).map((flag) => ({ flag: flag.replace(/^-+/, ""), verdict, note }));
+    });
+}
+
+const OURS: ReadonlyMap<string, string> = new Map(
+  Object.entries(RUN_FLAGS).flatMap(([name, flag]) => {
+    const short = "short" in flag ? [[flag.short, name] as const] : [];
+    return [[name, name] as const, ...short];
+  }),
+);
+
+describe("the table of docker run's flags", () => {
+  it.each(rows())("tells the truth about $flag", ({ flag, verdict, note }) => {
+    expect(["same", "different", "refused"]).toContain(verdict);
+    expect(OURS.has(flag), `firectl run has the flag: ${OURS.has(flag)}`).toBe(verdict !== "refused");
+    if (verdict === "refused") {
+      expect(missingDockerFlag("run", flag), "docker-flags.ts tells those who try").toBeDefined();
+    }
+    if (verdict !== "same") expect(note).not.toBe("");
+  });
+
+  it("names every flag once", () => {
+    const names = rows().map(({ flag }) => flag);
+    expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
+    expect(names.length).toBeGreaterThan(100);
+  });
+});
