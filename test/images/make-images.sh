@@ -2,7 +2,7 @@
 # Makes the images of the end-to-end tests as one OCI layout each below DIR, from Debian's own packages, with
 # tools that are not ours: mmdebstrap, umoci. An image that is there already stays.
 #
-# usage: make-images.sh DIR [IMAGE...]      IMAGE: nginx scratch app layers tools
+# usage: make-images.sh DIR [IMAGE...]      IMAGE: nginx scratch app layers tools, and workloads, which is large
 set -euo pipefail
 
 [ $# -gt 0 ] || { echo "usage: make-images.sh DIR [IMAGE...]" >&2; exit 2; }
@@ -70,6 +70,20 @@ make_tools() {
   layer tools "$work/tools.tar"
   config tools --config.cmd=/bin/sh
   finish tools
+}
+
+# What asks much of a kernel: Docker Engine, systemd, PostgreSQL, a compiler, stress-ng.
+make_workloads() {
+  mmdebstrap --quiet --variant=minbase --dpkgopt='path-exclude=/usr/share/doc/*' \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --include=docker.io,iptables,nftables,iproute2,kmod,e2fsprogs,ca-certificates \
+    --include=systemd-sysv,dbus,postgresql,gcc,make,libc6-dev,stress-ng,procps,busybox-static \
+    bookworm "$work/workloads.tar"
+  layout workloads
+  layer workloads "$work/workloads.tar"
+  config workloads --config.cmd=/bin/bash \
+    --config.env=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+  finish workloads
 }
 
 make_scratch() {
