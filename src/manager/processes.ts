@@ -4,6 +4,9 @@ import { connectGuest } from "./guest-access.ts";
 import { requireState } from "./records.ts";
 import type { ProcessSummary } from "./stats-api.ts";
 
+/** Many processes take long to read where they leave the agent little of the processor. */
+const LIST_TIMEOUT_MS = 30_000;
+
 /**
  * The processes of a VM's workload, by pid.
  * @throws FirectlError WRONG_STATE when it does not run, AGENT_UNREACHABLE, AGENT_FAILED, TIMEOUT.
@@ -11,7 +14,7 @@ import type { ProcessSummary } from "./stats-api.ts";
 export async function listProcesses(record: VmRecord): Promise<readonly ProcessSummary[]> {
   requireState(record, "list the processes of", ["running"]);
   using guest = connectGuest(record);
-  const { processes } = await guest.processes();
+  const { processes } = await guest.processes({ timeoutMs: LIST_TIMEOUT_MS });
   return processes
     .map((info) => ({
       pid: info.pid,
