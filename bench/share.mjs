@@ -65,11 +65,15 @@ function measure(scratch) {
     }
   }
   const names = Object.keys(ways);
-  console.log(`| step | ${names.map((name) => `${name}, s`).join(" | ")} | share ÷ guest's disk | share ÷ host |`);
+  console.log(
+    `| step | ${names.map((name) => `${name}, s`).join(" | ")} | share ÷ guest's disk | share ÷ host |`,
+  );
   console.log(`| --- |${" --- |".repeat(names.length + 2)}`);
   for (const [step, times] of Object.entries(seconds)) {
     const medians = names.map((name) => median(times[name]));
     const ratio = (index) => (medians[index] > 0 ? (medians[0] / medians[index]).toFixed(1) : "–");
-    console.log(`| ${step} | ${medians.map((value) => value.toFixed(2)).join(" | ")} | ${ratio(1)} | ${ratio(2)} |`);
+    console.log(
+      `| ${step} | ${medians.map((value) => value.toFixed(2)).join(" | ")} | ${ratio(1)} | ${ratio(2)} |`,
+    );
   }
 }
