@@ -45,4 +45,3 @@ export const mountRecord = z.discriminatedUnion("type", [
 
 export type MountRecord = z.infer<typeof mountRecord>;
 export type VolumeMountRecord = z.infer<typeof volumeMount>;
-export type SnapshotMountRecord = z.infer<typeof snapshotMount>;
