@@ -22,8 +22,7 @@ export async function sealVolumes(context: Context, record: VmRecord): Promise<v
     await using watch = await GuestWatch.open(controlDrive, record.process);
     const { status, vmmAlive } = await watch.look();
     if (!vmmAlive || endedStatus(status) !== undefined) return;
-    using guest = connectGuest(record);
-    await guest.shutdown({ signal: 0, graceMs: 0 }, { signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS) });
+    await askToEnd(record);
     await watch.until(
       (sighting) => (endedStatus(sighting.status) !== undefined || !sighting.vmmAlive ? true : undefined),
       AbortSignal.timeout(SEAL_TIMEOUT_MS),
@@ -32,4 +31,10 @@ export async function sealVolumes(context: Context, record: VmRecord): Promise<v
     const isTimeout = error instanceof Error && error.name === "TimeoutError";
     if (!(error instanceof FirectlError) && !isTimeout) throw error;
   }
+}
+
+/** The connection is closed before the guest closes it, which would be an error of ours. */
+async function askToEnd(record: VmRecord): Promise<void> {
+  using guest = connectGuest(record);
+  await guest.shutdown({ signal: 0, graceMs: 0 }, { signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS) });
 }
