@@ -1,4 +1,4 @@
-import { fstatSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, writeSync } from "node:fs";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
 import type { TerminalSize } from "../manager/api.ts";
 
@@ -52,6 +52,22 @@ export interface CliIo {
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 const PASSED_ON = ["SIGQUIT", "SIGUSR1", "SIGUSR2"] as const;
+
+/**
+ * When it ends, Node sets terminals back to what they were, and aborts when one has gone meanwhile. What is closed it
+ * leaves alone.
+ */
+function closeTerminalsAtExit(): void {
+  process.once("exit", () => {
+    for (const descriptor of [0, 1, 2]) {
+      try {
+        if (fstatSync(descriptor).isCharacterDevice()) closeSync(descriptor);
+      } catch {
+        // It was not open.
+      }
+    }
+  });
+}
 
 /** The io of the real process. Nothing of it is loaded before it is used: net and tty cost milliseconds. */
 export function processIo(): CliIo {
@@ -107,8 +123,10 @@ export function processIo(): CliIo {
         listener: () => handler(signal),
       }));
       for (const { signal, listener } of listeners) process.on(signal, listener);
+      if (!passedOn) process.once("SIGHUP", closeTerminalsAtExit);
       return () => {
         for (const { signal, listener } of listeners) process.off(signal, listener);
+        if (!passedOn) process.off("SIGHUP", closeTerminalsAtExit);
       };
     },
     exitNow(status) {

@@ -8,6 +8,7 @@ describe("checkRunOptions", () => {
       cpus: 1,
       memoryMib: 512,
       diskBytes: 10 * 1024 ** 3,
+      logBytes: 16 * 1024 ** 2,
       stopTimeoutMs: 10_000,
     });
     expect(checkRunOptions({ cpus: 3 }, { cpus: 2, memoryMib: 128 })).toMatchObject({

@@ -149,7 +149,7 @@ onEveryBackend("firectl cp", (vmm) => {
     await start("exact");
     await inGuest(
       "exact",
-      `mkdir -p /x/d; echo one > /x/f; ln /x/f /x/h; ln -s /etc/passwd /x/l; mkfifo /x/p; mknod /x/n c 1 3
+      `mkdir -p /x/d; echo guest >/etc/passwd; echo one > /x/f; ln /x/f /x/h; ln -s /etc/passwd /x/l; mkfifo /x/p; mknod /x/n c 1 3
        truncate -s 1G /x/holes; echo tail >> /x/holes; chown 5:6 /x/f; chmod 4751 /x/f; chmod 1777 /x/d
        touch -d '2011-11-11 11:11:11' /x/f /x/d; head -c 3000000 /dev/urandom > /x/random; md5sum < /x/random > /x/sum; sync`,
     );

@@ -149,8 +149,10 @@ onEveryBackend("terminals", (vmm) => {
 
     test("stopped and continued by a shell with job control: its terminal is its own, then raw again", async () => {
       await using bash = new PseudoTerminal(["bash", "--norc", "-i"], {
-        env: { ...sandbox.env, PS1: "host$ " },
+        env: sandbox.env,
       });
+      await bash.until(/[#$] /);
+      bash.type("PS1='host''$ '\r");
       await bash.until("host$ ");
       bash.type(`${BIN} ${shell(["--rm", "-it", "--name", "job"]).join(" ")}\r`);
       await bash.until("# ");

@@ -13,9 +13,10 @@ interface CopyArgument {
 export const cp: Command = defineCommand({
   name: "cp",
   summary: "Copy files between a VM and this machine",
-  description: `SRC and DEST are paths of this machine or, as VM:PATH, of a VM, running or not; - is a tar on stdin or stdout.
-As with docker cp: SRC/. is what is in a directory; a directory goes into a DEST that is there, and becomes one that
-is not. Without -a, root owns what is copied into a VM, and you what is copied out.`,
+  description: `SRC and DEST are paths of this machine or, as VM:PATH, of a VM, running or not; - is a tar on stdin
+or stdout. As with docker cp: SRC/. is what is in a directory; a directory goes into a DEST that is
+there, and becomes one that is not. Without -a, root owns what is copied into a VM, and you what is
+copied out.`,
   arguments: "SRC DEST",
   minArguments: 2,
   maxArguments: 2,
