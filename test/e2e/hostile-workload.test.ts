@@ -69,7 +69,6 @@ onEveryBackend("a hostile workload", (vmm) => {
     const flooding = sandbox.start(["exec", "vm", "perl", "-e", FLOOD]);
     await expect.poll(() => flooding.stdout() + flooding.stderr(), SOON).toContain("flooded");
     expect(await answers()).toBe("alive\n");
-    expect(await sandbox.ok(["top", "vm"])).toContain("perl");
     flooding.kill("SIGKILL");
   });
 

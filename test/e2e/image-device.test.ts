@@ -58,7 +58,7 @@ onEveryBackend("the image's device", (vmm) => {
     const { stderr, status } = await shell("pmem", "true");
     expect(stderr).toContain("--image-device pmem: QEMU's microvm machine has no persistent memory");
     expect(stderr).toContain("--image-device block");
-    expect(status).toBe(5);
+    expect(status).toBe(125);
   });
 
   test.skipIf(vmm === "qemu")("as memory it is mounted with DAX, and that is the default", async () => {

@@ -162,7 +162,7 @@ onEveryBackend("terminals", (vmm) => {
       process.kill(firectl, "SIGTSTP");
       at = await bash.until("host$ ", at);
       bash.type("stty -a | grep -o -e '-\\?icanon' -e '-\\?opost'\r");
-      await bash.until(/\nicanon\r\nopost\r\n/, at);
+      await bash.until(/opost\r\nicanon\r\n/, at);
       bash.type("fg\r");
       await expect.poll(() => bash.modes(), SOON).toEqual([]);
       at = bash.screen.length;
