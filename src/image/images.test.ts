@@ -1,8 +1,8 @@
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { bundleProgram } from "../core/bundle.test-helper.ts";
 import { runProgram, streamProgram } from "../host/process.ts";
 import {
   collect,
@@ -21,29 +21,16 @@ import { sendPart, serveImage, TestServer } from "./registry.test-helper.ts";
 let program: TemporaryDirectory;
 beforeAll(async () => {
   program = await TemporaryDirectory.make();
-  await build({
-    // A process of its own that obtains one image and prints its manifest's digest.
-    stdin: {
-      contents: `
+  await bundleProgram(
+    program.join("obtain.mjs"),
+    `
         import { Images } from "./images.ts";
         const [root, reference] = process.argv.slice(2);
         const images = new Images({ root, env: process.env, firstRetryDelayMs: 2 });
         process.stdout.write((await images.obtain(reference, { pull: "missing" })).manifestDigest);
       `,
-      loader: "ts",
-      resolveDir: import.meta.dirname,
-    },
-    outfile: program.join("obtain.mjs"),
-    bundle: true,
-    platform: "node",
-    target: "node20",
-    format: "esm",
-    // Dependencies in CommonJS ask for Node's own modules.
-    banner: {
-      js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
-    },
-    logLevel: "error",
-  });
+    import.meta.dirname,
+  );
 });
 afterAll(() => program[Symbol.asyncDispose]());
 

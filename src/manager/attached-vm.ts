@@ -4,7 +4,7 @@ import { parseSignal } from "../guest/signals.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { ExitReport, OutputChunk, TerminalSize, WorkloadSession } from "./api.ts";
 import type { Context } from "./context.ts";
-import { endedStatus, endOf, exitReportOf } from "./exit-report.ts";
+import { endSeen, exitReportOf } from "./exit-report.ts";
 import { GuestWatch } from "./guest-watch.ts";
 import { requireState, vmIdOf } from "./records.ts";
 import { vmPathsOf } from "./vm-paths.ts";
@@ -44,13 +44,7 @@ class AttachedVm implements WorkloadSession {
     this.tty = record.workload?.session?.tty ?? false;
     this.openStdin = record.workload?.session?.openStdin ?? false;
     this.#watch = watch;
-    this.exit = watch
-      .until(({ status, vmmAlive }) => {
-        const ended = endedStatus(status);
-        if (ended !== undefined) return endOf(ended);
-        return vmmAlive ? undefined : endOf(status);
-      }, this.#stop.signal)
-      .then(exitReportOf);
+    this.exit = watch.until(endSeen, this.#stop.signal).then(exitReportOf);
     this.exit.catch(() => {});
     this.#streams = new WorkloadStreams(record, { drive: watch.drive, ended: this.exit });
   }

@@ -47,6 +47,15 @@ export function endOf(
   };
 }
 
+/** {@link endOf} once the guest has told of an end, or its VMM has ended without a word; undefined until then. */
+export function endSeen(sighting: {
+  readonly status: VmStatus | undefined;
+  readonly vmmAlive: boolean;
+}): ReturnType<typeof endOf> | undefined {
+  const { status, vmmAlive } = sighting;
+  return vmmAlive && endedStatus(status) === undefined ? undefined : endOf(status);
+}
+
 /** How the workload of a record that has ended did. */
 export function exitReportOf(
   record: Pick<VmRecord, "exitCode" | "exitSignal" | "oomKilled" | "error">,

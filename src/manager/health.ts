@@ -5,7 +5,7 @@ import type { Health } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { HealthStatus, WaitForHealthOptions } from "./api.ts";
 import type { Context } from "./context.ts";
-import { endedStatus, endOf, timeOf } from "./exit-report.ts";
+import { endSeen, timeOf } from "./exit-report.ts";
 import { GuestWatch } from "./guest-watch.ts";
 import { requireState } from "./records.ts";
 import { vmPathsOf } from "./vm-paths.ts";
@@ -62,11 +62,10 @@ export async function waitForHealth(
   const vmm = record.process;
   if (vmm === null) throw new FirectlError("WRONG_STATE", `${record.name} has no VMM`);
   await using watch = await GuestWatch.open(vmPathsOf(context.directories, record.id).controlDrive, vmm);
-  const failure = await watch.until(({ status, vmmAlive }) => {
-    const ended = endedStatus(status);
-    if (ended !== undefined || !vmmAlive) {
-      return `${record.name} ended with ${endOf(status).exitCode} before it was ${wanted}`;
-    }
+  const failure = await watch.until((sighting) => {
+    const end = endSeen(sighting);
+    if (end !== undefined) return `${record.name} ended with ${end.exitCode} before it was ${wanted}`;
+    const { status } = sighting;
     const health = status?.health === undefined ? undefined : reportOf(status.health);
     if (health?.status === wanted) return "";
     if (health?.status !== "unhealthy" || !(options.rejectUnhealthy ?? false)) return undefined;

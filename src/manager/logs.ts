@@ -6,7 +6,7 @@ import { ioError } from "../host/files.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { LogEntry, LogsOptions } from "./api.ts";
 import type { Context } from "./context.ts";
-import { endedStatus } from "./exit-report.ts";
+import { endSeen } from "./exit-report.ts";
 import { GuestWatch } from "./guest-watch.ts";
 import { isVmmAlive, livesNow } from "./records.ts";
 import { tailOf } from "./tail.ts";
@@ -59,10 +59,7 @@ async function* followRun(
 ): AsyncGenerator<OutputEvent, void> {
   const stop = new AbortController();
   signal?.addEventListener("abort", () => stop.abort(), { once: true });
-  const ended = watch.until(
-    ({ status, vmmAlive }) => (endedStatus(status) !== undefined || !vmmAlive ? true : undefined),
-    stop.signal,
-  );
+  const ended = watch.until(endSeen, stop.signal);
   ended.catch(() => {});
   try {
     yield* reader.follow({ ended, signal });

@@ -11,10 +11,13 @@ import {
 import { loadsCompressedKernel } from "../firecracker/version.ts";
 import { findExecutable } from "../host/files.ts";
 import { qemuVmm } from "../qemu/backend.ts";
+import type { VmRecord } from "../state/vm-record.ts";
 import { fallbackNotice, noVmmError, type Unusable, unusableError } from "../vmm/choose.ts";
 import type { Vmm } from "../vmm/vmm.ts";
 import type { VmmChoice } from "./api.ts";
+import type { Context } from "./context.ts";
 import type { Settings } from "./settings.ts";
+import { inStage } from "./stage.ts";
 
 export interface VmmSelection {
   readonly requested: VmmChoice;
@@ -48,6 +51,25 @@ export async function selectVmm(selection: VmmSelection): Promise<{ vmm: Vmm; no
       return { vmm: qemu.found, notice: fallbackNotice(firecracker.unusable) };
     }
   }
+}
+
+/** The VMM for a VM that ran before, on the kernel that it had. @throws FirectlError as {@link selectVmm}. */
+export async function selectVmmAgain(
+  context: Pick<Context, "env" | "settings" | "directories">,
+  record: Pick<VmRecord, "vmm">,
+  options: { readonly bootSource: ProbeGuest; readonly signal?: AbortSignal | undefined },
+): Promise<Vmm> {
+  const { vmm } = await inStage("choosing the VMM", () =>
+    selectVmm({
+      requested: record.vmm ?? "auto",
+      env: context.env,
+      settings: context.settings,
+      directories: context.directories,
+      guest: async () => options.bootSource,
+      signal: options.signal,
+    }),
+  );
+  return vmm;
 }
 
 type Finding<T> = { readonly found: T } | { readonly found?: undefined; readonly unusable: Unusable };

@@ -10,7 +10,7 @@ import { renewOrders } from "./disks.ts";
 import { sizedMachine } from "./machine-size.ts";
 import { changeRecord, hostBootId, requireState } from "./records.ts";
 import { attend, timingsOf } from "./run-vm.ts";
-import { selectVmm } from "./select-vmm.ts";
+import { selectVmmAgain } from "./select-vmm.ts";
 import { sharesIn } from "./shares/share-processes.ts";
 import { inStage } from "./stage.ts";
 import { vmPathsOf } from "./vm-paths.ts";
@@ -44,16 +44,10 @@ export async function startVm(context: Context, record: VmRecord, options: Start
     ...claimed,
     diskLimit: claimed.workload?.resources?.diskLimit,
   });
-  const { vmm } = await inStage("choosing the VMM", () =>
-    selectVmm({
-      requested: record.vmm ?? "auto",
-      env: context.env,
-      settings: context.settings,
-      directories: context.directories,
-      guest: async () => machine.bootSource,
-      signal: options.signal,
-    }),
-  );
+  const vmm = await selectVmmAgain(context, record, {
+    bootSource: machine.bootSource,
+    signal: options.signal,
+  });
   const outputPosition = await inStage("preparing the VM's disks", () =>
     renewOrders({
       paths,

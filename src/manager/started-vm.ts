@@ -8,7 +8,7 @@ import type { BootedVm } from "./boot-vm.ts";
 import type { Context } from "./context.ts";
 import { destroyVm } from "./destroy-vm.ts";
 import { detachVm } from "./detach-vm.ts";
-import { endedStatus, endOf, exitReportOf } from "./exit-report.ts";
+import { endSeen, exitReportOf } from "./exit-report.ts";
 import { endVm } from "./finish-vm.ts";
 import { vmIdOf } from "./records.ts";
 import { settleEndedVm } from "./settle-vm.ts";
@@ -92,11 +92,7 @@ export class AttendedVm implements StartedVm {
 
   async #watchWorkload(): Promise<ExitReport> {
     const startedAt = performance.now();
-    const end = await this.#booted.watch.until(({ status, vmmAlive }) => {
-      const ended = endedStatus(status);
-      if (ended !== undefined) return endOf(ended);
-      return vmmAlive ? undefined : endOf(status);
-    }, this.#stop.signal);
+    const end = await this.#booted.watch.until(endSeen, this.#stop.signal);
     mark("workload ended");
     this.#timings = { ...this.#timings, workloadMs: performance.now() - startedAt };
     return exitReportOf(end);

@@ -5,7 +5,7 @@ import type { StopOptions } from "./api.ts";
 import { askConfiguredVmToStop } from "./configured-vm.ts";
 import type { Context } from "./context.ts";
 import { destroyVm, killProcesses } from "./destroy-vm.ts";
-import { endedStatus } from "./exit-report.ts";
+import { endSeen } from "./exit-report.ts";
 import { finishVm } from "./finish-vm.ts";
 import { connectGuest } from "./guest-access.ts";
 import { GuestWatch } from "./guest-watch.ts";
@@ -84,10 +84,7 @@ async function waitForWorkloadEnd(context: Context, record: VmRecord, graceMs: n
   const { controlDrive } = vmPathsOf(context.directories, record.id);
   await using watch = await GuestWatch.open(controlDrive, process);
   const deadline = AbortSignal.timeout(graceMs + AFTER_GRACE_MS);
-  const ended = watch.until(
-    ({ status, vmmAlive }) => (endedStatus(status) !== undefined || !vmmAlive ? true : undefined),
-    deadline,
-  );
+  const ended = watch.until(endSeen, deadline);
   await ended.catch((error: unknown) => {
     if (!deadline.aborted) throw error;
   });

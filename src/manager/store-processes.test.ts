@@ -3,6 +3,7 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { build } from "esbuild";
 import { beforeAll, describe, expect, test } from "vitest";
+import { bundleProgram } from "../core/bundle.test-helper.ts";
 import { runProgram, streamProgram } from "../host/process.ts";
 import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
 import { makeImage, noise, type TestImage, writeLayout } from "../image/image.test-helper.ts";
@@ -26,23 +27,11 @@ beforeAll(async () => {
     tag: `${index}`,
   }));
   await writeLayout(layout, images);
-  await build({
-    stdin: {
-      contents: `import { ${doWork.name} } from "./store-worker.test-helper.ts"; await ${doWork.name}(process.argv.slice(2));`,
-      loader: "ts",
-      resolveDir: import.meta.dirname,
-    },
-    outfile: program,
-    bundle: true,
-    platform: "node",
-    target: "node20",
-    format: "esm",
-    // Dependencies in CommonJS ask for Node's own modules.
-    banner: {
-      js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
-    },
-    logLevel: "error",
-  });
+  await bundleProgram(
+    program,
+    `import { ${doWork.name} } from "./store-worker.test-helper.ts"; await ${doWork.name}(process.argv.slice(2));`,
+    import.meta.dirname,
+  );
   await build({
     entryPoints: [path.join(import.meta.dirname, "../image/unpack/worker.ts")],
     outfile: path.join(path.dirname(program), "dist/image/unpack/worker.js"),

@@ -2,7 +2,7 @@ import { FirectlError } from "../core/errors.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { ExitReport } from "./api.ts";
 import type { Context } from "./context.ts";
-import { endedStatus, endOf, exitReportOf } from "./exit-report.ts";
+import { endSeen, exitReportOf } from "./exit-report.ts";
 import { endOfConfiguredVm, finishVm, vmmStatusOf } from "./finish-vm.ts";
 import { GuestWatch } from "./guest-watch.ts";
 import { settleEndedVm, waitForVmmEnd } from "./settle-vm.ts";
@@ -32,11 +32,7 @@ export async function waitForVm(
     vmPathsOf(context.directories, record.id).controlDrive,
     record.process,
   );
-  const end = await watch.until(({ status, vmmAlive }) => {
-    const ended = endedStatus(status);
-    if (ended !== undefined) return endOf(ended);
-    return vmmAlive ? undefined : endOf(status);
-  }, options.signal);
+  const end = await watch.until(endSeen, options.signal);
   // Only then is the record what was waited for: `wait` and then `rm` must work.
   await settleEndedVm(context, record);
   return exitReportOf(end);

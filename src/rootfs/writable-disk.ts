@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync } from "node:fs";
+import { fsyncSync, ftruncateSync } from "node:fs";
 import { FirectlError } from "../core/errors.ts";
 import { ioError } from "../host/files.ts";
 import { BlockFile } from "./ext4/block-file.ts";
@@ -9,6 +9,7 @@ import { numberTree, planLayout } from "./ext4/layout.ts";
 import { FileTree } from "./ext4/tree.ts";
 import { parseUuid, uuidWords } from "./ext4/uuid.ts";
 import { writeFilesystem } from "./ext4/writer.ts";
+import { writeNewFile } from "./new-file.ts";
 
 /** Smallest disk that is worth a journal: twice the smallest one, in bytes. */
 export const MIN_DISK_BYTES: number = 2 * MIN_JOURNAL_BLOCKS * BLOCK_SIZE;
@@ -50,22 +51,13 @@ export async function createWritableDisk(options: WritableDiskOptions): Promise<
       `a disk of ${options.sizeBytes} bytes: from ${MIN_DISK_BYTES} to ${MAX_DISK_BYTES} are possible`,
     );
   }
-  let fd: number;
-  try {
-    fd = openSync(options.path, "wx+", 0o600);
-  } catch (error) {
-    throw ioError(`cannot create ${options.path}`, error);
-  }
-  let done = false;
-  try {
-    writeDisk(fd, { ...options, label }, uuid);
-    done = true;
-  } catch (error) {
-    throw ioError(`cannot write ${options.path}`, error);
-  } finally {
-    closeSync(fd);
-    if (!done) rmSync(options.path, { force: true });
-  }
+  await writeNewFile(options.path, (fd) => {
+    try {
+      writeDisk(fd, { ...options, label }, uuid);
+    } catch (error) {
+      throw ioError(`cannot write ${options.path}`, error);
+    }
+  });
 }
 
 function writeDisk(

@@ -37,6 +37,16 @@ export interface TarEntry {
   readonly sparse: readonly SparseSegment[] | undefined;
 }
 
+/** The fields that only some kinds of entries have, as the others have them. */
+export const BARE_ENTRY = {
+  size: 0,
+  linkPath: "",
+  devMajor: 0,
+  devMinor: 0,
+  xattrs: undefined,
+  sparse: undefined,
+} as const satisfies Partial<TarEntry>;
+
 /** Takes what a {@link TarReader} finds, in order: entry, then data and end if the entry was wanted. */
 export interface TarSink {
   /** Returns whether the entry's data is wanted. */

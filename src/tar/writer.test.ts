@@ -5,10 +5,11 @@ import fc from "fast-check";
 import { describe, test } from "vitest";
 import { findExecutable } from "../host/files.ts";
 import { runProgram } from "../host/process.ts";
-import { type EntryType, type TarEntry, TarReader } from "./reader.ts";
+import { BARE_ENTRY, type EntryType, type TarEntry, TarReader } from "./reader.ts";
 import { encodeHeaders, paddingAfter, storedSize, type TarContent, writeTar } from "./writer.ts";
 
 const PLAIN: TarEntry = {
+  ...BARE_ENTRY,
   path: "file",
   type: "file",
   mode: 0o644,
@@ -19,11 +20,6 @@ const PLAIN: TarEntry = {
   mtimeNsec: 0,
   atimeSec: 1_700_000_000,
   atimeNsec: 0,
-  linkPath: "",
-  devMajor: 0,
-  devMinor: 0,
-  xattrs: undefined,
-  sparse: undefined,
 };
 
 function entryOf(fields: Partial<TarEntry>): TarEntry {

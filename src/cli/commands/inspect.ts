@@ -1,9 +1,9 @@
 import { FirectlError } from "../../core/errors.ts";
 import type { FirectlOperations } from "../../manager/api.ts";
 import { type Command, defineCommand } from "../command.ts";
+import { inspectEach } from "../inspect-each.ts";
 import { parseListFormat } from "../output.ts";
-import { safeJson } from "../sanitize.ts";
-import { renderTemplate, type TemplateObject } from "../template.ts";
+import type { TemplateObject } from "../template.ts";
 import { choice } from "../values.ts";
 
 const parseType: (text: string, flag: string) => "vm" | "image" = choice("vm", "image");
@@ -37,25 +37,11 @@ export const inspect: Command = defineCommand({
   ],
   async handler({ flags, args }, context) {
     const operations = await context.firectl();
-    const found: TemplateObject[] = [];
-    let status = 0;
-    for (const name of args) {
-      try {
-        found.push(await inspectOne(operations, { name, type: flags.type }));
-      } catch (error) {
-        const failure = context.reportFailure(error);
-        if (status === 0) status = failure;
-      }
-    }
-    const { format } = flags;
-    const text =
-      format?.kind === "template"
-        ? found.map((record) => `${renderTemplate(format.parts, record)}\n`).join("")
-        : format?.kind === "json"
-          ? found.map((record) => `${safeJson(record)}\n`).join("")
-          : `${safeJson(found, 4)}\n`;
-    context.io.stdout.write(text);
-    return status;
+    return inspectEach(args, {
+      context,
+      format: flags.format,
+      look: (name) => inspectOne(operations, { name, type: flags.type }),
+    });
   },
 });
 

@@ -1,7 +1,6 @@
 import { type Command, defineCommand } from "../command.ts";
+import { inspectEach } from "../inspect-each.ts";
 import { parseListFormat } from "../output.ts";
-import { safeJson } from "../sanitize.ts";
-import { renderTemplate, type TemplateObject } from "../template.ts";
 import { inspectedVolume } from "../volume-view.ts";
 
 export const volumeInspect: Command = defineCommand({
@@ -22,24 +21,10 @@ export const volumeInspect: Command = defineCommand({
   examples: ["firectl volume inspect data", "firectl volume inspect -f '{{.Mountpoint}}' data"],
   async handler({ flags, args }, context) {
     const operations = await context.firectl();
-    const found: TemplateObject[] = [];
-    let status = 0;
-    for (const name of args) {
-      try {
-        found.push(inspectedVolume(await operations.inspectVolume(name)));
-      } catch (error) {
-        const failure = context.reportFailure(error);
-        if (status === 0) status = failure;
-      }
-    }
-    const { format } = flags;
-    const text =
-      format?.kind === "template"
-        ? found.map((volume) => `${renderTemplate(format.parts, volume)}\n`).join("")
-        : format?.kind === "json"
-          ? found.map((volume) => `${safeJson(volume)}\n`).join("")
-          : `${safeJson(found, 4)}\n`;
-    context.io.stdout.write(text);
-    return status;
+    return inspectEach(args, {
+      context,
+      format: flags.format,
+      look: async (name) => inspectedVolume(await operations.inspectVolume(name)),
+    });
   },
 });

@@ -1,6 +1,6 @@
 import { type Digest, digestHex } from "../../core/brands.ts";
 import { ioError } from "../../host/files.ts";
-import type { TarEntry } from "../../tar/reader.ts";
+import { BARE_ENTRY, type TarEntry } from "../../tar/reader.ts";
 import { type TarContent, writeTar } from "../../tar/writer.ts";
 import type { StoredImage } from "../catalog.ts";
 import { OCI_INDEX, OCI_MANIFEST } from "../media-types.ts";
@@ -147,17 +147,13 @@ function document(name: string, value: unknown): TarContent {
 }
 
 const ENTRY = {
+  ...BARE_ENTRY,
   uid: 0,
   gid: 0,
   mtimeSec: 0,
   mtimeNsec: 0,
   atimeSec: 0,
   atimeNsec: 0,
-  linkPath: "",
-  devMajor: 0,
-  devMinor: 0,
-  xattrs: undefined,
-  sparse: undefined,
 } as const;
 
 function directoryEntry(path: string): TarEntry {

@@ -12,7 +12,7 @@ import { killProcesses } from "../destroy-vm.ts";
 import { endedStatus } from "../exit-report.ts";
 import { connectGuest } from "../guest-access.ts";
 import { changeRecord } from "../records.ts";
-import { selectVmm } from "../select-vmm.ts";
+import { selectVmmAgain } from "../select-vmm.ts";
 import { inStage } from "../stage.ts";
 import { claimForStart } from "../start-vm.ts";
 import { type VmPaths, vmPathsOf } from "../vm-paths.ts";
@@ -53,16 +53,7 @@ export async function withIdleGuest<T>(
   for (const file of ownFiles(paths)) await rm(file, { force: true });
   const mounted = await reclaimMounts(context, claimed);
   const machine = withMountDrives(record.machine, mounted.drives);
-  const { vmm } = await inStage("choosing the VMM", () =>
-    selectVmm({
-      requested: record.vmm ?? "auto",
-      env: context.env,
-      settings: context.settings,
-      directories: context.directories,
-      guest: async () => machine.bootSource,
-      signal,
-    }),
-  );
+  const vmm = await selectVmmAgain(context, record, { bootSource: machine.bootSource, signal });
   const drives = machine.drives.map((drive) =>
     drive.id === "control" ? { ...drive, path: paths.controlDrive } : drive,
   );

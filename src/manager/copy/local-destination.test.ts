@@ -2,12 +2,13 @@ import { lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFile
 import path from "node:path";
 import { describe, test } from "vitest";
 import { temporaryDirectory } from "../../host/temporary-directory.test-helper.ts";
-import type { EntryType, TarEntry } from "../../tar/reader.ts";
+import { BARE_ENTRY, type EntryType, type TarEntry } from "../../tar/reader.ts";
 import type { TarContent } from "../../tar/writer.ts";
 import { writeLocally } from "./local-destination.ts";
 
 function content(name: string, type: EntryType, given: Partial<TarEntry> = {}, data = ""): TarContent {
   const entry: TarEntry = {
+    ...BARE_ENTRY,
     path: name,
     type,
     mode: 0o755,
@@ -18,11 +19,6 @@ function content(name: string, type: EntryType, given: Partial<TarEntry> = {}, d
     mtimeNsec: 0,
     atimeSec: 1_000_000_000,
     atimeNsec: 0,
-    linkPath: "",
-    devMajor: 0,
-    devMinor: 0,
-    xattrs: undefined,
-    sparse: undefined,
     ...given,
   };
   return { entry, data: data === "" ? [] : [Buffer.from(data)] };

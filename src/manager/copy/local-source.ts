@@ -12,7 +12,7 @@ import {
 } from "node:fs";
 import { ioError } from "../../host/files.ts";
 import type { SparseSegment } from "../../tar/pax.ts";
-import type { EntryType, TarEntry } from "../../tar/reader.ts";
+import { BARE_ENTRY, type EntryType, type TarEntry } from "../../tar/reader.ts";
 import type { TarContent } from "../../tar/writer.ts";
 import { type CopyPath, lookedUp } from "./placement.ts";
 
@@ -144,21 +144,18 @@ class LocalWalk {
     const mtimeSec = Number((stats.mtimeNs - BigInt(mtimeNsec)) / SECOND_NS);
     const isDevice = type === "character-device" || type === "block-device";
     return {
+      ...BARE_ENTRY,
       path,
       type,
       mode: Number(stats.mode) & 0o7777,
       uid: this.#archive ? Number(stats.uid) : 0,
       gid: this.#archive ? Number(stats.gid) : 0,
-      size: 0,
       mtimeSec,
       mtimeNsec,
       atimeSec: mtimeSec,
       atimeNsec: mtimeNsec,
-      linkPath: "",
       devMajor: isDevice ? majorOf(stats.rdev) : 0,
       devMinor: isDevice ? minorOf(stats.rdev) : 0,
-      xattrs: undefined,
-      sparse: undefined,
     };
   }
 }

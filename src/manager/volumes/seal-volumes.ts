@@ -1,7 +1,7 @@
 import { FirectlError } from "../../core/errors.ts";
 import type { VmRecord } from "../../state/vm-record.ts";
 import type { Context } from "../context.ts";
-import { endedStatus } from "../exit-report.ts";
+import { endSeen } from "../exit-report.ts";
 import { connectGuest } from "../guest-access.ts";
 import { GuestWatch } from "../guest-watch.ts";
 import { vmPathsOf } from "../vm-paths.ts";
@@ -20,13 +20,9 @@ export async function sealVolumes(context: Context, record: VmRecord): Promise<v
   const { controlDrive } = vmPathsOf(context.directories, record.id);
   try {
     await using watch = await GuestWatch.open(controlDrive, record.process);
-    const { status, vmmAlive } = await watch.look();
-    if (!vmmAlive || endedStatus(status) !== undefined) return;
+    if (endSeen(await watch.look()) !== undefined) return;
     await askToEnd(record);
-    await watch.until(
-      (sighting) => (endedStatus(sighting.status) !== undefined || !sighting.vmmAlive ? true : undefined),
-      AbortSignal.timeout(SEAL_TIMEOUT_MS),
-    );
+    await watch.until(endSeen, AbortSignal.timeout(SEAL_TIMEOUT_MS));
   } catch (error) {
     const isTimeout = error instanceof Error && error.name === "TimeoutError";
     if (!(error instanceof FirectlError) && !isTimeout) throw error;

@@ -3,8 +3,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import os from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { build } from "esbuild";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { bundleProgram } from "../../core/bundle.test-helper.ts";
 import { MIB } from "../../core/units.ts";
 import { streamProgram } from "../../host/process.ts";
 import type { VmRecord } from "../../state/vm-record.ts";
@@ -61,9 +61,9 @@ describe("VolumeStore", () => {
 
   test("processes killed at any moment leave whole volumes or none", async () => {
     const program = path.join(directory, "work.mjs");
-    await build({
-      stdin: {
-        contents: `
+    await bundleProgram(
+      program,
+      `
           import { VolumeStore } from "./volume-store.ts";
           const store = new VolumeStore(process.argv[2]);
           process.stdout.write("ready");
@@ -73,19 +73,8 @@ describe("VolumeStore", () => {
               await store.remove(name);
             }
           }`,
-        loader: "ts",
-        resolveDir: import.meta.dirname,
-      },
-      outfile: program,
-      bundle: true,
-      platform: "node",
-      target: "node20",
-      format: "esm",
-      banner: {
-        js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);',
-      },
-      logLevel: "error",
-    });
+      import.meta.dirname,
+    );
     for (let round = 0; round < 6; round++) {
       const stop = new AbortController();
       const workers = [0, 1].map(() =>

@@ -1,5 +1,5 @@
 import type { Xattr } from "../../tar/pax.ts";
-import type { EntryType, TarEntry } from "../../tar/reader.ts";
+import { BARE_ENTRY, type EntryType, type TarEntry } from "../../tar/reader.ts";
 import type { TarContent } from "../../tar/writer.ts";
 import { type FileMap, readFile } from "../ext4-reader/contents.ts";
 import { deviceOf } from "../ext4-reader/device.ts";
@@ -67,22 +67,17 @@ export function linkTo(first: string, path: string, { inode }: Place): TarConten
 function plainEntry(path: string, type: EntryType, inode: Place["inode"]): TarEntry {
   const { mode, uid, gid, mtimeSec, mtimeNsec } = inode;
   return {
+    ...BARE_ENTRY,
     path,
     type,
     mode: mode & 0o7777,
     uid,
     gid,
-    size: 0,
     mtimeSec,
     mtimeNsec,
     // Reading a file is no change of it: the archive does not tell of it.
     atimeSec: mtimeSec,
     atimeNsec: mtimeNsec,
-    linkPath: "",
-    devMajor: 0,
-    devMinor: 0,
-    xattrs: undefined,
-    sparse: undefined,
   };
 }
 

@@ -1,4 +1,4 @@
-import { closeSync, ftruncateSync, openSync, rmSync } from "node:fs";
+import { ftruncateSync } from "node:fs";
 import { FirectlError } from "../../core/errors.ts";
 import { ioError } from "../../host/files.ts";
 import { printableName } from "../../tar/layer-error.ts";
@@ -12,6 +12,7 @@ import { parseUuid, uuidWords } from "../ext4/uuid.ts";
 import { writeFilesystem } from "../ext4/writer.ts";
 import { FileData } from "../layers/file-data.ts";
 import { limitsOf, type RootfsLimits } from "../limits.ts";
+import { writeNewFile } from "../new-file.ts";
 import { reservedFor } from "../reserved-blocks.ts";
 import { SnapshotSink, type SnapshotTarget } from "./snapshot-sink.ts";
 
@@ -45,20 +46,7 @@ export interface BuildSnapshotsOptions {
  */
 export async function buildSnapshots(options: BuildSnapshotsOptions): Promise<void> {
   const uuid = parseUuid(options.uuid);
-  let fd: number;
-  try {
-    fd = openSync(options.path, "wx+", 0o600);
-  } catch (error) {
-    throw ioError(`cannot create ${options.path}`, error);
-  }
-  let done = false;
-  try {
-    await buildInto(fd, { ...options, uuid });
-    done = true;
-  } finally {
-    closeSync(fd);
-    if (!done) rmSync(options.path, { force: true });
-  }
+  await writeNewFile(options.path, (fd) => buildInto(fd, { ...options, uuid }));
 }
 
 async function buildInto(
