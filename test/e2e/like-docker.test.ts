@@ -10,6 +10,7 @@ const IMAGE = "firectl-test/like-docker:1";
 
 /** Facts that may differ, and why: docs/docker.md tells users of them. */
 const DIFFERENCES: ReadonlyArray<{ readonly fact: RegExp; readonly because: string }> = [
+  { fact: /^status SigIgn: /, because: "docker passes on what its daemon was started with" },
   { fact: /^status Seccomp: /, because: "the workload has a kernel of its own: no filter of system calls" },
   { fact: /^limit Max (open files|processes|pending signals) /, because: "limits of another kernel" },
   {
@@ -74,6 +75,7 @@ describe.skipIf(machine().dockerMissing !== undefined)("a workload's view is tha
     ]);
     const [container, vm] = [factsOf(theirs), factsOf(ours)];
     expect(vm.size).toBeGreaterThan(80);
+    expect(vm).toContain("status SigIgn: 0000000000000000");
     expect({
       onlyInDocker: unexplained(container, vm),
       onlyInFirectl: unexplained(vm, container),
