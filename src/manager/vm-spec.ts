@@ -27,16 +27,6 @@ export function specFor(options: {
   return {
     vmId: options.id,
     hostname: workload.hostname,
-    process: options.idle
-      ? { idle: true }
-      : {
-          args: workload.args,
-          env: environmentFor(workload.env, { tty: workload.session?.tty ?? false }),
-          cwd: workload.cwd,
-          user: workload.user,
-          ...terminalFor({ tty: workload.session?.tty, size: options.start.terminalSize }),
-          rlimits: rlimitsSpec(workload.resources),
-        },
     stopSignal: workload.stopSignal,
     root: {
       mode: isOverlay ? RootMode.OVERLAY : RootMode.DISK,
@@ -46,24 +36,35 @@ export function specFor(options: {
       baseDax: drives.some(({ id, device }) => id === "rootfs" && device === "pmem"),
     },
     hostTimeUnixNs: BigInt(Date.now()) * 1_000_000n,
-    ...(workload.resources === undefined || options.idle
-      ? {}
-      : { resources: resourceSpec(workload.resources) }),
     mounts: guestMounts(options.mounts, { drives, fills: options.isFirst }),
-    ...(options.idle
-      ? {}
-      : {
-          session: {
-            openStdin: workload.session?.openStdin ?? false,
-            stdinOnce: workload.session?.stdinOnce ?? false,
-            init: workload.session?.init ?? false,
-            systemd: workload.session?.systemd ?? false,
-            awaitReader: options.start.attached,
-          },
-        }),
-    ...(workload.healthCheck === undefined || options.idle
-      ? {}
-      : { healthCheck: healthCheckSpec(workload.healthCheck) }),
+    ...(options.idle ? { process: { idle: true } } : workloadSpec(workload, options.start)),
+  };
+}
+
+/** What only a guest with a workload needs to know. */
+function workloadSpec(
+  workload: WorkloadRecord,
+  start: GuestStart,
+): Pick<SpecInit, "process" | "resources" | "session" | "healthCheck"> {
+  const { session, resources, healthCheck } = workload;
+  return {
+    process: {
+      args: workload.args,
+      env: environmentFor(workload.env, { tty: session?.tty ?? false }),
+      cwd: workload.cwd,
+      user: workload.user,
+      ...terminalFor({ tty: session?.tty, size: start.terminalSize }),
+      rlimits: rlimitsSpec(resources),
+    },
+    session: {
+      openStdin: session?.openStdin ?? false,
+      stdinOnce: session?.stdinOnce ?? false,
+      init: session?.init ?? false,
+      systemd: session?.systemd ?? false,
+      awaitReader: start.attached,
+    },
+    ...(resources === undefined ? {} : { resources: resourceSpec(resources) }),
+    ...(healthCheck === undefined ? {} : { healthCheck: healthCheckSpec(healthCheck) }),
   };
 }
 
