@@ -63,7 +63,6 @@ const BY_COMMAND: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   run: RUN_FLAGS,
   list: { last: "", n: "", latest: "", l: "", size: "", s: "" },
   start: { checkpoint: "", "checkpoint-dir": "" },
-  stop: { signal: "use firectl kill -s", s: "use firectl kill -s" },
   rm: { link: "", l: "" },
   inspect: { size: "", s: "", type: "" },
   images: { all: "", a: "", digests: "", filter: "", f: "", tree: "" },

@@ -316,6 +316,8 @@ export interface ListOptions {
 }
 
 export interface StopOptions {
+  /** Name or number of a signal for the workload, as `SIGINT` or `RTMIN+3`; the VM's own stop signal when absent. */
+  readonly stopSignal?: string;
   /** From the stop signal to the kill; the VM's own stop timeout when absent. */
   readonly timeoutMs?: number;
   /** Keep record, disks and logs, for `start`. */

@@ -1,4 +1,5 @@
 import { FirectlError } from "../core/errors.ts";
+import { parseSignal } from "../guest/signals.ts";
 import { isAlive, signalProcess } from "../host/process-identity.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { StopOptions } from "./api.ts";
@@ -21,10 +22,11 @@ const AFTER_GRACE_MS = 5_000;
  * everything of it is removed, or with `keep` brought to rest for `start`.
  */
 export async function stopVm(context: Context, record: VmRecord, options: StopOptions): Promise<void> {
+  const signal = stopSignalOf(record, options);
   requireState(record, "stop", ["running", "exited", "dead"]);
   const keep = options.keep ?? false;
   if (keep) await markAsKept(context, record);
-  if (record.state === "running") await endGuest(context, record, options);
+  if (record.state === "running") await endGuest(context, record, signal, options);
   if (keep) await finishVm(context, record);
   else await destroyVm(context, record.id, undefined, { keepVolumes: !record.autoRemove });
 }
@@ -41,7 +43,24 @@ async function markAsKept(context: Context, record: VmRecord): Promise<void> {
   }));
 }
 
-async function endGuest(context: Context, record: VmRecord, options: StopOptions): Promise<void> {
+/** 0 leaves the choice to the guest, which knows the VM's own. */
+function stopSignalOf(record: VmRecord, { stopSignal }: StopOptions): number {
+  if (stopSignal === undefined) return 0;
+  const number = parseSignal(stopSignal);
+  if (record.workload === null) {
+    throw new FirectlError("UNSUPPORTED", `${record.name} has no agent that could take ${stopSignal}`, {
+      hint: `firectl stop ${record.name}`,
+    });
+  }
+  return number;
+}
+
+async function endGuest(
+  context: Context,
+  record: VmRecord,
+  stopSignal: number,
+  options: StopOptions,
+): Promise<void> {
   const paths = vmPathsOf(context.directories, record.id);
   // From here on this process attends to the VM's end: the supervisor would only do the same work again.
   // Without an agent, though, nobody else can tell how the VM ended.
@@ -51,7 +70,7 @@ async function endGuest(context: Context, record: VmRecord, options: StopOptions
   const asked =
     record.workload === null
       ? await askConfiguredVmToStop(record)
-      : await askGuestToStop(record, { graceMs, signal: options.signal });
+      : await askGuestToStop(record, { graceMs, stopSignal, signal: options.signal });
   if (asked) {
     // Without an agent nobody in the guest ends it when the time is over: the kill that follows does.
     if (record.workload === null) await waitForVmmEnd(context, record, { timeoutMs: graceMs });
@@ -65,11 +84,11 @@ async function endGuest(context: Context, record: VmRecord, options: StopOptions
 /** Returns whether the guest took the request; a guest that cannot be asked is killed without grace. */
 async function askGuestToStop(
   record: VmRecord,
-  options: { graceMs: number; signal?: AbortSignal | undefined },
+  options: { graceMs: number; stopSignal: number; signal?: AbortSignal | undefined },
 ): Promise<boolean> {
   using guest = connectGuest(record);
   try {
-    await guest.shutdown({ signal: 0, graceMs: options.graceMs });
+    await guest.shutdown({ signal: options.stopSignal, graceMs: options.graceMs });
     return true;
   } catch (error) {
     options.signal?.throwIfAborted();

@@ -61,9 +61,10 @@ make_nginx() {
   finish nginx
 }
 
-# What works on a directory of the host as people's builds do.
+# What people use: builds on a directory of the host, programs that draw on a terminal, inits that must be PID 1.
 make_tools() {
-  mmdebstrap --quiet --variant=minbase --include=git,make,sqlite3 \
+  mmdebstrap --quiet --variant=minbase --include=git,make,sqlite3,vim-tiny,less,procps \
+    --include=systemd-sysv,dbus,s6,execline \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' bookworm "$work/tools.tar"
   layout tools

@@ -1,7 +1,7 @@
 import { type Command, defineCommand } from "../command.ts";
 import { defined } from "../defined.ts";
 import { forEach } from "../each.ts";
-import { parseWait } from "../values.ts";
+import { parseSignal, parseWait } from "../values.ts";
 
 export const stop: Command = defineCommand({
   name: "stop",
@@ -13,6 +13,13 @@ export const stop: Command = defineCommand({
   maxArguments: Number.POSITIVE_INFINITY,
   flags: {
     keep: { kind: "boolean", summary: "Keep disks, logs and record, for firectl start" },
+    signal: {
+      kind: "value",
+      short: "s",
+      placeholder: "SIGNAL",
+      parse: parseSignal,
+      summary: "The stop signal (default: the VM's --stop-signal, the image's, or SIGTERM)",
+    },
     time: {
       kind: "value",
       short: "t",
@@ -23,13 +30,13 @@ export const stop: Command = defineCommand({
     // Docker's newer name of --time.
     timeout: { kind: "value", placeholder: "SECONDS", parse: parseWait, summary: "As --time", hidden: true },
   },
-  examples: ["firectl stop web", "firectl stop --keep -t 30 db"],
+  examples: ["firectl stop web", "firectl stop --keep -t 30 db", "firectl stop -s INT builder"],
   async handler({ flags, args }, context) {
     const operations = await context.firectl();
     const options = {
       keep: flags.keep,
       signal: context.interrupts.signal(),
-      ...defined({ timeoutMs: flags.time ?? flags.timeout }),
+      ...defined({ stopSignal: flags.signal, timeoutMs: flags.time ?? flags.timeout }),
     };
     return forEach(args, {
       context,
