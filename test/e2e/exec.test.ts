@@ -1,3 +1,5 @@
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Firectl } from "../../src/index.ts";
 import { onEveryBackend } from "./support/backends.ts";
@@ -71,13 +73,17 @@ onEveryBackend("exec", (vmm) => {
   });
 
   test("joins the workload's namespaces, with the user, directory and environment that are given", async () => {
+    const list = path.join(sandbox.directory, "list.env");
+    await writeFile(list, "# not this\nLISTED=a b\nADDED=overridden\nFROM_HERE\n");
     const script =
-      "id -u; pwd; echo $FROM $ADDED $TERM; readlink /proc/1/ns/pid /proc/1/ns/mnt /proc/1/ns/cgroup; readlink /proc/self/ns/pid /proc/self/ns/mnt /proc/self/ns/cgroup";
+      "id -u; pwd; echo $FROM $ADDED $LISTED $FROM_HERE $TERM; readlink /proc/1/ns/pid /proc/1/ns/mnt /proc/1/ns/cgroup; readlink /proc/self/ns/pid /proc/self/ns/mnt /proc/self/ns/cgroup";
     const { stdout } = await exec([
       "-w",
       "/keep",
       "-e",
       "ADDED=exec",
+      "--env-file",
+      list,
       "--privileged",
       "box",
       "/bin/sh",
@@ -85,7 +91,7 @@ onEveryBackend("exec", (vmm) => {
       script,
     ]);
     const [user, directory, variables, ...namespaces] = stdout.trim().split("\n");
-    expect([user, directory, variables]).toEqual(["0", "/keep", "run exec"]);
+    expect([user, directory, variables]).toEqual(["0", "/keep", "run exec a b"]);
     expect(namespaces.slice(0, 3)).toEqual(namespaces.slice(3));
     expect((await exec(["-u", "12:34", "box", "/bin/sh", "-c", "id -u; id -g"])).stdout).toBe("12\n34\n");
   });

@@ -6,6 +6,7 @@ import { run } from "./support/run.ts";
 
 /** Emulated, Docker alone takes a minute to start. */
 const TIMEOUT = 15 * 60_000;
+const SOON = { timeout: TIMEOUT, interval: 500 };
 const IMAGE = `oci:${IMAGES}/workloads`;
 /** Machines for such work. */
 const MACHINE = ["-m", "2g", "--vmm", anyBackend()];
@@ -69,10 +70,11 @@ describe.skipIf(KERNEL === undefined)("what asks much of a kernel (FIRECTL_E2E_K
 
   test("systemd as the image's init", { timeout: TIMEOUT }, async () => {
     await sandbox.ok(["run", "-d", "-q", "--name", "system", ...MACHINE, IMAGE, "/sbin/init"]);
-    await sandbox.call(["exec", "system", "systemctl", "is-system-running", "--wait"]);
+    // There is nobody to ask before its bus is there.
+    const running = ["exec", "system", "systemctl", "is-system-running", "--wait"];
+    await expect.poll(() => sandbox.call(running), SOON).toMatchObject({ stdout: "running\n" });
     const failed = ["systemctl", "list-units", "--state=failed", "--plain", "--no-legend"];
     expect(await sandbox.ok(["exec", "system", ...failed])).toBe("");
-    expect(await sandbox.ok(["exec", "system", "systemctl", "is-system-running"])).toBe("running\n");
     expect(await sandbox.ok(["exec", "system", "cat", "/proc/1/comm"])).toBe("systemd\n");
     await sandbox.ok(["stop", "system"]);
   });
@@ -87,8 +89,7 @@ describe.skipIf(KERNEL === undefined)("what asks much of a kernel (FIRECTL_E2E_K
 
   test.each(CLASSES)("stress-ng's class %s", { timeout: TIMEOUT }, async (name) => {
     const stress = `stress-ng --class ${name} --sequential 1 --timeout 1s --temp-path /tmp --log-brief 2>&1`;
-    const said = await inVm(["--privileged"], `${stress} | grep -E 'failed: |unsuccessful|successful run'`);
-    expect(said).toContain("successful run completed");
-    expect(said).toMatch(/failed: 0\b/);
+    const said = await inVm(["--privileged"], `${stress} | grep -E '(un)?successful run'`);
+    expect(said).toMatch(/^successful run completed/);
   });
 });

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { onEveryBackend } from "./support/backends.ts";
@@ -16,6 +16,10 @@ onEveryBackend("volumes", (vmm) => {
 
   const inVm = (flags: readonly string[], script: string): Promise<string> =>
     sandbox.ok(["run", "--rm", "-q", "--vmm", vmm, ...flags, IMAGE, "/bin/sh", "-c", script]);
+  const volumeFiles = (): string[] => {
+    const directory = path.join(sandbox.data, "volumes");
+    return existsSync(directory) ? readdirSync(directory) : [];
+  };
   const disk = (name: string): string => path.join(sandbox.data, "volumes", name, "disk.ext4");
 
   test("an empty volume is filled from the image and outlives its VM", async () => {
@@ -101,6 +105,42 @@ onEveryBackend("volumes", (vmm) => {
     expect(await anonymous()).toBe(0);
   });
 
+  test("an image's VOLUME is filled and goes with the VM; --volumes-from hands it on", async () => {
+    const volumes = async (): Promise<number> =>
+      (await sandbox.ok(["volume", "ls", "-q"])).split("\n").filter((name) => name.length === 64).length;
+    const script = ["/bin/sh", "-c", "cat /keep/kept; echo mine >/keep/mine; grep -c ' /keep ' /proc/mounts"];
+    const image = `oci:${IMAGES}/volume`;
+    expect(await sandbox.ok(["run", "-q", "--vmm", vmm, "--name", "giver", image, ...script])).toBe(
+      "kept\n1\n",
+    );
+    expect(await volumes()).toBe(1);
+    const read = "cat /keep/kept /keep/mine; touch /keep/x 2>&1 || true";
+    expect(await inVm(["--volumes-from", "giver:ro"], read)).toBe(
+      "kept\nmine\ntouch: /keep/x: Read-only file system\n",
+    );
+    await inVm(["--volumes-from", "giver"], "echo more >>/keep/mine");
+    expect(await inVm(["--volumes-from", "giver"], "cat /keep/mine")).toBe("mine\nmore\n");
+    await sandbox.ok(["rm", "-v", "giver"]);
+    expect(await volumes()).toBe(0);
+    // A volume that is named takes its place.
+    await sandbox.ok(["run", "--rm", "-q", "--vmm", vmm, "-v", "named:/keep", image, ...script]);
+    expect(await volumes()).toBe(0);
+    await sandbox.ok(["volume", "rm", "named"]);
+  });
+
+  test("a live directory of the host within a volume", async () => {
+    const shared = path.join(sandbox.directory, "within");
+    mkdirSync(shared);
+    writeFileSync(path.join(shared, "file"), "host\n");
+    const flags = ["-v", `${shared}:/v/deep/share`, "-v", "outer:/v"];
+    expect(await inVm(flags, "cat /v/deep/share/file; echo guest >/v/deep/share/made; ls -A /v")).toBe(
+      "host\ndeep\n",
+    );
+    expect(readFileSync(path.join(shared, "made"), "utf8")).toBe("guest\n");
+    expect(await inVm(["-v", "outer:/v"], "ls -A /v/deep/share")).toBe("");
+    await sandbox.ok(["volume", "rm", "outer"]);
+  });
+
   test("memory, parents first, in a root that is read-only", async () => {
     const output = await inVm(
       [
@@ -141,17 +181,26 @@ onEveryBackend("volumes", (vmm) => {
     expect(existsSync(disk("many0"))).toBe(false);
   });
 
-  test("a killed run leaves its named volume whole and nothing half made", async () => {
+  test.each([
+    { when: "is half made", isTime: () => volumeFiles().some((name) => name.endsWith(".tmp")) },
+    { when: "is there", isTime: () => existsSync(disk("killed")) },
+  ])("killed when its named volume $when, a run leaves it whole or not at all", async ({ isTime }) => {
     const running = sandbox.start(["run", "--vmm", vmm, "-v", "killed:/keep", "-v", "/anon", IMAGE, "true"]);
-    while (!existsSync(disk("killed"))) await new Promise((resolve) => setImmediate(resolve));
+    let isOver = false;
+    const finished = running.finished.then(() => {
+      isOver = true;
+    });
+    while (!isTime() && !existsSync(disk("killed")) && !isOver) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
     running.kill("SIGKILL");
-    await running.finished;
-    expect((await sandbox.ok(["volume", "ls", "-q"])).split("\n")).toContain("killed");
-    expect(readdirSync(path.join(sandbox.data, "volumes")).filter((name) => name.endsWith(".tmp"))).toEqual(
-      [],
-    );
+    await finished;
+    const isThere = existsSync(disk("killed"));
+    expect((await sandbox.ok(["volume", "ls", "-q"])).split("\n").includes("killed")).toBe(isThere);
+    expect(volumeFiles().filter((name) => name.endsWith(".tmp"))).toEqual([]);
     expect(await inVm(["-v", "killed:/keep"], "cat /keep/kept")).toBe("kept\n");
     const left = (await sandbox.ok(["volume", "ls", "-q"])).split("\n").filter((name) => name.length === 64);
     expect(left).toEqual([]);
+    await sandbox.ok(["volume", "rm", "killed"]);
   });
 });

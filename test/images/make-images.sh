@@ -2,14 +2,14 @@
 # Makes the images of the end-to-end tests as one OCI layout each below DIR, from Debian's own packages, with
 # tools that are not ours: mmdebstrap, umoci. An image that is there already stays.
 #
-# usage: make-images.sh DIR [IMAGE...]      IMAGE: nginx scratch app layers tools, and workloads, which is large
+# usage: make-images.sh DIR [IMAGE...]      IMAGE: nginx scratch app layers volume tools, and workloads, which is large
 set -euo pipefail
 
 [ $# -gt 0 ] || { echo "usage: make-images.sh DIR [IMAGE...]" >&2; exit 2; }
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 shift
-[ $# -gt 0 ] || set -- nginx scratch app layers tools
+[ $# -gt 0 ] || set -- nginx scratch app layers volume tools
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # Same bytes on every run, so that digests can be compared.
@@ -179,6 +179,13 @@ make_layers() {
   cp -a "$work/layers" "$out/layers-for-docker"
   layer layers "$work/three.tar"
   finish layers
+}
+
+# The layers' image with a directory that is a volume, whatever the flags say.
+make_volume() {
+  cp -a "$out/layers" "$work/volume"
+  config volume --config.volume=/keep
+  finish volume
 }
 
 for image in "$@"; do
