@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { chmod, cp, lstat, mkdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -5,10 +6,18 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { onEveryBackend } from "./support/backends.ts";
 import { BIN, IMAGES, Sandbox, SHARED_DATA } from "./support/firectl.ts";
+import { PYTHON } from "./support/pseudo-terminal.ts";
 import { run } from "./support/run.ts";
 
 /** How long a guest may believe what it was told, and then some for emulation. */
 const STALE_MS = 1500;
+
+/** Asks for the version of Landlock's interface, landlock_create_ruleset(2), by number on all architectures. */
+function hasLandlock(): boolean {
+  if (PYTHON === undefined) return false;
+  const ask = "import ctypes, sys; sys.exit(ctypes.CDLL(None).syscall(444, None, 0, 1) < 1)";
+  return spawnSync(PYTHON, ["-c", ask]).status === 0;
+}
 
 onEveryBackend("a directory of the host, live", (vmm) => {
   let sandbox: Sandbox;
@@ -137,6 +146,21 @@ onEveryBackend("a directory of the host, live", (vmm) => {
     );
     expect(names).toBe("1000\n");
   });
+
+  test.skipIf(!hasLandlock())(
+    "what the host moves out of it is shut to who was in it (needs Landlock)",
+    async () => {
+      await inGuest("mkdir inner && echo secret >inner/file");
+      const script =
+        "cd inner; touch /w/in; while [ ! -e /w/go ]; do sleep 0.1; done; cat file 2>&1; echo end";
+      const held = sandbox.start(["exec", "-w", "/w", "share", "/bin/sh", "-c", script]);
+      await expect.poll(() => existsSync(path.join(shared, "in")), { timeout: 60_000 }).toBe(true);
+      await rename(path.join(shared, "inner"), path.join(sandbox.directory, "moved-out"));
+      await writeFile(path.join(shared, "go"), "");
+      expect((await held.finished).stdout).toBe("cat: file: Permission denied\nend\n");
+      await Promise.all(["in", "go"].map((name) => rm(path.join(shared, name))));
+    },
+  );
 
   test("a workload cannot reach the server", async () => {
     const runtime = path.join(sandbox.runtime, String(sandbox.records()[0]?.["id"]));
