@@ -18,7 +18,8 @@ export default defineConfig({
           include: ["test/e2e/**/*.test.ts"],
           globalSetup: ["test/e2e/global-setup.ts"],
           // Real guests under software emulation: a boot takes seconds, and two cores carry them all.
-          testTimeout: 300_000,
+          // An emulated machine that runs Firecracker takes ten times as long as one that runs QEMU.
+          testTimeout: process.env["FIRECTL_E2E_VMM"] === "firecracker" ? 1_800_000 : 300_000,
           hookTimeout: 900_000,
           fileParallelism: false,
           sequence: { concurrent: false },

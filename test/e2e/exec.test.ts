@@ -166,7 +166,7 @@ onEveryBackend("exec", (vmm) => {
     });
   });
 
-  test(`${MANY} execs in a row leave nothing behind in guest or host`, { timeout: 30 * 60_000 }, async () => {
+  test(`${MANY} execs in a row leave nothing behind in guest or host`, async () => {
     const firectl = await Firectl.open({ env: sandbox.env });
     const execute = async (command: readonly string[], tty = false): Promise<string> => {
       let output = "";
