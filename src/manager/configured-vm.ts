@@ -14,6 +14,7 @@ import { launchOptionsFor, recordAsRunning } from "./boot-vm.ts";
 import type { Context } from "./context.ts";
 import { destroyVm } from "./destroy-vm.ts";
 import { detachVm } from "./detach-vm.ts";
+import { noAgent } from "./guest-access.ts";
 import { killVm } from "./kill-vm.ts";
 import { readConsole } from "./logs.ts";
 import { chooseVmmAlone } from "./platform.ts";
@@ -184,11 +185,4 @@ class ConfiguredVm implements StartedVm {
     if (!this.#belongsToUs) return;
     await destroyVm(this.#context, this.#record.id, (current) => current.state === "running");
   }
-}
-
-function noAgent(name: string, what: string): FirectlError {
-  return new FirectlError(
-    "UNSUPPORTED",
-    `${name} was made from a Firecracker configuration: it has no agent that would take ${what}`,
-  );
 }

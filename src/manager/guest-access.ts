@@ -23,10 +23,7 @@ export function connectGuest(
 ): GuestClient {
   const { machine, workload } = record;
   if (machine === null || workload === null) {
-    throw new FirectlError(
-      "UNSUPPORTED",
-      `${record.name} was made from a Firecracker configuration: no agent of firectl runs in it`,
-    );
+    throw noAgent(record.name, "commands");
   }
   return new GuestClient(() =>
     dialAgent(record, { socketPath: machine.vsock.socketPath, timeoutMs: dialMs }),
@@ -52,5 +49,14 @@ function dialAgent(
         return undefined;
       }
     },
+  );
+}
+
+/** For what only an agent could take, with the command that does without one. */
+export function noAgent(name: string, what: string, hint?: string): FirectlError {
+  return new FirectlError(
+    "UNSUPPORTED",
+    `${name} was made from a Firecracker configuration: it has no agent that would take ${what}`,
+    hint === undefined ? {} : { hint },
   );
 }

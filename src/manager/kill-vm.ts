@@ -4,7 +4,7 @@ import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
 import { killProcesses } from "./destroy-vm.ts";
 import { finishVm } from "./finish-vm.ts";
-import { connectGuest } from "./guest-access.ts";
+import { connectGuest, noAgent } from "./guest-access.ts";
 import { requireState } from "./records.ts";
 import { vmPathsOf } from "./vm-paths.ts";
 
@@ -18,11 +18,7 @@ export async function killVm(context: Context, record: VmRecord, signal: string)
   const number = parseSignal(signal);
   requireState(record, "kill", ["running"]);
   if (record.workload === null) {
-    if (number !== SIGKILL) {
-      throw new FirectlError("UNSUPPORTED", `${record.name} has no agent that could take ${signal}`, {
-        hint: `firectl kill -s KILL ${record.name}`,
-      });
-    }
+    if (number !== SIGKILL) throw noAgent(record.name, signal, `firectl kill -s KILL ${record.name}`);
   } else {
     try {
       using guest = connectGuest(record);

@@ -8,7 +8,7 @@ import type { Context } from "./context.ts";
 import { destroyVm, killProcesses } from "./destroy-vm.ts";
 import { endSeen } from "./exit-report.ts";
 import { finishVm } from "./finish-vm.ts";
-import { connectGuest } from "./guest-access.ts";
+import { connectGuest, noAgent } from "./guest-access.ts";
 import { GuestWatch } from "./guest-watch.ts";
 import { changeRecord, requireState } from "./records.ts";
 import { waitForVmmEnd } from "./settle-vm.ts";
@@ -22,11 +22,11 @@ const AFTER_GRACE_MS = 5_000;
  * everything of it is removed, or with `keep` brought to rest for `start`.
  */
 export async function stopVm(context: Context, record: VmRecord, options: StopOptions): Promise<void> {
-  const signal = stopSignalOf(record, options);
+  const stopSignal = stopSignalOf(record, options);
   requireState(record, "stop", ["running", "exited", "dead"]);
   const keep = options.keep ?? false;
   if (keep) await markAsKept(context, record);
-  if (record.state === "running") await endGuest(context, record, signal, options);
+  if (record.state === "running") await endGuest(context, record, stopSignal, options);
   if (keep) await finishVm(context, record);
   else await destroyVm(context, record.id, undefined, { keepVolumes: !record.autoRemove });
 }
@@ -47,11 +47,7 @@ async function markAsKept(context: Context, record: VmRecord): Promise<void> {
 function stopSignalOf(record: VmRecord, { stopSignal }: StopOptions): number {
   if (stopSignal === undefined) return 0;
   const number = parseSignal(stopSignal);
-  if (record.workload === null) {
-    throw new FirectlError("UNSUPPORTED", `${record.name} has no agent that could take ${stopSignal}`, {
-      hint: `firectl stop ${record.name}`,
-    });
-  }
+  if (record.workload === null) throw noAgent(record.name, stopSignal, `firectl stop ${record.name}`);
   return number;
 }
 

@@ -85,7 +85,12 @@ onEveryBackend("run --config", (vmm) => {
     const exec = await sandbox.call(["exec", "raw", "/bin/true"]);
     expect(exec.status).toBe(125);
     expect(exec.stderr).toContain("agent");
-    expect(await sandbox.call(["kill", "-s", "USR1", "raw"])).toMatchObject({ status: 2 });
+    for (const command of ["kill", "stop"]) {
+      expect(await sandbox.call([command, "-s", "USR1", "raw"])).toMatchObject({
+        status: 2,
+        stderr: expect.stringContaining("it has no agent that would take USR1"),
+      });
+    }
 
     const before = performance.now();
     expect(await sandbox.ok(["stop", "-t", "1", "raw"])).toBe("raw\n");

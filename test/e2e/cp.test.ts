@@ -254,15 +254,20 @@ onEveryBackend("firectl cp", (vmm) => {
     out.kill("SIGINT");
     expect((await out.finished).status).toBe(130);
     expect(readdirSync(local("cut"))).toEqual([]);
-    await shell("head -c 300000000 /dev/zero | tr '\\0' y > big", local());
+    await shell("echo small > small; head -c 300000000 /dev/zero | tr '\\0' y > big", local());
     const into = sandbox.start(["cp", local("big"), "cut:/big/other"]);
     await sleep(600);
     into.kill("SIGINT");
     await into.finished;
-    // The helper finds out by itself.
-    const left =
-      "i=0; while [ $i -lt 100 ]; do i=$((i+1)); [ -e /big/.firectl-cp-unfinished ] || break; sleep 1; done; ls -A /big";
-    expect(await inGuest("cut", left)).toMatch(/^file\n(other\n)?$/);
+    if (vmm === "firecracker") {
+      // The helper finds out by itself.
+      const left = () => inGuest("cut", "ls -A /big");
+      await expect.poll(left, { timeout: 120_000, interval: 500 }).toMatch(/^file\n(other\n)?$/);
+    } else {
+      // vhost-device-vsock may never tell the guest that the connection is gone: then the next copy clears up.
+      await sandbox.ok(["cp", local("small"), "cut:/big/small"]);
+      expect(await inGuest("cut", "ls -A /big")).toMatch(/^file\n(other\n)?small\n$/);
+    }
     await sandbox.ok(["rm", "-f", "cut"]);
   });
 

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { onEveryBackend } from "./support/backends.ts";
 import { IMAGES, Sandbox } from "./support/firectl.ts";
+import { expectSystemd } from "./support/systemd.ts";
 
 const IMAGE = `oci:${IMAGES}/layers`;
 const SOON = { timeout: 120_000, interval: 50 };
@@ -79,12 +80,8 @@ onEveryBackend("init and stop signals", (vmm) => {
   test("systemd as the image's init comes up whole and stops when it is told to", async () => {
     const flags = ["-d", "--vmm", vmm, "-m", "512m", "--name", "system"];
     await sandbox.ok(["run", ...flags, `oci:${IMAGES}/tools`, "/sbin/init"]);
-    // There is nobody to ask before its bus is there.
-    const running = ["exec", "system", "systemctl", "is-system-running", "--wait"];
-    await expect.poll(() => sandbox.call(running), SOON).toMatchObject({ stdout: "running\n" });
+    await expectSystemd(sandbox, "system");
     const inside = (...command: string[]): Promise<string> => sandbox.ok(["exec", "system", ...command]);
-    expect(await inside("systemctl", "list-units", "--state=failed", "--plain", "--no-legend")).toBe("");
-    expect(await inside("cat", "/proc/1/comm")).toBe("systemd\n");
     await inside("systemd-run", "--quiet", "--unit=job", "--property=Type=exec", "sleep", "1000");
     expect(await inside("systemctl", "is-active", "job")).toBe("active\n");
     // By SIGRTMIN+3, though neither image nor flag says so: SIGTERM only makes systemd start itself anew.

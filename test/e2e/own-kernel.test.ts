@@ -3,10 +3,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { anyBackend } from "./support/backends.ts";
 import { IMAGES, KERNEL, Sandbox } from "./support/firectl.ts";
 import { run } from "./support/run.ts";
+import { expectSystemd } from "./support/systemd.ts";
 
 /** Emulated, Docker alone takes a minute to start. */
 const TIMEOUT = 15 * 60_000;
-const SOON = { timeout: TIMEOUT, interval: 500 };
 const IMAGE = `oci:${IMAGES}/workloads`;
 /** Machines for such work. */
 const MACHINE = ["-m", "2g", "--vmm", anyBackend()];
@@ -70,12 +70,7 @@ describe.skipIf(KERNEL === undefined)("what asks much of a kernel (FIRECTL_E2E_K
 
   test("systemd as the image's init", { timeout: TIMEOUT }, async () => {
     await sandbox.ok(["run", "-d", "-q", "--name", "system", ...MACHINE, IMAGE, "/sbin/init"]);
-    // There is nobody to ask before its bus is there.
-    const running = ["exec", "system", "systemctl", "is-system-running", "--wait"];
-    await expect.poll(() => sandbox.call(running), SOON).toMatchObject({ stdout: "running\n" });
-    const failed = ["systemctl", "list-units", "--state=failed", "--plain", "--no-legend"];
-    expect(await sandbox.ok(["exec", "system", ...failed])).toBe("");
-    expect(await sandbox.ok(["exec", "system", "cat", "/proc/1/comm"])).toBe("systemd\n");
+    await expectSystemd(sandbox, "system");
     await sandbox.ok(["stop", "system"]);
   });
 
