@@ -88,7 +88,7 @@ onEveryBackend("run --config", (vmm) => {
     for (const command of ["kill", "stop"]) {
       expect(await sandbox.call([command, "-s", "USR1", "raw"])).toMatchObject({
         status: 2,
-        stderr: expect.stringContaining("it has no agent that would take USR1"),
+        stderr: expect.stringContaining("it has no agent that would take SIGUSR1"),
       });
     }
 
