@@ -38,6 +38,7 @@ mod mounts;
 mod network;
 mod output;
 mod output_ring;
+mod pace;
 mod process;
 mod processes;
 mod proto;

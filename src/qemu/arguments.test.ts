@@ -44,7 +44,7 @@ describe("qemuArguments", () => {
         "-accel",
         "tcg,thread=single",
         "-cpu",
-        "max",
+        "max,-erms,-fsrm",
         "-m",
         "256M",
         "-smp",
