@@ -90,6 +90,20 @@ onEveryBackend("limits and privileges", (vmm) => {
     expect(sandbox.records()).toMatchObject([{ cpus: 1, memoryMib: 384, state: "running" }]);
   });
 
+  test("a disk takes no more than its limit, a burst of a second aside", async () => {
+    await sandbox.ok(["update", "--disk-bps", "4m", "vm"]);
+    const write = "dd if=/dev/zero of=/big bs=1M count=20 conv=fsync 2>/dev/null; rm /big";
+    const [before, after] = (
+      await inside(`sync; cut -d. -f1 /proc/uptime; ${write}; cut -d. -f1 /proc/uptime`)
+    )
+      .trim()
+      .split("\n");
+    expect(Number(after) - Number(before)).toBeGreaterThanOrEqual(3);
+    expect(sandbox.records()[0]).toHaveProperty("workload.resources.diskLimit.bytesPerSecond", 4 * MIB);
+    await sandbox.ok(["update", "--disk-bps", "0", "vm"]);
+    expect(sandbox.records()[0]).not.toHaveProperty("workload.resources.diskLimit.bytesPerSecond");
+  });
+
   test("what a running VM cannot have is refused, with what to do", async () => {
     for (const flags of [
       ["--cpus", "2"],
