@@ -5,8 +5,10 @@ import { ioError } from "../host/files.ts";
 import { agentMemoPath, initramfsPath } from "../kernel/initramfs.ts";
 import { PMEM_MODULES } from "../kernel/modules.ts";
 import type { VmRecord } from "../state/vm-record.ts";
+import { blankDiskPath, blankDisksDirectory } from "./blank-disks.ts";
 import type { Context } from "./context.ts";
 import { type DiskFile, diskFile } from "./disk-file.ts";
+import { DEFAULT_DISK_BYTES } from "./vm-options.ts";
 
 /** A file or directory that is made anew when it is missed. */
 export interface CacheFile extends DiskFile {
@@ -16,7 +18,7 @@ export interface CacheFile extends DiskFile {
 
 /**
  * The caches beside images and kernels: the initramfs of each kernel and agent, kernels that were given by
- * path, and what an import that was killed left among the installed ones.
+ * path, templates of blank disks, and what an import that was killed left among the installed ones.
  */
 export async function listCaches(
   context: Context,
@@ -42,7 +44,13 @@ export async function listCaches(
   const unfinished = (await filesIn(path.join(data, "kernels")))
     .filter((file) => /^\..*\.tmp$/.test(path.basename(file.path)))
     .map((file) => ({ ...file, inUse: false }));
-  return [...initramfs, ...adopted, ...unfinished];
+  const sizes = new Set([DEFAULT_DISK_BYTES, ...records.map(({ diskBytes }) => diskBytes)]);
+  const wanted = new Set([...sizes].map((size) => blankDiskPath(data, size)));
+  const blank = (await filesIn(blankDisksDirectory(data))).map((file) => ({
+    ...file,
+    inUse: wanted.has(file.path),
+  }));
+  return [...initramfs, ...adopted, ...unfinished, ...blank];
 }
 
 /** What the installed kernels start with; undefined when that cannot be told, because the agent is missing. */

@@ -3,14 +3,13 @@ import path from "node:path";
 import { createControlDrive, renewControlDrive } from "../guest/control-drive.ts";
 import { OutputReader } from "../guest/output-reader.ts";
 import { makePrivateDirectory } from "../host/files.ts";
-import { randomUuid } from "../host/random-uuid.ts";
 import { cloneFile } from "../rootfs/clone-disk.ts";
-import { createWritableDisk } from "../rootfs/writable-disk.ts";
 import type { MountRecord } from "../state/mount-record.ts";
 import type { WorkloadRecord } from "../state/vm-record.ts";
 import { guestDeviceName } from "../vmm/device-names.ts";
 import type { Drive, DriveDevice, MachineConfiguration } from "../vmm/vmm.ts";
 import type { StorageMode } from "./api.ts";
+import { makeBlankDisk } from "./blank-disks.ts";
 import type { Platform } from "./platform.ts";
 import type { GuestStart } from "./session.ts";
 import type { VmSize } from "./vm-options.ts";
@@ -26,20 +25,18 @@ export async function makeWritableDisk(options: {
   basePath: string;
   storage: StorageMode;
   diskBytes: number;
+  /** Where templates of disks are kept. */
+  dataDirectory: string;
 }): Promise<void> {
   await makePrivateDirectory(path.dirname(options.paths.rootfs));
   if (options.storage === "copy") {
     await cloneFile(options.basePath, options.paths.rootfs);
     return;
   }
-  await createWritableDisk({
+  await makeBlankDisk({
     path: options.paths.rootfs,
     sizeBytes: options.diskBytes,
-    uuid: randomUuid(),
-    directories: [
-      { name: "upper", mode: 0o755 },
-      { name: "work", mode: 0o755 },
-    ],
+    dataDirectory: options.dataDirectory,
   });
 }
 

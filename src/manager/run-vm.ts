@@ -76,6 +76,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
     // They take as long as the VMM's process takes to come up.
     meanwhile: () =>
       makeDisks({
+        dataDirectory: context.directories.data,
         paths,
         id: record.id,
         basePath: parts.basePath,
@@ -194,6 +195,7 @@ async function planMachine(
 }
 
 async function makeDisks(options: {
+  dataDirectory: string;
   paths: VmPaths;
   id: string;
   basePath: string;
@@ -210,6 +212,7 @@ async function makeDisks(options: {
       basePath: options.basePath,
       storage: workload.storage,
       diskBytes: options.size.diskBytes,
+      dataDirectory: options.dataDirectory,
     }),
     makeControlDrive({
       paths,

@@ -12,7 +12,7 @@ const MAX_MEMORY_MIB = 1024 * 1024;
 export const MIN_MEMORY_MIB = 64;
 const DEFAULT_MEMORY_MIB = 512;
 const MIN_DISK_BYTES = 16 * MIB;
-const DEFAULT_DISK_BYTES = 10 * GIB;
+export const DEFAULT_DISK_BYTES: number = 10 * GIB;
 const MAX_DISK_BYTES = 16 * 1024 * GIB;
 const DEFAULT_STOP_TIMEOUT_MS = 10_000;
 /** The kernel's command line holds 2048 bytes with its NUL; firectl's own part stays well under 512. */

@@ -1,6 +1,7 @@
 import { fsyncSync, ftruncateSync } from "node:fs";
 import { FirectlError } from "../core/errors.ts";
 import { ioError } from "../host/files.ts";
+import { encodeTemplate, type WrittenRun } from "./disk-template.ts";
 import { BlockFile } from "./ext4/block-file.ts";
 import { BLOCK_SIZE, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK } from "./ext4/format.ts";
 import { newDirectory } from "./ext4/inodes.ts";
@@ -32,6 +33,8 @@ export interface WritableDiskOptions {
    * before its first boot is lost anyhow.
    */
   readonly sync?: boolean | undefined;
+  /** Gets what others like it can be made from, see {@link encodeTemplate}. */
+  readonly onTemplate?: ((template: Buffer) => void) | undefined;
 }
 
 /**
@@ -85,8 +88,12 @@ function writeDisk(
     journalBlocks: journalBlocksFor(sizeBlocks),
     hashSeed: uuidWords(uuid),
   });
-  const file = new BlockFile(fd, options.path);
+  const runs: WrittenRun[] = [];
+  const file = new BlockFile(fd, options.path, {
+    onWritten: (position, length) => runs.push({ position, length }),
+  });
   writeFilesystem(file, layout, { uuid, label: options.label, readOnly: false });
   ftruncateSync(fd, options.sizeBytes);
+  options.onTemplate?.(encodeTemplate(fd, options.sizeBytes, runs));
   if (options.sync === true) fsyncSync(fd);
 }

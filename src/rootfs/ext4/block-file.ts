@@ -23,6 +23,7 @@ export class BlockFile {
   /** Where the first staged byte goes. */
   #position = 0;
   readonly #syncsEarly: boolean;
+  readonly #onWritten: ((position: number, length: number) => void) | undefined;
   #unsynced = 0;
   /** The sync under way; it never rejects. */
   #syncing: Promise<unknown> | undefined;
@@ -30,12 +31,21 @@ export class BlockFile {
 
   /**
    * @param fd Stays the caller's to close, after {@link settle}.
-   * @param options `syncsEarly` when {@link sync} will be called in the end.
+   * @param options `syncsEarly` when {@link sync} will be called in the end; `onWritten` hears where each piece went,
+   * in bytes.
    */
-  constructor(fd: number, path: string, options: { syncsEarly?: boolean } = {}) {
+  constructor(
+    fd: number,
+    path: string,
+    options: {
+      syncsEarly?: boolean;
+      onWritten?: ((position: number, length: number) => void) | undefined;
+    } = {},
+  ) {
     this.#fd = fd;
     this.#path = path;
     this.#syncsEarly = options.syncsEarly ?? false;
+    this.#onWritten = options.onWritten;
   }
 
   /** The block at which the next byte goes; what was appended last must have been padded. */
@@ -98,6 +108,7 @@ export class BlockFile {
           pieces.length === 1 && first !== undefined
             ? writeSync(this.#fd, first, 0, first.length, this.#position)
             : writevSync(this.#fd, pieces, this.#position);
+        this.#onWritten?.(this.#position, written);
         this.#position += written;
         this.#unsynced += written;
         pieces = written === total ? [] : after(pieces, written);
