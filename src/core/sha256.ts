@@ -40,31 +40,29 @@ function padded(bytes: Buffer): Buffer {
   return message;
 }
 
+/** Variables and no arrays: this runs a few times, in V8's interpreter. */
 function compress(state: Uint32Array, words: Uint32Array, round: Uint32Array): void {
   for (let i = 16; i < 64; i++) {
-    const [w15, w2] = [at(words, i - 15), at(words, i - 2)];
-    const s0 = rotate(w15, 7) ^ rotate(w15, 18) ^ (w15 >>> 3);
-    const s1 = rotate(w2, 17) ^ rotate(w2, 19) ^ (w2 >>> 10);
-    words[i] = at(words, i - 16) + s0 + at(words, i - 7) + s1;
+    const w15 = words[i - 15] ?? 0;
+    const w2 = words[i - 2] ?? 0;
+    const s0 = ((w15 >>> 7) | (w15 << 25)) ^ ((w15 >>> 18) | (w15 << 14)) ^ (w15 >>> 3);
+    const s1 = ((w2 >>> 17) | (w2 << 15)) ^ ((w2 >>> 19) | (w2 << 13)) ^ (w2 >>> 10);
+    words[i] = (words[i - 16] ?? 0) + s0 + (words[i - 7] ?? 0) + s1;
   }
-  const v = Uint32Array.from(state);
+  let [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0] = state;
   for (let i = 0; i < 64; i++) {
-    const [a, b, c, e, f, g] = [at(v, 0), at(v, 1), at(v, 2), at(v, 4), at(v, 5), at(v, 6)];
-    const s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
-    const s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
-    const t1 = at(v, 7) + s1 + ((e & f) ^ (~e & g)) + at(round, i) + at(words, i);
+    const s1 = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
+    const s0 = ((a >>> 2) | (a << 30)) ^ ((a >>> 13) | (a << 19)) ^ ((a >>> 22) | (a << 10));
+    const t1 = (h + s1 + ((e & f) ^ (~e & g)) + (round[i] ?? 0) + (words[i] ?? 0)) | 0;
     const t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
-    v.copyWithin(1, 0, 7);
-    v[4] = at(v, 4) + t1;
-    v[0] = t1 + t2;
+    h = g;
+    g = f;
+    f = e;
+    e = (d + t1) | 0;
+    d = c;
+    c = b;
+    b = a;
+    a = (t1 + t2) | 0;
   }
-  for (let i = 0; i < 8; i++) state[i] = at(state, i) + at(v, i);
-}
-
-function at(words: Uint32Array, index: number): number {
-  return words[index] ?? 0;
-}
-
-function rotate(word: number, bits: number): number {
-  return (word >>> bits) | (word << (32 - bits));
+  for (const [i, value] of [a, b, c, d, e, f, g, h].entries()) state[i] = (state[i] ?? 0) + value;
 }

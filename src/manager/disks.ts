@@ -10,7 +10,6 @@ import { guestDeviceName } from "../vmm/device-names.ts";
 import type { Drive, DriveDevice, MachineConfiguration } from "../vmm/vmm.ts";
 import type { StorageMode } from "./api.ts";
 import { makeBlankDisk } from "./blank-disks.ts";
-import type { Platform } from "./platform.ts";
 import type { GuestStart } from "./session.ts";
 import type { VmSize } from "./vm-options.ts";
 import type { VmPaths } from "./vm-paths.ts";
@@ -84,12 +83,13 @@ export function machineFor(options: {
   storage: StorageMode;
   imageDevice: DriveDevice;
   size: VmSize;
-  platform: Pick<Platform, "kernelPath" | "initrdPath">;
+  kernelPath: string;
+  initrdPath: string;
   kernelArguments: readonly string[];
   /** Of volumes and snapshots. */
   mountDrives: readonly Drive[];
 }): MachineConfiguration {
-  const { paths, platform } = options;
+  const { paths } = options;
   const root: Drive[] =
     options.storage === "copy"
       ? [{ id: "rootfs", path: paths.rootfs, readOnly: false, cache: "writeback" }]
@@ -110,8 +110,8 @@ export function machineFor(options: {
     vcpuCount: Math.ceil(options.size.cpus),
     memoryMib: options.size.memoryMib,
     bootSource: {
-      kernelImagePath: platform.kernelPath,
-      initrdPath: platform.initrdPath,
+      kernelImagePath: options.kernelPath,
+      initrdPath: options.initrdPath,
       kernelArguments: [`firectl.control=${guestDeviceName(drives, control.id)}`, ...options.kernelArguments],
     },
     drives,

@@ -1,4 +1,4 @@
-import { stat } from "node:fs/promises";
+import { statSync } from "node:fs";
 import { FirectlError } from "../core/errors.ts";
 import { MIB } from "../core/units.ts";
 import { ioError } from "../host/files.ts";
@@ -26,9 +26,9 @@ export interface ImageDeviceOptions {
  * that can, or as a disk.
  * @throws FirectlError UNSUPPORTED naming the part that lacks it, when `pmem` was asked for and cannot be.
  */
-export async function imageDeviceFor(options: ImageDeviceOptions): Promise<DriveDevice> {
+export function imageDeviceFor(options: ImageDeviceOptions): DriveDevice {
   if (options.requested === "block") return "block";
-  const lack = await pmemLackOf(options);
+  const lack = pmemLackOf(options);
   if (lack === undefined) return "pmem";
   if (options.requested !== "pmem") return "block";
   throw new FirectlError("UNSUPPORTED", `--image-device pmem: ${lack.what}`, { hint: lack.hint });
@@ -41,7 +41,7 @@ interface Lack {
 
 const HINT = "use --image-device block, or auto, which takes what there is";
 
-async function pmemLackOf(options: ImageDeviceOptions): Promise<Lack | undefined> {
+function pmemLackOf(options: ImageDeviceOptions): Lack | undefined {
   const { storage, vmm, kernel } = options;
   if (storage === "copy") return { what: "--storage copy leaves nothing of the image to share", hint: HINT };
   if (vmm.pmemLack !== undefined) return { what: vmm.pmemLack, hint: HINT };
@@ -56,8 +56,8 @@ async function pmemLackOf(options: ImageDeviceOptions): Promise<Lack | undefined
   return sizeLackOf(options);
 }
 
-async function sizeLackOf({ basePath, memoryMib }: ImageDeviceOptions): Promise<Lack | undefined> {
-  const bytes = await sizeOf(basePath);
+function sizeLackOf({ basePath, memoryMib }: ImageDeviceOptions): Lack | undefined {
+  const bytes = sizeOf(basePath);
   const most = (memoryMib * MIB * BYTES_PER_DESCRIBING_BYTE) / MAX_DESCRIBING_PART;
   if (bytes <= most) return undefined;
   const neededMib = Math.ceil((bytes * MAX_DESCRIBING_PART) / BYTES_PER_DESCRIBING_BYTE / MIB);
@@ -67,9 +67,9 @@ async function sizeLackOf({ basePath, memoryMib }: ImageDeviceOptions): Promise<
   };
 }
 
-async function sizeOf(file: string): Promise<number> {
+function sizeOf(file: string): number {
   try {
-    return (await stat(file)).size;
+    return statSync(file).size;
   } catch (error) {
     throw ioError(`cannot look at ${file}`, error);
   }

@@ -7,12 +7,11 @@ import type { ProgressEvent, VmmChoice } from "./api.ts";
 import type { Context } from "./context.ts";
 import { selectVmm } from "./select-vmm.ts";
 
-/** What a VM runs on: a VMM, and the kernel and initramfs in the form that this VMM loads. */
+/** What a VM runs on: a VMM, and a kernel in the form that this VMM loads. */
 export interface Platform {
   readonly vmm: Vmm;
   readonly kernel: Kernel;
   readonly kernelPath: string;
-  readonly initrdPath: string;
 }
 
 export interface PlatformOptions {
@@ -24,22 +23,22 @@ export interface PlatformOptions {
 }
 
 /**
- * The VMM, kernel and initramfs for a VM. With `auto`, Firecracker where a guest really runs on KVM, else
+ * The VMM and kernel for a VM. With `auto`, Firecracker where a guest really runs on KVM, else
  * QEMU, with one notice that says why. A host without any kernel gets the distribution's.
  * @throws FirectlError TOOL_MISSING, KVM_UNUSABLE, PERMISSION_DENIED, KERNEL_NOT_FOUND.
  */
 export async function choosePlatform(context: Context, options: PlatformOptions): Promise<Platform> {
-  const { kernel, initrdPath } = await bootPartsFor(context, options);
-  mark("kernel, initramfs");
-  const vmm = await chooseVmm(context, { ...options, parts: async () => ({ kernel, initrdPath }) });
+  const kernel = await findKernel(context, options);
+  mark("kernel");
+  const vmm = await chooseVmm(context, { ...options, obtainKernel: async () => kernel });
   const kernelPath = await (await context.kernels()).imagePath(kernel, {
     compressed: vmm.loadsCompressedKernel,
   });
   mark("platform");
-  return { vmm, kernel, initrdPath, kernelPath };
+  return { vmm, kernel, kernelPath };
 }
 
-/** The initramfs for a guest that needs `modules` besides. */
+/** The initramfs for a guest that needs `modules` besides those that every guest needs. */
 export async function initramfsWith(
   context: Context,
   kernel: Kernel,
@@ -55,22 +54,12 @@ export async function initramfsWith(
 
 /** The VMM alone, for a machine that brings its own kernel; ours is booted only where KVM must be tried. */
 export async function chooseVmmAlone(context: Context, options: PlatformOptions): Promise<Vmm> {
-  return chooseVmm(context, { ...options, parts: () => bootPartsFor(context, options) });
-}
-
-interface BootParts {
-  readonly kernel: Kernel;
-  readonly initrdPath: string;
-}
-
-async function bootPartsFor(context: Context, options: PlatformOptions): Promise<BootParts> {
-  const kernel = await findKernel(context, options);
-  return { kernel, initrdPath: await initramfsWith(context, kernel, []) };
+  return chooseVmm(context, { ...options, obtainKernel: () => findKernel(context, options) });
 }
 
 async function chooseVmm(
   context: Context,
-  options: PlatformOptions & { parts: () => Promise<BootParts> },
+  options: PlatformOptions & { obtainKernel: () => Promise<Kernel> },
 ): Promise<Vmm> {
   const { vmm, notice } = await selectVmm({
     requested: options.vmm ?? "auto",
@@ -78,8 +67,11 @@ async function chooseVmm(
     settings: context.settings,
     directories: context.directories,
     guest: async (form) => {
-      const { kernel, initrdPath } = await options.parts();
-      return { kernelImagePath: await (await context.kernels()).imagePath(kernel, form), initrdPath };
+      const kernel = await options.obtainKernel();
+      return {
+        kernelImagePath: await (await context.kernels()).imagePath(kernel, form),
+        initrdPath: await initramfsWith(context, kernel, []),
+      };
     },
     signal: options.signal,
   });

@@ -8,7 +8,7 @@ import { PMEM_MODULES } from "../kernel/modules.ts";
 import type { MountRecord } from "../state/mount-record.ts";
 import type { ResourceRecord } from "../state/resource-record.ts";
 import type { VmRecord, WorkloadRecord } from "../state/vm-record.ts";
-import type { MachineConfiguration } from "../vmm/vmm.ts";
+import type { DriveDevice, MachineConfiguration } from "../vmm/vmm.ts";
 import type { RunOptions, StartedVm, StartTimings, StorageMode } from "./api.ts";
 import { type BootedVm, bootVm, recordAsRunning } from "./boot-vm.ts";
 import type { Context } from "./context.ts";
@@ -132,7 +132,7 @@ interface Parts {
   readonly buildMs: number | undefined;
 }
 
-/** The image's filesystem on one side, VMM, kernel and initramfs on the other, side by side. */
+/** The image's filesystem on one side, VMM and kernel on the other, side by side. */
 async function obtainParts(
   context: Context,
   options: RunOptions & { record: VmRecord; size: VmSize },
@@ -186,6 +186,7 @@ async function planMachine(
     basePath: parts.basePath,
     storage: workload.storage,
     ...(await attachImage(context, { ...input, mounts: prepared.mounts, storage: workload.storage })),
+    kernelPath: parts.platform.kernelPath,
     size,
     kernelArguments: options.kernelArguments ?? [],
     mountDrives: prepared.drives,
@@ -227,7 +228,7 @@ async function makeDisks(options: {
   mark("disks");
 }
 
-/** As what the guest gets the image, and the kernel and initramfs that can use it. */
+/** As what the guest gets the image, and the initramfs that can use it. */
 async function attachImage(
   context: Context,
   input: {
@@ -237,23 +238,22 @@ async function attachImage(
     mounts: readonly MountRecord[];
     storage: StorageMode;
   },
-): Promise<Pick<Parameters<typeof machineFor>[0], "imageDevice" | "platform">> {
-  const { platform, basePath } = input.parts;
-  const imageDevice = await imageDeviceFor({
+): Promise<{ imageDevice: DriveDevice; initrdPath: string }> {
+  const { vmm, kernel } = input.parts.platform;
+  const imageDevice = imageDeviceFor({
     requested: input.options.imageDevice ?? context.settings.imageDevice,
     storage: input.storage,
-    vmm: platform.vmm,
-    kernel: platform.kernel,
-    basePath,
+    vmm,
+    kernel,
+    basePath: input.parts.basePath,
     memoryMib: input.size.memoryMib,
   });
-  const modules = [
+  const initrdPath = await initramfsWith(context, kernel, [
     ...(imageDevice === "block" ? [] : PMEM_MODULES),
-    ...shareModules(sharesIn(input.mounts), platform.kernel),
-  ];
-  if (modules.length === 0) return { imageDevice, platform };
-  const initrdPath = await initramfsWith(context, platform.kernel, modules);
-  return { imageDevice, platform: { ...platform, initrdPath } };
+    ...shareModules(sharesIn(input.mounts), kernel),
+  ]);
+  mark("initramfs");
+  return { imageDevice, initrdPath };
 }
 
 function signalOf(name: string | undefined): number | undefined {

@@ -2,7 +2,7 @@ import { messageOf } from "../core/errors.ts";
 import { exists } from "../host/files.ts";
 import type { ProgressEvent, SetupReport } from "./api.ts";
 import type { Context } from "./context.ts";
-import { choosePlatform } from "./platform.ts";
+import { choosePlatform, initramfsWith } from "./platform.ts";
 
 type Step = SetupReport["steps"][number];
 
@@ -48,13 +48,15 @@ async function checkVmm(
   const what = "virtual machine monitor";
   const notices: string[] = [];
   try {
-    const { vmm } = await choosePlatform(context, {
+    const { vmm, kernel } = await choosePlatform(context, {
       ...(options.signal === undefined ? {} : { signal: options.signal }),
       onProgress: (event) => {
         if (event.kind === "notice") notices.push(event.message);
         else options.onProgress?.(event);
       },
     });
+    // Here and not at the first run it is to be told that it cannot be made.
+    await initramfsWith(context, kernel, []);
     return { what, status: "ok", detail: [`${vmm.name} (${vmm.executable})`, ...notices].join("; ") };
   } catch (error) {
     options.signal?.throwIfAborted();
