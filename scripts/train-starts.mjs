@@ -27,7 +27,9 @@ export async function trainStarts(runCli, { root }) {
       ["--version"],
       ["list"],
       ["run", "--rm", "--vmm", "firecracker", IMAGE, "true"],
-      ["run", "--rm", "--vmm", "firecracker", IMAGE, "true"],
+      ["run", "--vmm", "firecracker", IMAGE, "true"],
+      // Now there is a record to be checked.
+      ["list"],
     ]) {
       const status = await runCli(argv, ioFor(env));
       if (status !== 0) throw new Error(`firectl ${argv.join(" ")} ended with ${status}`);

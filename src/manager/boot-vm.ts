@@ -49,8 +49,6 @@ export async function bootVm(context: Context, options: BootOptions): Promise<Bo
   const vmm = await launchVmm(context, options);
   mark("vmm started");
   const vmmMs = performance.now() - startedAt;
-  // While the guest boots: the record is read, and checked, once it has.
-  void import("../state/vm-record.ts");
   const watch = await GuestWatch.open(options.paths.controlDrive, vmm.process);
   try {
     const status = await waitForWorkload(context, { ...options, watch });

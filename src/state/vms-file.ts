@@ -16,6 +16,8 @@ export class VmsFile {
   readonly path: string;
   readonly #lockPath: string;
   readonly #guardPath: string;
+  /** What this process wrote last, which needs no checking when it is read again. */
+  #written: string | undefined;
 
   constructor(configDirectory: string) {
     this.path = path.join(configDirectory, "vms.json");
@@ -46,7 +48,11 @@ export class VmsFile {
   ): Promise<T> {
     return this.#locked(async () => {
       const { records, result } = change(await this.#parseOrSetAside());
-      if (records !== undefined) await writeFileAtomic(this.path, `${JSON.stringify(records, null, 2)}\n`);
+      if (records !== undefined) {
+        const text = `${JSON.stringify(records, null, 2)}\n`;
+        await writeFileAtomic(this.path, text);
+        this.#written = text;
+      }
       return result;
     });
   }
@@ -63,8 +69,9 @@ export class VmsFile {
 
   async #parse(): Promise<VmRecord[]> {
     const text = await readTextIfPresent(this.path);
-    // The schema library is not loaded for a state without VMs: `list` must start fast.
+    // The schema library is not loaded for a state without VMs, nor for a run beside none: both must be fast.
     if (text === undefined || text.trim() === "[]") return [];
+    if (text === this.#written) return JSON.parse(text) as VmRecord[];
     const { parseVmRecords } = await import("./vm-record.ts");
     try {
       return parseVmRecords(text);
