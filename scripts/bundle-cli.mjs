@@ -33,6 +33,12 @@ const PACKS = {
   records: ["src/state/vm-record.ts"],
 };
 
+/** Live bindings, as those of an ES module; and what `import` makes of a CommonJS module, which path is. */
+const SHARED_HELPERS = [
+  "const exportAll=(to,all)=>{for(const name in all)Object.defineProperty(to,name,{get:all[name],enumerable:true})};",
+  "const __toESM=(module)=>Object.create(module,{default:{value:module,enumerable:true}});",
+].join("\n");
+
 const root = fileURLToPath(new URL("..", import.meta.url));
 const outputDirectory = path.join(root, "dist/cli");
 const { version } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
@@ -71,7 +77,7 @@ for (const name of (await readdir(outputDirectory)).sort()) {
 await writeFile(program, await packedMain());
 for (const pack of Object.keys(PACKS).filter((name) => name !== "main")) {
   const files = await packedFiles(pack);
-  await writeFile(path.join(outputDirectory, `${pack}.cjs`), `"use strict";exports.files={${files}};\n`);
+  await writeFile(path.join(outputDirectory, `${pack}.cjs`), `"use strict";\n${SHARED_HELPERS}\nexports.files={${files}};\n`);
 }
 for (const [name, text] of texts) {
   if (!packOf.has(name)) await writeFile(path.join(outputDirectory, name), await outsideFile(text));
@@ -120,7 +126,7 @@ function filesOf(pack) {
 /** The files of a pack as the properties of an object: functions by name. */
 async function packedFiles(pack) {
   const functions = filesOf(pack).map(async (name) => {
-    const code = withLazyBuiltins(await asCommonJs(texts.get(name)));
+    const code = withSharedExports(withLazyBuiltins(await asCommonJs(texts.get(name))));
     return `${JSON.stringify(`./${name}`)}(module,exports,require,builtin){${code}}`;
   });
   return (await Promise.all(functions)).join(",\n");
@@ -136,6 +142,7 @@ async function packedMain() {
     [...packOf].filter(([, pack]) => pack !== "main").map(([name, pack]) => [`./${name}`, `./${pack}.cjs`]),
   );
   return `"use strict";
+${SHARED_HELPERS}
 const builtin=(name)=>new Proxy({},{get:(_,key)=>require(name)[key]});
 const files={${await packedFiles("main")}};
 const later=${JSON.stringify(later)};
@@ -164,6 +171,18 @@ exports.main=(launcherRead,startedAt)=>{if(launcherRead!==undefined)read=launche
  */
 function withLazyBuiltins(code) {
   return code.replace(/(\bimport_\w+=)require\("(node:(?!fs"|path")[\w/]+)"\)/g, '$1builtin("$2")');
+}
+
+/**
+ * esbuild gives each file helpers of its own, two getters for each export, and a list of names for Node's ES modules:
+ * a quarter of a packed file. They are told by their text; where that is another one day, they stay.
+ */
+function withSharedExports(code) {
+  const helpers =
+    /^(?:var __(?!toESM|export|copyProps)[^;{]*;)+var __export=(?:(?!var stdin_exports)[^])*var stdin_exports=\{\};__export\(stdin_exports,(\{[^}]*\})\);module\.exports=__toCommonJS\(stdin_exports\);/;
+  const shared = code.replace(helpers, "exportAll(exports,$1);");
+  if (shared === code) return code;
+  return shared.replace(/0&&\(module\.exports=\{[^}]*\}\);\s*$/, "");
 }
 
 /**
