@@ -77,7 +77,10 @@ for (const name of (await readdir(outputDirectory)).sort()) {
 await writeFile(program, await packedMain());
 for (const pack of Object.keys(PACKS).filter((name) => name !== "main")) {
   const files = await packedFiles(pack);
-  await writeFile(path.join(outputDirectory, `${pack}.cjs`), `"use strict";\n${SHARED_HELPERS}\nexports.files={${files}};\n`);
+  await writeFile(
+    path.join(outputDirectory, `${pack}.cjs`),
+    `"use strict";\n${SHARED_HELPERS}\nexports.files={${files}};\n`,
+  );
 }
 for (const [name, text] of texts) {
   if (!packOf.has(name)) await writeFile(path.join(outputDirectory, name), await outsideFile(text));
@@ -179,7 +182,7 @@ function withLazyBuiltins(code) {
  */
 function withSharedExports(code) {
   const helpers =
-    /^(?:var __(?!toESM|export|copyProps)[^;{]*;)+var __export=(?:(?!var stdin_exports)[^])*var stdin_exports=\{\};__export\(stdin_exports,(\{[^}]*\})\);module\.exports=__toCommonJS\(stdin_exports\);/;
+    /^(?:var __(?!toESM|export|copyProps)[^;{]*;)+var __export=[\s\S]*?;var stdin_exports=\{\};__export\(stdin_exports,(\{[^}]*\})\);module\.exports=__toCommonJS\(stdin_exports\);/;
   const shared = code.replace(helpers, "exportAll(exports,$1);");
   if (shared === code) return code;
   return shared.replace(/0&&\(module\.exports=\{[^}]*\}\);\s*$/, "");
