@@ -1,7 +1,8 @@
 /*
  * The smallest memory with which a VM does its work, found by halving:
  *
- *   npm run build && node bench/smallest-memory.mjs [--kernel NAME] [--image-device KIND] IMAGE [NODE-IMAGE]
+ *   npm run build && node bench/smallest-memory.mjs [--vmm VMM] [--kernel NAME] [--image-device KIND] \
+ *     IMAGE [NODE-IMAGE]
  *
  * `true` ends with 0, nginx answers a request, Node says what it takes. IMAGE is any that firectl takes with nginx as
  * its command, sh and curl in it (the end-to-end tests' is one: .cache/images/nginx); NODE-IMAGE has `node`. It uses
@@ -22,15 +23,21 @@ const PATIENCE_SECONDS = 90;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { kernel: { type: "string" }, "image-device": { type: "string", default: "auto" } },
+  options: {
+    vmm: { type: "string", default: "firecracker" },
+    kernel: { type: "string" },
+    "image-device": { type: "string", default: "auto" },
+  },
 });
 const [image, nodeImage] = positionals;
 if (image === undefined) {
-  console.error("usage: smallest-memory.mjs [--kernel NAME] [--image-device KIND] IMAGE [NODE-IMAGE]");
+  console.error(
+    "usage: smallest-memory.mjs [--vmm VMM] [--kernel NAME] [--image-device KIND] IMAGE [NODE-IMAGE]",
+  );
   process.exit(2);
 }
 const common = [
-  ...["-q", "--vmm", "firecracker", "--name", VM, "--image-device", values["image-device"]],
+  ...["-q", "--vmm", values.vmm, "--name", VM, "--image-device", values["image-device"]],
   ...(values.kernel === undefined ? [] : ["--kernel", values.kernel]),
 ];
 

@@ -114,9 +114,15 @@ onEveryBackend("limits and privileges", (vmm) => {
       expect(refused.status).toBe(4);
       expect(refused.stderr).toContain("until it is started again");
     }
+    // More than what is to be left, and the swap.
+    const hold = "(head -c 157286400 /dev/zero; sleep 1000) | tail";
+    await sandbox.ok(["exec", "-d", "vm", "/bin/sh", "-c", hold]);
+    const held = async (): Promise<number> =>
+      Number(await inside("awk '/^VmRSS/ { print $2 }' /proc/$(pidof tail)/status")) * 1024;
+    await expect.poll(held, SOON).toBeGreaterThan(145 * MIB);
     const inUse = await sandbox.call(["update", "-m", "64m", "vm"]);
     expect(inUse.status).not.toBe(0);
-    expect(await inside("echo alive")).toBe("alive\n");
+    expect(await inside("killall tail; echo alive")).toBe("alive\n");
   });
 
   test("a stopped VM has it from its next start on", async () => {
