@@ -4,11 +4,10 @@
  *
  *   npm run build && node bench/second-vm.mjs [--rounds N] [--disk-gib N] LAYOUT
  */
-import { randomUUID } from "node:crypto";
 import { rmSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { obtainBaseImage } from "../dist/manager/base-image.js";
-import { createWritableDisk } from "../dist/rootfs/writable-disk.js";
+import { makeBlankDisk } from "../dist/manager/blank-disks.js";
 import { storedImage } from "./lib/build.mjs";
 import { diskBytesOf } from "./lib/files.mjs";
 import { possible, run } from "./lib/programs.mjs";
@@ -48,7 +47,11 @@ async function measure(scratch) {
         if ((await obtainBaseImage(context, image, {})).built) throw new Error("the base was built again");
       },
     },
-    { name: DISK, run: () => timedDisk(() => writableDisk(out, sizeBytes)) },
+    {
+      name: DISK,
+      run: () =>
+        timedDisk(() => makeBlankDisk({ path: out, sizeBytes, dataDirectory: context.directories.data })),
+    },
     {
       name: "mkfs.ext4 of a sparse file",
       needs: ["mkfs.ext4"],
@@ -66,16 +69,4 @@ async function measure(scratch) {
     { way: DISK, figure: "diskBytes", unit: "MB", atMost: 1 },
     { way: BASE, figure: "ms", unit: "ms", atMost: 5 },
   ]);
-}
-
-function writableDisk(out, sizeBytes) {
-  return createWritableDisk({
-    path: out,
-    sizeBytes,
-    uuid: randomUUID(),
-    directories: [
-      { name: "upper", mode: 0o755 },
-      { name: "work", mode: 0o755 },
-    ],
-  });
 }
