@@ -57,33 +57,46 @@ impl MemoryLimit {
         fs::write(format!("{}/memory.max", self.inner), limit.to_string())
     }
 
-    /// Takes `returned` bytes of what there was at boot away from the workload. What it uses and cannot do
-    /// without is not taken: the limit then stays as it is.
+    /// Takes `returned` bytes of what there was at boot away from the workload. What it uses, or what exec has
+    /// started beside it, and cannot do without is not taken: the limit then stays as it is.
     pub fn change(&self, returned: u64) -> Result<(), MemoryLimitError> {
         let limit = self.limit.saturating_sub(returned);
         if limit < LEAST_LIMIT_BYTES {
             return Err(MemoryLimitError::TooLittle { limit });
         }
-        // Setting memory.max kills at once for what does not fit; memory.high only reclaims.
-        let high = format!("{}/memory.high", self.inner);
-        let mut used = 0;
+        let result = match self.reclaim(limit) {
+            Ok(None) => self.write(limit).map_err(MemoryLimitError::from),
+            Ok(Some(excess)) => Err(excess),
+            Err(error) => Err(error.into()),
+        };
+        for group in [self.inner, self.outer] {
+            fs::write(format!("{group}/memory.high"), "max")?;
+        }
+        result
+    }
+
+    /// Has the kernel reclaim what is beyond `limit`; returns what it cannot. Setting memory.max would kill at once
+    /// for what does not fit, memory.high only reclaims.
+    fn reclaim(&self, limit: u64) -> io::Result<Option<MemoryLimitError>> {
+        let groups = [(self.inner, limit), (self.outer, limit + self.margin)];
+        let mut excess = None;
         for attempt in 0..RECLAIM_ATTEMPTS {
-            fs::write(&high, limit.to_string())?;
-            used = read_number(&format!("{}/memory.current", self.inner)).unwrap_or(0);
-            if used <= limit {
-                break;
-            }
-            if attempt + 1 < RECLAIM_ATTEMPTS {
+            if attempt > 0 {
                 std::thread::sleep(RECLAIM_PAUSE);
             }
+            excess = None;
+            for (group, limit) in groups {
+                fs::write(format!("{group}/memory.high"), limit.to_string())?;
+                let used = read_number(&format!("{group}/memory.current")).unwrap_or(0);
+                if used > limit {
+                    excess.get_or_insert(MemoryLimitError::InUse { used, limit });
+                }
+            }
+            if excess.is_none() {
+                break;
+            }
         }
-        let result = if used > limit {
-            Err(MemoryLimitError::InUse { used, limit })
-        } else {
-            self.write(limit).map_err(MemoryLimitError::from)
-        };
-        fs::write(&high, "max")?;
-        result
+        Ok(excess)
     }
 }
 

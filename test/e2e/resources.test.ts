@@ -120,8 +120,9 @@ onEveryBackend("limits and privileges", (vmm) => {
     const held = async (): Promise<number> =>
       Number(await inside("awk '/^VmRSS/ { print $2 }' /proc/$(pidof tail)/status")) * 1024;
     await expect.poll(held, SOON).toBeGreaterThan(145 * MIB);
-    const inUse = await sandbox.call(["update", "-m", "64m", "vm"]);
+    const inUse = await sandbox.call(["update", "-m", "128m", "vm"]);
     expect(inUse.status).not.toBe(0);
+    expect(inUse.stderr).toMatch(/uses \d+ bytes and would be left with/);
     expect(await inside("killall tail; echo alive")).toBe("alive\n");
   });
 
