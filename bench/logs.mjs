@@ -21,7 +21,7 @@ const firectl = (...args) =>
   execFileSync(bin, args, { encoding: "utf8", maxBuffer: 1 << 30, stdio: ["ignore", "pipe", "inherit"] });
 const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
 
-// Busybox's programs that make their output, and do not just copy it. The last line of each is its number of lines.
+// Busybox's programs that make their output, and do not just copy it, and the last line of each.
 const bytes = Number(values.bytes);
 const lines = Math.ceil(bytes / 100);
 const numbers = 10_000_000 + Math.ceil(bytes / 9);

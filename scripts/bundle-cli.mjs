@@ -184,7 +184,11 @@ function withSharedExports(code) {
   const helpers =
     /^(?:var __(?!toESM|export|copyProps)[^;{]*;)+var __export=[\s\S]*?;var stdin_exports=\{\};__export\(stdin_exports,(\{[^}]*\})\);module\.exports=__toCommonJS\(stdin_exports\);/;
   const shared = code.replace(helpers, "exportAll(exports,$1);");
-  if (shared === code) return code;
+  if (shared === code) {
+    if (code.includes("__copyProps"))
+      console.warn("esbuild's helpers are not those that bundle-cli.mjs knows");
+    return code;
+  }
   return shared.replace(/0&&\(module\.exports=\{[^}]*\}\);\s*$/, "");
 }
 

@@ -69,9 +69,8 @@ impl MemoryLimit {
             Ok(Some(excess)) => Err(excess),
             Err(error) => Err(error.into()),
         };
-        for group in [self.inner, self.outer] {
-            fs::write(format!("{group}/memory.high"), "max")?;
-        }
+        let unset = [self.inner, self.outer].map(|group| fs::write(format!("{group}/memory.high"), "max"));
+        unset.into_iter().collect::<io::Result<()>>()?;
         result
     }
 

@@ -40,7 +40,7 @@ function padded(bytes: Buffer): Buffer {
   return message;
 }
 
-/** Variables and no arrays: this runs a few times, in V8's interpreter. */
+/** Variables, and neither arrays nor calls: it runs a few times only, in V8's interpreter. */
 function compress(state: Uint32Array, words: Uint32Array, round: Uint32Array): void {
   for (let i = 16; i < 64; i++) {
     const w15 = words[i - 15] ?? 0;

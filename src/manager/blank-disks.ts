@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { errnoOf } from "../core/errors.ts";
+import { errnoOf, FirectlError } from "../core/errors.ts";
 import { ioError, makePrivateDirectory, writeFileAtomic } from "../host/files.ts";
 import { randomUuid } from "../host/random-uuid.ts";
 import { createFromTemplate } from "../rootfs/disk-template.ts";
@@ -28,7 +28,7 @@ export async function makeBlankDisk(options: {
   const { sizeBytes } = options;
   const templatePath = blankDiskPath(options.dataDirectory, sizeBytes);
   const template = readTemplate(templatePath);
-  if (template !== undefined && (await createFromTemplate(options.path, template, { sizeBytes }))) return;
+  if (template !== undefined && (await createFromTemplate(options.path, template, sizeBytes))) return;
   const { createWritableDisk } = await import("../rootfs/writable-disk.ts");
   let made: Buffer | undefined;
   await createWritableDisk({
@@ -43,9 +43,17 @@ export async function makeBlankDisk(options: {
       made = bytes;
     },
   });
-  if (made === undefined) return;
-  await makePrivateDirectory(path.dirname(templatePath));
-  await writeFileAtomic(templatePath, made);
+  if (made !== undefined) await keepTemplate(templatePath, made);
+}
+
+/** The disk is made: that its template cannot be kept, or is collected meanwhile, is no reason to fail. */
+async function keepTemplate(file: string, template: Buffer): Promise<void> {
+  try {
+    await makePrivateDirectory(path.dirname(file));
+    await writeFileAtomic(file, template);
+  } catch (error) {
+    if (!(error instanceof FirectlError)) throw error;
+  }
 }
 
 function readTemplate(file: string): Buffer | undefined {

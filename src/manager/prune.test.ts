@@ -9,6 +9,7 @@ import { buildInitramfs } from "../kernel/initramfs.ts";
 import { fakeVmlinux } from "../kernel/kernel.test-helper.ts";
 import { baseDirectoryOf } from "./base-files.ts";
 import { obtainBaseImage } from "./base-image.ts";
+import { blankDisksDirectory } from "./blank-disks.ts";
 import type { Context } from "./context.ts";
 import { diskUsage } from "./disk-usage.ts";
 import { addImage, addVm, beginVm, contentsOf, dropVm, freshContext, layerOf } from "./images.test-helper.ts";
@@ -175,6 +176,22 @@ describe("prune", () => {
     expect(items[1]?.bytes).toBeGreaterThan(4096);
     await dropVm(context, vm);
     expect((await prune(context, {})).items).toMatchObject([{ kind: "cache", name: "kernel-files/used" }]);
+  });
+
+  test("takes templates of disks of sizes that no VM has, and what was left half-written", async () => {
+    const context = await freshContext();
+    const vm = await addVm(context, await addImage(context, "a"));
+    const sizes = [10 * 2 ** 30, vm.diskBytes, 12_345_678];
+    const files = [...sizes.map(String), `${sizes[0]}.${vm.id}.tmp`];
+    const directory = blankDisksDirectory(context.directories.data);
+    await mkdir(directory, { recursive: true });
+    for (const name of files) await writeFile(path.join(directory, name), "a template");
+    const { items } = await prune(context, {});
+    expect(items.map(({ name }) => name).sort()).toEqual([
+      `blank-disks/${sizes[0]}.${vm.id}.tmp`,
+      "blank-disks/12345678",
+    ]);
+    expect((await readdir(directory)).sort()).toEqual(sizes.slice(0, 2).map(String).sort());
   });
 
   test("takes the initramfs of kernels and agents that are gone", async () => {

@@ -1,6 +1,6 @@
-import { fsyncSync, ftruncateSync, readSync, writeSync } from "node:fs";
+import { ftruncateSync, readSync } from "node:fs";
 import { FirectlError } from "../core/errors.ts";
-import { ioError } from "../host/files.ts";
+import { BlockFile } from "./ext4/block-file.ts";
 import { writeNewFile } from "./new-file.ts";
 
 /** Where something was written, in bytes. */
@@ -41,37 +41,28 @@ export function encodeTemplate(fd: number, sizeBytes: number, runs: readonly Wri
 
 /**
  * Makes the disk `path` as the template says, a sparse file that must not exist yet; false when these bytes are no
- * template for a disk of this size.
+ * template for a disk of `sizeBytes`.
  * @throws FirectlError NO_SPACE, IO_FAILED.
  */
 export async function createFromTemplate(
   path: string,
   template: Buffer,
-  options: { readonly sizeBytes: number; readonly sync?: boolean },
+  sizeBytes: number,
 ): Promise<boolean> {
-  const runs = runsOf(template, options.sizeBytes);
+  const runs = runsOf(template, sizeBytes);
   if (runs === undefined) return false;
   await writeNewFile(path, (fd) => {
-    try {
-      let data = HEADER_BYTES + runs.length * RUN_BYTES;
-      for (const { position, length } of runs) {
-        writeAll(fd, template.subarray(data, data + length), position);
-        data += length;
-      }
-      ftruncateSync(fd, options.sizeBytes);
-      if (options.sync === true) fsyncSync(fd);
-    } catch (error) {
-      throw ioError(`cannot write ${path}`, error);
+    const file = new BlockFile(fd, path);
+    let data = HEADER_BYTES + runs.length * RUN_BYTES;
+    for (const { position, length } of runs) {
+      file.seekByte(position);
+      file.write(template.subarray(data, data + length));
+      data += length;
     }
+    file.flush();
+    ftruncateSync(fd, sizeBytes);
   });
   return true;
-}
-
-function writeAll(fd: number, bytes: Buffer, position: number): void {
-  let written = 0;
-  while (written < bytes.length) {
-    written += writeSync(fd, bytes, written, bytes.length - written, position + written);
-  }
 }
 
 /** A template comes whole or not at all, but it may be another version's, or somebody else's file. */

@@ -56,6 +56,23 @@ describe("VmsFile", () => {
     expect(await readdir(directory)).toEqual([]);
   });
 
+  test("what it wrote itself is read as anybody reads it", async () => {
+    const file = new VmsFile(directory);
+    const records = [record("one"), { ...record("two"), labels: { ü: "\u0000" } }];
+    await file.update(() => ({ records, result: undefined }));
+    expect(await file.read()).toEqual(records);
+    expect(await new VmsFile(directory).read()).toEqual(records);
+  });
+
+  test("what another has written since is checked", async () => {
+    const file = new VmsFile(directory);
+    await file.update(() => ({ records: [record("one")], result: undefined }));
+    await new VmsFile(directory).update(() => ({ records: [record("two")], result: undefined }));
+    expect((await file.read()).map(({ name }) => name)).toEqual(["two"]);
+    await writeFile(file.path, '[{"id": 1}]');
+    await expect(file.read()).rejects.toMatchObject({ code: "STATE_CORRUPT" });
+  });
+
   test("keeps fields of a newer firectl", async () => {
     const file = new VmsFile(directory);
     await writeFile(file.path, JSON.stringify([{ ...record("a"), fromTheFuture: { x: 1 } }]));
