@@ -182,8 +182,8 @@ function withLazyBuiltins(code) {
  */
 function withSharedExports(code) {
   const helpers =
-    /^(?:var __(?!toESM|export|copyProps)[^;{]*;)+var __export=[\s\S]*?;var stdin_exports=\{\};__export\(stdin_exports,(\{[^}]*\})\);module\.exports=__toCommonJS\(stdin_exports\);/;
-  const shared = code.replace(helpers, "exportAll(exports,$1);");
+    /^(const importMetaUrl=[^;]*;)?(?:var __(?!toESM|export|copyProps)[^;{]*;)+var __export=[\s\S]*?;var stdin_exports=\{\};__export\(stdin_exports,(\{[^}]*\})\);module\.exports=__toCommonJS\(stdin_exports\);/;
+  const shared = code.replace(helpers, "$1exportAll(exports,$2);");
   if (shared === code) {
     if (code.includes("__copyProps"))
       console.warn("esbuild's helpers are not those that bundle-cli.mjs knows");
