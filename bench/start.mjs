@@ -12,6 +12,8 @@
 //   (lib/bare-vm.mjs), to the moment at which that init's first word has been read;
 // - what firectl itself says of the stages (--timing).
 //
+// firectl's VMs go on from a snapshot of the first one's boot, which the warm-up leaves; beside them are VMs that boot.
+//
 // Needs KVM, firecracker (FIRECTL_FIRECRACKER or on PATH), a C compiler for the init. MSB names the msb binary.
 import { spawnSync } from "node:child_process";
 import { readFileSync, rmSync } from "node:fs";
@@ -33,6 +35,8 @@ const msb = process.env.MSB ?? "msb";
 const RUN = "firectl run --rm IMAGE true";
 const MICROSANDBOX = "msb run IMAGE -- true";
 const BOOT = "firectl, VMM start → workload";
+const COLD_RUN = "the same with --boot-snapshot never";
+const COLD_BOOT = "the same, VMM start → workload";
 const BARE = "bare Firecracker, VMM start → init";
 const firecracker = findProgram(process.env.FIRECTL_FIRECRACKER || "firecracker");
 const compiler = ["cc", "gcc", "clang"].find((name) => findProgram(name) !== undefined);
@@ -43,7 +47,13 @@ await withScratch(async ({ directory, at }) => {
   const env = plainEnvironment({ FIRECTL_TRACE: trace });
   const ways = possible([
     { name: "node -e 0", run: () => ({ ms: timedRun([process.execPath, "-e", "0"], env).ms }) },
-    { name: RUN, run: (round) => ({ several: startFirectl(round) }) },
+    { name: RUN, run: (round) => ({ several: startFirectl(round, { run: RUN, boot: BOOT }) }) },
+    {
+      name: COLD_RUN,
+      run: () => ({
+        several: startFirectl(-1, { run: COLD_RUN, boot: COLD_BOOT, flags: ["--boot-snapshot", "never"] }),
+      }),
+    },
     {
       name: BARE,
       needs: ["firecracker", { what: "C compiler", isHere: compiler !== undefined }],
@@ -69,7 +79,7 @@ await withScratch(async ({ directory, at }) => {
     { way: BOOT, beside: BARE, atMost: 1.3 },
   ]);
 
-  function startFirectl(round) {
+  function startFirectl(round, { run, boot, flags = [] }) {
     rmSync(trace, { force: true });
     const argv = [
       "--json",
@@ -80,6 +90,7 @@ await withScratch(async ({ directory, at }) => {
       "firecracker",
       "-m",
       `${MEMORY_MIB}m`,
+      ...flags,
       image,
       "true",
     ];
@@ -88,8 +99,8 @@ await withScratch(async ({ directory, at }) => {
     const { marks } = JSON.parse(readFileSync(trace, "utf8"));
     const at = (name) => marks.find((mark) => mark.name === name).ms;
     return [
-      { name: RUN, ms },
-      { name: BOOT, ms: at("booted") - at("launching") },
+      { name: run, ms },
+      { name: boot, ms: at("booted") - at("launching") },
     ];
   }
 

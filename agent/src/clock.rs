@@ -1,5 +1,6 @@
 //! Time: the host's, handed over on the control drive, and the guest's own.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::time::TimeSpec;
@@ -8,8 +9,22 @@ use nix::time::{ClockId, clock_gettime, clock_settime};
 /// How far the guest's clock may be ahead of the lower bound: start-up of the VMM, a slow kernel.
 const TOLERANCE: Duration = Duration::from_secs(60);
 
-/// Time since the guest's kernel started.
+/// What the kernel's clock showed when this start began, in microseconds: 0, or the age of the snapshot that it
+/// goes on from.
+static START_US: AtomicU64 = AtomicU64::new(0);
+
+/// Time since the guest started: its kernel, or the snapshot that it goes on from.
 pub fn since_boot() -> Duration {
+    kernel_age().saturating_sub(Duration::from_micros(START_US.load(Ordering::Relaxed)))
+}
+
+/// Lets [`since_boot`] begin at this age of the kernel.
+pub fn begin_at(kernel_age: Duration) {
+    START_US.store(u64::try_from(kernel_age.as_micros()).unwrap_or(0), Ordering::Relaxed);
+}
+
+/// What the kernel has counted since it started.
+pub fn kernel_age() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
@@ -24,7 +39,7 @@ pub fn unix_ns() -> i64 {
     i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// The time that the clock must be set to, if any. The spec was written before the kernel started, so that
+/// The time that the clock must be set to, if any. The spec was written before the guest started, so that
 /// `host_ns + boot` is a lower bound of the time now.
 fn correction(host_ns: i64, boot: Duration, guest_ns: i64) -> Option<i64> {
     let boot_ns = i64::try_from(boot.as_nanos()).ok()?;

@@ -40,6 +40,13 @@ const RTC_MARGIN_NS: i64 = 40_000_000;
 /// Counts adjustments, so that what was measured against the clock before one is not taken for true after it.
 static ADJUSTMENTS: AtomicU64 = AtomicU64::new(0);
 
+/// Puts the clock right at once, where KVM's clock is there to tell: before anybody looks at it.
+pub fn set_now() {
+    if let Some(offset) = KvmClock::open().and_then(|clock| clock.offset()) {
+        leap(offset);
+    }
+}
+
 /// Looks after the clock for as long as the guest lives.
 pub async fn keep() {
     // Not at boot, nor beside a workload that ends at once: nobody waits for it.
@@ -79,11 +86,16 @@ fn adjust(offset_ns: i64) {
     if offset_ns.abs() < LEAP_NS {
         let _ = slew(offset_ns);
     } else {
-        let ns = unix_ns().saturating_add(offset_ns);
-        let time = TimeSpec::new(ns.div_euclid(SECOND_NS), ns.rem_euclid(SECOND_NS));
-        let _ = clock_settime(ClockId::CLOCK_REALTIME, time);
+        leap(offset_ns);
     }
     ADJUSTMENTS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Sets the clock.
+fn leap(offset_ns: i64) {
+    let ns = unix_ns().saturating_add(offset_ns);
+    let time = TimeSpec::new(ns.div_euclid(SECOND_NS), ns.rem_euclid(SECOND_NS));
+    let _ = clock_settime(ClockId::CLOCK_REALTIME, time);
 }
 
 /// adjtime(3), by the name that every C library has it under.

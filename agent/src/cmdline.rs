@@ -8,6 +8,8 @@ pub struct KernelArguments {
     pub probe: bool,
     /// `firectl.control=vdc`: the control drive's name below /dev.
     pub control_device: Option<String>,
+    /// `firectl.snapshot=1025`: be ready for a snapshot, and say so on this vsock port of the host.
+    pub snapshot_port: Option<u32>,
 }
 
 /// Reads the agent's own parameters; all others are the kernel's.
@@ -19,6 +21,7 @@ pub fn parse(line: &str) -> KernelArguments {
             Some(("firectl.control", name)) if is_device_name(name) => {
                 arguments.control_device = Some(name.to_owned());
             }
+            Some(("firectl.snapshot", port)) => arguments.snapshot_port = port.parse().ok(),
             _ => {}
         }
     }
@@ -42,6 +45,8 @@ mod tests {
         assert!(parse("quiet firectl.probe").probe);
         assert_eq!(parse("firectl.control= firectl.probe=1 xfirectl.probe"), KernelArguments::default());
         assert_eq!(parse("firectl.control=../mem"), KernelArguments::default());
+        assert_eq!(parse("quiet firectl.snapshot=1025").snapshot_port, Some(1025));
+        assert_eq!(parse("firectl.snapshot=-1 firectl.snapshot="), KernelArguments::default());
         assert_eq!(parse("firectl.control=vdb firectl.control=vdc").control_device.as_deref(), Some("vdc"));
     }
 }

@@ -33,6 +33,7 @@ use crate::reaper::Reaper;
 use crate::resources::{self, Settings};
 use crate::service::{self, Server};
 use crate::shares;
+use crate::snapshot;
 use crate::status::StatusBoard;
 use crate::storage::{AlignedBuffer, Device, Storage};
 use crate::swap::Swap;
@@ -46,8 +47,10 @@ const FIRST_READ_BYTES: usize = 32 * 1024;
 
 /// Runs the guest from boot to reboot.
 pub fn run() -> ! {
+    let resumed_at = snapshot::resumed_at(std::env::args().skip(1));
+    clock::begin_at(resumed_at.unwrap_or_default());
     let started_us = clock::since_boot_us();
-    if let Err(error) = boot(started_us) {
+    if let Err(error) = boot(resumed_at.is_some(), started_us) {
         console::report(&error.to_string());
     }
     restart()
@@ -65,20 +68,27 @@ fn restart() -> ! {
 }
 
 /// Everything up to a status on the control drive; from there on failures are told there.
-fn boot(started_us: u64) -> Result<(), AgentError> {
-    mounts::mount_proc()?;
+fn boot(resumed: bool, started_us: u64) -> Result<(), AgentError> {
+    if !resumed {
+        mounts::mount_proc()?;
+    }
     let line = fs::read_to_string("/proc/cmdline").context(|| "read /proc/cmdline".into())?;
     let arguments = cmdline::parse(&line);
     if arguments.probe {
         restart();
     }
-    mounts::mount_dev()?;
-    // The agent is what reports an out-of-memory condition: it must outlive it.
-    let _ = fs::write("/proc/self/oom_score_adj", "-1000");
-    modules::load_all(Path::new("/modules"));
+    let control_device = arguments.control_device.as_deref();
+    if !resumed {
+        mounts::mount_dev()?;
+        // The agent is what reports an out-of-memory condition: it must outlive it.
+        let _ = fs::write("/proc/self/oom_score_adj", "-1000");
+        modules::load_all(Path::new("/modules"));
+        if let Some(port) = arguments.snapshot_port {
+            return go_on_from_snapshot(port, control_device);
+        }
+    }
 
-    let ControlDrive { device, superblock, spec, head } =
-        open_control_drive(arguments.control_device.as_deref())?;
+    let ControlDrive { device, superblock, spec, head } = open_control_drive(control_device)?;
     let clone = || device.try_clone().context(|| "share the control drive".into());
     let known = within(head.as_slice(), superblock.status);
     let status =
@@ -89,10 +99,23 @@ fn boot(started_us: u64) -> Result<(), AgentError> {
         status.timings.get_or_insert_default().agent_started_us = started_us;
     });
     clock::set_from_host(spec.host_time_unix_ns);
+    if resumed {
+        clock_sync::set_now();
+    }
     let ring = OutputRing::open(clone()?, superblock.output).context(|| "read the output ring".into())?;
 
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime.context(|| "start the runtime".into())?.block_on(live(spec, status, ring))
+}
+
+/// Everything that all guests of a kernel have in common has been done. From here on this one is another than those
+/// that go on from the same snapshot: first its random numbers are.
+fn go_on_from_snapshot(port: u32, control_device: Option<&str>) -> Result<(), AgentError> {
+    // What loads after the start of others is the snapshot's here: the clock is set with it.
+    modules::load_all(Path::new("/modules/later"));
+    snapshot::wait(port);
+    snapshot::seed_random_numbers(&open_control_drive(control_device)?.spec.seed)?;
+    match snapshot::start_anew()? {}
 }
 
 /// The drive as it is found.

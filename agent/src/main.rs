@@ -52,6 +52,7 @@ mod service;
 mod share_hello;
 mod share_pump;
 mod shares;
+mod snapshot;
 mod stats;
 mod status;
 mod storage;

@@ -174,6 +174,13 @@ export const RUN_FLAGS = {
     summary: "The image as a disk (block), as memory all its VMs share (pmem), or auto",
     group: MACHINE,
   },
+  "boot-snapshot": {
+    kind: "value",
+    placeholder: "auto|never",
+    parse: choice("auto", "never"),
+    summary: "Go on from a snapshot of such a boot or leave one (auto); or boot (never)",
+    group: MACHINE,
+  },
   hostname: {
     kind: "value",
     short: "h",

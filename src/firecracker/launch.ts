@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, rmSync, symlinkSync } from "node:fs";
 import path from "node:path";
 import { FirectlError } from "../core/errors.ts";
 import { mark } from "../core/trace.ts";
@@ -8,6 +8,7 @@ import { watchUntil } from "../host/watch-directory.ts";
 import type { LaunchOptions, RunningVmm } from "../vmm/vmm.ts";
 import { FirecrackerApi } from "./api/client.ts";
 import type { ConfigurationCall, RawCall } from "./api/types.ts";
+import type { BootSnapshot } from "./boot-snapshot.ts";
 import { boundedConsole, CONSOLE_LIMIT_BYTES } from "./configuration.ts";
 import { canBoundConsole, type FirecrackerVersion } from "./version.ts";
 
@@ -22,13 +23,33 @@ export interface FirecrackerMachine {
   readonly calls: ReadonlyArray<ConfigurationCall | RawCall>;
   /** Sockets besides the API's that Firecracker will make. */
   readonly sockets: readonly string[];
+  /** How the guest may be spared its boot; it boots when absent. */
+  readonly boot?: BootPlan | undefined;
+}
+
+/** What it takes for guests to go on from each other's snapshots. */
+export interface BootPlan {
+  /** By the names that the calls have for them, in the runtime directory. */
+  readonly links: readonly { readonly name: string; readonly path: string }[];
+  /** Where the guest says that it is ready for its snapshot. */
+  readonly readySocketPath: string;
+  /** Asked for when all files of the machine are there. */
+  readonly snapshot: () => BootSnapshot;
 }
 
 /** Milliseconds on real hardware; nested machines are slower by a factor of twenty. */
 const START_TIMEOUT_MS = 30_000;
 
+/** A Firecracker that answers, and what its guest is made of. */
+interface Answering {
+  readonly api: FirecrackerApi;
+  readonly firecracker: ProcessIdentity;
+  readonly calls: FirecrackerMachine["calls"];
+  readonly signal: AbortSignal | undefined;
+}
+
 /**
- * Starts Firecracker, configures it over its API and starts the guest.
+ * Starts Firecracker, configures it over its API and starts the guest, or lets it go on from a snapshot.
  * @throws FirectlError as {@link Vmm.launch}.
  */
 export async function launchFirecracker(
@@ -36,8 +57,50 @@ export async function launchFirecracker(
   machine: FirecrackerMachine,
   options: LaunchOptions,
 ): Promise<RunningVmm> {
+  const { boot } = machine;
+  if (boot === undefined) return supervise(program, { machine, start: bootGuest }, options);
+  let restoring: BootSnapshot | undefined;
+  const start = async (answering: Answering): Promise<void> => {
+    linkFiles(boot, options.runtimeDirectory);
+    const snapshot = boot.snapshot();
+    if (!snapshot.exists()) return bootAndKeep(answering, { boot, snapshot });
+    restoring = snapshot;
+    await restoreGuest(answering, snapshot);
+  };
+  try {
+    const running = await supervise(program, { machine, start }, options);
+    return restoring === undefined ? running : { ...running, bootSnapshot: restoring };
+  } catch (error) {
+    unlinkFiles(boot, options.runtimeDirectory);
+    if (restoring === undefined || !isVmmFailure(error)) throw error;
+    // Firecracker may know better than we what it cannot go on from.
+    restoring.discard();
+    return launchFirecracker(program, machine, { ...options, meanwhile: undefined });
+  }
+}
+
+function isVmmFailure(error: unknown): boolean {
+  return error instanceof FirectlError && ["VMM_FAILED", "VMM_REFUSED", "TIMEOUT"].includes(error.code);
+}
+
+function linkFiles({ links }: BootPlan, runtimeDirectory: string): void {
+  for (const { name, path: target } of links) {
+    rmSync(path.join(runtimeDirectory, name), { force: true });
+    symlinkSync(target, path.join(runtimeDirectory, name));
+  }
+}
+
+function unlinkFiles({ links }: BootPlan, runtimeDirectory: string): void {
+  for (const { name } of links) rmSync(path.join(runtimeDirectory, name), { force: true });
+}
+
+async function supervise(
+  program: FirecrackerProgram,
+  guest: { readonly machine: FirecrackerMachine; readonly start: (answering: Answering) => Promise<void> },
+  options: LaunchOptions,
+): Promise<RunningVmm> {
   const apiSocketPath = path.join(options.runtimeDirectory, "api.sock");
-  const plan = consolePlan(program.version, machine, options);
+  const plan = consolePlan(program.version, guest.machine, options);
   const supervised = await superviseDetached({
     runtimeDirectory: options.runtimeDirectory,
     argv: [program.executable, "--api-sock", apiSocketPath, "--level", "Error", ...plan.arguments],
@@ -46,9 +109,12 @@ export async function launchFirecracker(
     console: plan.console,
     afterExit: options.afterExit,
     meanwhile: options.meanwhile,
-    sockets: [apiSocketPath, ...machine.sockets, ...socketsOf(options.sideProcesses)],
-    ready: ({ process: firecracker }) =>
-      startGuest(firecracker, apiSocketPath, plan.calls, { ...options, executable: program.executable }),
+    sockets: [apiSocketPath, ...guest.machine.sockets, ...socketsOf(options.sideProcesses)],
+    ready: async ({ process: firecracker }) => {
+      using api = new FirecrackerApi(apiSocketPath, { timeoutMs: START_TIMEOUT_MS, signal: options.signal });
+      await waitForApi(api, { ...options, apiSocketPath, firecracker, executable: program.executable });
+      await guest.start({ api, firecracker, calls: plan.calls, signal: options.signal });
+    },
     timeoutMs: START_TIMEOUT_MS,
     signal: options.signal,
   });
@@ -85,13 +151,14 @@ function consolePlan(
   };
 }
 
-async function startGuest(
-  firecracker: ProcessIdentity,
-  apiSocketPath: string,
-  calls: FirecrackerMachine["calls"],
-  options: LaunchOptions & { readonly executable: string },
+async function waitForApi(
+  api: FirecrackerApi,
+  options: LaunchOptions & {
+    readonly apiSocketPath: string;
+    readonly firecracker: ProcessIdentity;
+    readonly executable: string;
+  },
 ): Promise<void> {
-  using api = new FirecrackerApi(apiSocketPath, { timeoutMs: START_TIMEOUT_MS, signal: options.signal });
   await watchUntil(
     {
       directory: options.runtimeDirectory,
@@ -102,15 +169,40 @@ async function startGuest(
       signal: options.signal,
     },
     async () => {
-      if (!isAlive(firecracker))
+      if (!isAlive(options.firecracker))
         throw new FirectlError("VMM_FAILED", `${options.executable} has ended at its start`);
       // A failed connect costs many times what this look does.
-      return existsSync(apiSocketPath) && (await api.connectIfListening()) ? true : undefined;
+      return existsSync(options.apiSocketPath) && (await api.connectIfListening()) ? true : undefined;
     },
   );
   mark("API answers");
+}
+
+async function bootGuest({ api, calls }: Answering): Promise<void> {
   await api.configure(calls);
   mark("configured");
   await api.act("InstanceStart");
   mark("InstanceStart");
+}
+
+/** Boots the guest, and keeps it as it is before it has done anything of its own. */
+async function bootAndKeep(
+  answering: Answering,
+  { boot, snapshot }: { readonly boot: BootPlan; readonly snapshot: BootSnapshot },
+): Promise<void> {
+  if (!snapshot.mayBeTaken()) return bootGuest(answering);
+  const { ReadyListener, takeBootSnapshot } = await import("./take-boot-snapshot.ts");
+  await using listener = await ReadyListener.open(boot.readySocketPath);
+  await bootGuest(answering);
+  if (!(await listener?.heard(answering.firecracker, answering.signal))) return;
+  mark("guest ready");
+  await takeBootSnapshot(snapshot, answering);
+  mark("snapshot taken");
+}
+
+async function restoreGuest({ api, calls }: Answering, snapshot: BootSnapshot): Promise<void> {
+  // The serial port is the one part of the machine that a snapshot does not hold.
+  await api.configure(calls.filter(({ path: endpoint }) => endpoint === "/serial"));
+  await snapshot.load(api);
+  mark("snapshot loaded");
 }

@@ -4,12 +4,13 @@ import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
 
 /**
  * How the stand-in behaves: the reply to `refuse` is a fault, it exits at `dieAt`, it answers nothing at
- * `hangAt`; after InstanceStart it writes `consoleText` and, when `exitAfterMs` is set, ends with `exitStatus`.
+ * `hangAt`; its guest says that it is ready for a snapshot unless it is `neverReady`; after InstanceStart it writes `consoleText` and, when `exitAfterMs` is set, ends with `exitStatus`.
  */
 export interface Behaviour {
   readonly refuse?: string;
   readonly dieAt?: string;
   readonly hangAt?: string;
+  readonly neverReady?: boolean;
   readonly consoleText?: string;
   readonly exitAfterMs?: number;
   readonly exitStatus?: number;
@@ -18,6 +19,7 @@ export interface Behaviour {
 const SOURCE = `
 const http = require("node:http");
 const fs = require("node:fs");
+const net = require("node:net");
 const behaviour = BEHAVIOUR;
 if (process.argv.includes("--version")) {
   console.log("Firecracker v1.17.0");
@@ -25,7 +27,7 @@ if (process.argv.includes("--version")) {
 }
 const socket = process.argv[process.argv.indexOf("--api-sock") + 1];
 const record = process.argv[1] + ".calls";
-let serial;
+let serial, vsock, readyPort;
 http.createServer((request, response) => {
   let body = "";
   request.on("data", (data) => { body += data; });
@@ -40,7 +42,17 @@ http.createServer((request, response) => {
     }
     if (request.method === "GET") { response.end('{"firecracker_version":"1.17.0"}'); return; }
     if (request.url === "/serial") serial = JSON.parse(body).serial_out_path;
+    if (request.url === "/vsock") vsock = JSON.parse(body).uds_path;
+    if (request.url === "/boot-source") readyPort = /firectl.snapshot=(\\d+)/.exec(body)?.[1];
+    if (request.url === "/snapshot/create") {
+      fs.writeFileSync(JSON.parse(body).mem_file_path, "memory");
+      fs.writeFileSync(JSON.parse(body).snapshot_path, "state");
+    }
     response.writeHead(204).end();
+    if (body.includes("InstanceStart") && readyPort !== undefined && behaviour.neverReady !== true) {
+      const guest = net.connect(vsock + "_" + readyPort, () => guest.write("r"));
+      guest.on("error", () => {});
+    }
     if (!body.includes("InstanceStart")) return;
     if (serial !== undefined) fs.writeFileSync(serial, behaviour.consoleText ?? "");
     else process.stdout.write(behaviour.consoleText ?? "");

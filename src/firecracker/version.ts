@@ -48,6 +48,11 @@ export function reclaimsFreePages(version: FirecrackerVersion): boolean {
   return isAtLeast(version, 1, 14);
 }
 
+/** Whether guests can go on from a snapshot: since 1.16.1, with which vsock works in all of them. */
+export function canUseBootSnapshots(version: FirecrackerVersion): boolean {
+  return isAtLeast(version, 1, 17) || (isAtLeast(version, 1, 16) && version[2] >= 1);
+}
+
 function isAtLeast([major, minor]: FirecrackerVersion, wantedMajor: number, wantedMinor: number): boolean {
   return major > wantedMajor || (major === wantedMajor && minor >= wantedMinor);
 }

@@ -14,7 +14,7 @@ import {
 import { open, realpath, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
-import { randomUuid } from "./random-uuid.ts";
+import { randomUuid } from "./random.ts";
 
 /**
  * Replaces `file` by `contents` so that a reader, or a crash at any moment, sees the old bytes or the new

@@ -28,6 +28,11 @@ run() {
   shift $(($# - words))
   exec "$@"
 }
+# What the VMM's snapshots say of its files is relative to there.
+run_vmm() {
+  cd "$dir" || exit 1
+  run "$@"
+}
 note supervisor $$ || exit 1
 while [ "$sides" -gt 0 ]; do
   name=$1 socket=$2 words=$3
@@ -54,9 +59,9 @@ if [ -n "$console" ]; then
   dd bs=1 "count=$limit" <"$dir/console.fifo" >"$console" 2>/dev/null &
   reader=$!
   note console "$reader" || fail "the console's reader has ended"
-  run "$words" "$@" >"$dir/console.fifo" &
+  run_vmm "$words" "$@" >"$dir/console.fifo" &
 else
-  run "$words" "$@" &
+  run_vmm "$words" "$@" &
 fi
 vmm=$!
 note vmm "$vmm" || fail "the VMM has ended"

@@ -1,5 +1,5 @@
 import type { VmId } from "../core/brands.ts";
-import type { DriveDevice, VmmName } from "../vmm/vmm.ts";
+import type { DriveDevice, MachineConfiguration, VmmName } from "../vmm/vmm.ts";
 import type { ResourceOptions } from "./resources.ts";
 import type { ProcessSummary, StatsOptions, VmStats } from "./stats-api.ts";
 import type { UpdateOptions } from "./update-vm.ts";
@@ -18,6 +18,8 @@ export type StorageMode = "overlay" | "copy";
 export type VmmChoice = "auto" | VmmName;
 /** How the guest sees the image: as a disk (`block`) or as memory that all its VMs share (`pmem`). */
 export type ImageDevice = "auto" | DriveDevice;
+/** Whether a VM may go on from a snapshot of another one's boot, and leave one for others. */
+export type BootSnapshotUse = NonNullable<MachineConfiguration["bootSnapshot"]>;
 
 /** What `pull` does. */
 export interface PullOptions {
@@ -143,6 +145,8 @@ export interface RunOptions {
   readonly storage?: StorageMode;
   /** `auto` unless given: `pmem` where VMM, kernel and the image's size allow it. */
   readonly imageDevice?: ImageDevice;
+  /** `never`: boot the kernel, and leave no snapshot for others. `auto` unless given. */
+  readonly bootSnapshot?: BootSnapshotUse;
   readonly mounts?: readonly MountOptions[];
   /** VMs, by id or name, whose volumes and copies of host directories this one has too. */
   readonly volumesFrom?: readonly { readonly vm: string; readonly readOnly?: boolean }[];

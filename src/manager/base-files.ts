@@ -4,6 +4,7 @@ import { errnoOf } from "../core/errors.ts";
 import { tryFileLock } from "../host/file-lock.ts";
 import { ioError } from "../host/files.ts";
 import type { VmRecord } from "../state/vm-record.ts";
+import { removeBootSnapshots } from "./boot-snapshots.ts";
 import type { Context } from "./context.ts";
 import { type DiskFile, diskFile } from "./disk-file.ts";
 
@@ -71,6 +72,9 @@ export async function removeBases(
   const unused = (await listBaseFiles(context)).filter(
     (file) => file.key !== undefined && !file.isUnfinished && !isUsed(file),
   );
-  for (const file of unused) await rm(file.path, { force: true });
+  for (const file of unused) {
+    await rm(file.path, { force: true });
+    await removeBootSnapshots(context.directories.data, file.path);
+  }
   return unused;
 }

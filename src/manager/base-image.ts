@@ -5,7 +5,7 @@ import { digestHex } from "../core/brands.ts";
 import { sha256Hex } from "../core/sha256.ts";
 import { withFileLock } from "../host/file-lock.ts";
 import { exists, makePrivateDirectory, syncDirectory } from "../host/files.ts";
-import { randomUuid } from "../host/random-uuid.ts";
+import { randomUuid } from "../host/random.ts";
 import type { LocalImage, OpenLayer } from "../image/images.ts";
 import type { ImageLimits, ProgressEvent } from "./api.ts";
 import { baseDirectoryOf } from "./base-files.ts";

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { errnoOf, FirectlError } from "../core/errors.ts";
 import { ioError, makePrivateDirectory, writeFileAtomic } from "../host/files.ts";
-import { randomUuid } from "../host/random-uuid.ts";
+import { randomUuid } from "../host/random.ts";
 import { createFromTemplate } from "../rootfs/disk-template.ts";
 
 /** Where the templates of blank disks are kept: one for each size, some 50 KB. */

@@ -1,3 +1,4 @@
+import path from "node:path";
 import { FirectlError } from "../core/errors.ts";
 import { mark } from "../core/trace.ts";
 import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
@@ -7,10 +8,11 @@ import { readLogTail } from "../host/supervise.ts";
 import type { ShareRecord } from "../state/share-record.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
+import { bootSnapshotsDirectory } from "./boot-snapshots.ts";
 import type { Context } from "./context.ts";
 import { endedStatus, endOf, exitReportOf, hasStarted } from "./exit-report.ts";
 import { GuestWatch } from "./guest-watch.ts";
-import { changeRecord } from "./records.ts";
+import { changeRecord, hostBootId } from "./records.ts";
 import { shareProcesses } from "./shares/share-processes.ts";
 import type { VmPaths } from "./vm-paths.ts";
 import { WorkloadStartError } from "./workload-start-error.ts";
@@ -56,6 +58,8 @@ export async function bootVm(context: Context, options: BootOptions): Promise<Bo
     return { watch, status, vmm, vmmMs, bootMs, [Symbol.asyncDispose]: () => watch[Symbol.asyncDispose]() };
   } catch (error) {
     await watch[Symbol.asyncDispose]();
+    // Should it be the snapshot's fault, the next VM boots.
+    if (!(error instanceof WorkloadStartError)) vmm.bootSnapshot?.discard();
     throw error;
   }
 }
@@ -84,6 +88,7 @@ export function launchOptionsFor(
     logPath: options.paths.vmmLog,
     afterExit: afterExitOf(context, options),
     meanwhile: options.meanwhile,
+    bootSnapshots: path.join(bootSnapshotsDirectory(context.directories.data), hostBootId()),
     signal: options.signal,
   };
 }

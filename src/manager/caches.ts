@@ -6,8 +6,10 @@ import { agentMemoPath, initramfsPath } from "../kernel/initramfs.ts";
 import { PMEM_MODULES } from "../kernel/modules.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import { blankDiskPath, blankDisksDirectory } from "./blank-disks.ts";
+import { listBootSnapshots } from "./boot-snapshots.ts";
 import type { Context } from "./context.ts";
 import { type DiskFile, diskFile } from "./disk-file.ts";
+import { hostBootId } from "./records.ts";
 import { DEFAULT_DISK_BYTES } from "./vm-options.ts";
 
 /** A file or directory that is made anew when it is missed. */
@@ -18,7 +20,7 @@ export interface CacheFile extends DiskFile {
 
 /**
  * The caches beside images and kernels: the initramfs of each kernel and agent, kernels that were given by
- * path, templates of blank disks, and what an import that was killed left among the installed ones.
+ * path, templates of blank disks, snapshots of guests that have booted, and what an import that was killed left among the installed ones.
  */
 export async function listCaches(
   context: Context,
@@ -50,7 +52,11 @@ export async function listCaches(
     ...file,
     inUse: wanted.has(file.path),
   }));
-  return [...initramfs, ...adopted, ...unfinished, ...blank];
+  const snapshots = (await listBootSnapshots(data)).map((file) => ({
+    ...file,
+    inUse: file.boot === hostBootId(),
+  }));
+  return [...initramfs, ...adopted, ...unfinished, ...blank, ...snapshots];
 }
 
 /** What the installed kernels start with; undefined when that cannot be told, because the agent is missing. */

@@ -88,6 +88,7 @@ export function machineFor(options: {
   kernelArguments: readonly string[];
   /** Of volumes and snapshots. */
   mountDrives: readonly Drive[];
+  bootSnapshot?: MachineConfiguration["bootSnapshot"];
 }): MachineConfiguration {
   const { paths } = options;
   const root: Drive[] =
@@ -116,5 +117,6 @@ export function machineFor(options: {
     },
     drives,
     vsock: { guestCid: GUEST_CID, socketPath: paths.vsockSocket },
+    ...(options.bootSnapshot === undefined ? {} : { bootSnapshot: options.bootSnapshot }),
   };
 }

@@ -1,6 +1,6 @@
 import { FirectlError } from "../core/errors.ts";
 import { ownIdentity } from "../host/process-identity.ts";
-import { randomUuid } from "../host/random-uuid.ts";
+import { randomUuid } from "../host/random.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
 import { hostBootId } from "./records.ts";

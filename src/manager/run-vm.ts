@@ -190,6 +190,7 @@ async function planMachine(
     size,
     kernelArguments: options.kernelArguments ?? [],
     mountDrives: prepared.drives,
+    bootSnapshot: options.bootSnapshot ?? context.settings.bootSnapshot,
   });
   const machine = sizedMachine(unsized, { ...size, diskLimit: workload.resources?.diskLimit });
   return { machine, workload, mounts: prepared.mounts };

@@ -23,6 +23,7 @@ const settings = z
     memoryMib: z.int().min(MIN_MEMORY_MIB).optional(),
     detachKeys: z.string().min(1).optional(),
     imageDevice: z.enum(["auto", "block", "pmem"]).optional(),
+    bootSnapshot: z.enum(["auto", "never"]).optional(),
     maxImageBytes: z.int().min(1).optional(),
     maxImageEntries: z.int().min(1).optional(),
   })

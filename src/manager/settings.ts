@@ -2,7 +2,7 @@ import path from "node:path";
 import { FirectlError, messageOf } from "../core/errors.ts";
 import { readTextIfPresent } from "../host/files.ts";
 import { configDirectoryOf } from "../state/directories.ts";
-import type { ImageDevice, ImageLimits } from "./api.ts";
+import type { BootSnapshotUse, ImageDevice, ImageLimits } from "./api.ts";
 
 /** What `config.json` in the configuration directory may hold; environment variables win over it. */
 export interface Settings {
@@ -28,6 +28,7 @@ export interface Settings {
   /** Keys that leave a terminal, in docker's notation. */
   readonly detachKeys?: string | undefined;
   readonly imageDevice?: ImageDevice | undefined;
+  readonly bootSnapshot?: BootSnapshotUse | undefined;
   /** What images may take, uncompressed: bytes and entries of all layers together. */
   readonly maxImageBytes?: number | undefined;
   readonly maxImageEntries?: number | undefined;

@@ -2,6 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { SpecInit } from "../guest/control-drive-format.ts";
 import { RootMode } from "../guest/gen/firectl/agent/v1/control_fields.ts";
 import type { HealthCheckSchema } from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import { randomSeed } from "../host/random.ts";
 import type { MountRecord } from "../state/mount-record.ts";
 import type { HealthCheckRecord, WorkloadRecord } from "../state/vm-record.ts";
 import { guestDeviceName } from "../vmm/device-names.ts";
@@ -9,6 +10,9 @@ import type { Drive } from "../vmm/vmm.ts";
 import { resourceSpec, rlimitsSpec } from "./resource-spec.ts";
 import { environmentFor, type GuestStart, terminalFor } from "./session.ts";
 import { guestMounts } from "./volumes/mount-drives.ts";
+
+/** As much as the generator of a guest's kernel holds. */
+const SEED_BYTES = 32;
 
 /** What the guest is told: proto/firectl/agent/v1/control.proto. */
 export function specFor(options: {
@@ -36,6 +40,7 @@ export function specFor(options: {
       baseDax: drives.some(({ id, device }) => id === "rootfs" && device === "pmem"),
     },
     hostTimeUnixNs: BigInt(Date.now()) * 1_000_000n,
+    seed: randomSeed(SEED_BYTES),
     mounts: guestMounts(options.mounts, { drives, fills: options.isFirst }),
     ...(options.idle ? { process: { idle: true } } : workloadSpec(workload, options.start)),
   };

@@ -30,6 +30,7 @@ const machine = z.object({
   }),
   drives: z.array(drive),
   vsock: z.object({ guestCid: z.int(), socketPath: z.string() }),
+  bootSnapshot: z.optional(z.enum(["auto", "never"])),
 });
 
 /** Times in milliseconds. */

@@ -46,6 +46,8 @@ export interface MachineConfiguration {
   };
   readonly drives: readonly Drive[];
   readonly vsock: { readonly guestCid: number; readonly socketPath: string };
+  /** Whether the guest may go on from a snapshot of an earlier one's boot, and leave one; `auto` when absent. */
+  readonly bootSnapshot?: "auto" | "never" | undefined;
 }
 
 /** Where a VMM keeps its run-time files, and what follows its end. */
@@ -65,6 +67,8 @@ export interface LaunchOptions {
    * its disks above all, need not be there before.
    */
   readonly meanwhile?: (() => Promise<void>) | undefined;
+  /** Where this boot of the host keeps the snapshots that guests go on from; none are used when absent. */
+  readonly bootSnapshots?: string | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -75,6 +79,8 @@ export interface RunningVmm {
   readonly companions: readonly ProcessIdentity[];
   /** Firecracker's API socket, or QMP's. */
   readonly apiSocketPath: string;
+  /** The snapshot that the guest goes on from, where it has not booted. */
+  readonly bootSnapshot?: { discard(): void } | undefined;
 }
 
 /** A virtual machine monitor. The code above it does not know which one runs. */

@@ -151,6 +151,7 @@ function imageLaunch({ flags, given, args }: RunInput, context: CommandContext):
       kernel: flags.kernel,
       storage: flags.storage,
       imageDevice: flags["image-device"],
+      bootSnapshot: flags["boot-snapshot"],
     }),
   };
   return (operations, common) => operations.run({ ...options, ...common });

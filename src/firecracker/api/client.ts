@@ -1,6 +1,13 @@
 import { errnoOf, FirectlError, messageOf } from "../../core/errors.ts";
 import { HttpOverUds, type JsonReply, type JsonRequest } from "../../host/http-over-uds.ts";
-import type { ChangeCall, ConfigurationCall, InstanceAction, RawCall } from "./types.ts";
+import type {
+  ChangeCall,
+  ConfigurationCall,
+  InstanceAction,
+  RawCall,
+  SnapshotCreateParams,
+  SnapshotLoadParams,
+} from "./types.ts";
 
 export interface ApiOptions {
   readonly timeoutMs: number;
@@ -62,6 +69,16 @@ export class FirecrackerApi implements Disposable {
   /** PATCH /vm: stops the guest's processors, or lets them go on. */
   async setState(state: "Paused" | "Resumed"): Promise<void> {
     await this.#send({ method: "PATCH", path: "/vm", body: { state } });
+  }
+
+  /** PUT /snapshot/create: of a guest that is paused. */
+  async createSnapshot(body: SnapshotCreateParams): Promise<void> {
+    await this.#send({ method: "PUT", path: "/snapshot/create", body });
+  }
+
+  /** PUT /snapshot/load: into a machine of which nothing but its serial port has been configured. */
+  async loadSnapshot(body: SnapshotLoadParams): Promise<void> {
+    await this.#send({ method: "PUT", path: "/snapshot/load", body });
   }
 
   [Symbol.dispose](): void {

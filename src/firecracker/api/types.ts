@@ -80,6 +80,20 @@ export type ConfigurationCall =
   | { readonly path: "/entropy"; readonly body: Readonly<Record<string, never>> }
   | { readonly path: "/serial"; readonly body: SerialDevice };
 
+/** PUT /snapshot/create. Without track_dirty_pages, `Diff` since 1.13. */
+export interface SnapshotCreateParams {
+  readonly snapshot_type: "Diff";
+  readonly snapshot_path: string;
+  readonly mem_file_path: string;
+}
+
+/** PUT /snapshot/load. */
+export interface SnapshotLoadParams {
+  readonly snapshot_path: string;
+  readonly mem_backend: { readonly backend_type: "File"; readonly backend_path: string };
+  readonly resume_vm: boolean;
+}
+
 /** A PUT whose body is the user's own: Firecracker is its judge. */
 export interface RawCall {
   readonly path: string;

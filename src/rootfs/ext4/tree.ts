@@ -1,4 +1,4 @@
-import { randomWord } from "../../host/random-uuid.ts";
+import { randomWord } from "../../host/random.ts";
 import { ByteArena } from "./byte-arena.ts";
 import { type InodeId, InodeTable, type NewInode } from "./inodes.ts";
 import { RecordTable } from "./record-table.ts";

@@ -41,6 +41,7 @@ export const CONTROL_MESSAGES: Messages = {
     [8,"resources","Resources"],
     [9,"healthCheck","HealthCheck"],
     [10,"session","Session"],
+    [11,"seed","bytes"],
   ],
   HealthCheck: [
     [1,"args","string","list"],
