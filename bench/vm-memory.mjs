@@ -45,8 +45,8 @@ const msb = findProgram(process.env.MSB ?? "msb");
 const ways = possible([
   firectlWay("block", "--image-device", "block"),
   firectlWay("pmem", "--image-device", "pmem"),
-  firectlWay("pmem, booted", "--image-device", "pmem", "--boot-snapshot", "never"),
-  firectlWay("pmem, no balloon", "--image-device", "pmem", "--kernel-args", NO_BALLOON),
+  firectlWay("pmem booted", "--image-device", "pmem", "--boot-snapshot", "never"),
+  firectlWay("pmem without balloon", "--image-device", "pmem", "--kernel-args", NO_BALLOON),
   microsandboxWay(),
 ]).filter(({ name }) => values.only === undefined || values.only.split(",").includes(name));
 

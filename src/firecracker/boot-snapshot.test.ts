@@ -230,6 +230,14 @@ test("snapshots of an earlier boot of the host go when one is made", async () =>
   expect(readdirSync(path.dirname(snapshots))).toEqual(["this-boot"]);
 });
 
+test("what a killed firectl has begun goes", () => {
+  const names = [".begun-long-ago.tmp", ".just-begun.tmp"];
+  for (const name of names) mkdirSync(path.join(snapshots, name), { recursive: true });
+  utimesSync(path.join(snapshots, ".begun-long-ago.tmp"), 1, 1);
+  sweepBootSnapshots(snapshots, { keepBytes: 0 });
+  expect(readdirSync(snapshots)).toEqual([".just-begun.tmp"]);
+});
+
 test("those used longest ago go when there are too many", () => {
   for (const [seconds, name] of ["oldest", "older", "newest"].entries()) {
     const one = path.join(snapshots, "base.ext4", name);

@@ -15,6 +15,9 @@ const MAX_TOTAL_BYTES = 2 * 1024 ** 3;
 /** Hardware needs a tenth of a second for it, nested machines up to twenty times as long. */
 const READY_TIMEOUT_MS = 60_000;
 
+/** Nobody takes so long for one: whoever began it was killed. */
+const ABANDONED_MS = 10 * 60_000;
+
 /** `st_blocks` counts in these, whatever the filesystem's own blocks are: stat(2). */
 const STAT_BLOCK_BYTES = 512;
 
@@ -57,15 +60,22 @@ async function keep(snapshot: BootSnapshot, unfinished: string): Promise<void> {
   }
 }
 
-/** Removes the snapshots of earlier boots of the host, and those used longest ago beyond `keepBytes`. */
+/** Removes the snapshots of earlier boots of the host, those that were never finished, and those used longest ago beyond `keepBytes`. */
 export function sweepBootSnapshots(root: string, { keepBytes }: { readonly keepBytes: number }): void {
   const boots = path.dirname(root);
   for (const boot of namesIn(boots)) {
     if (boot !== path.basename(root)) rmSync(path.join(boots, boot), { recursive: true, force: true });
   }
-  const directories = namesIn(root)
-    .filter((name) => !name.startsWith("."))
-    .flatMap((group) => namesIn(path.join(root, group)).map((name) => path.join(root, group, name)));
+  const groups = namesIn(root).filter((name) => {
+    if (!name.startsWith(".")) return true;
+    const unfinished = path.join(root, name);
+    const startedMs = statSync(unfinished, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+    if (Date.now() - startedMs > ABANDONED_MS) rmSync(unfinished, { recursive: true, force: true });
+    return false;
+  });
+  const directories = groups.flatMap((group) =>
+    namesIn(path.join(root, group)).map((name) => path.join(root, group, name)),
+  );
   const newestFirst = directories
     .map((directory) => ({ directory, usedMs: statOf(directory, STATE)?.mtimeMs ?? 0 }))
     .sort((a, b) => b.usedMs - a.usedMs);
