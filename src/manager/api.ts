@@ -222,7 +222,10 @@ export interface StartTimings {
   readonly prepareMs?: number;
   /** From spawning the VMM to InstanceStart (QEMU: to its spawn being done); the disks are made meanwhile. */
   readonly vmmMs?: number;
-  /** From there until the guest's clock began to count: loading and unpacking of the kernel; and its notice. */
+  /**
+   * From there until the guest's clock began to count: loading and unpacking of the kernel, or the first steps of a
+   * guest that goes on from a snapshot; and its notice.
+   */
   readonly earlyMs?: number;
   /** Guest kernel until PID 1 of the initramfs. */
   readonly kernelMs?: number;
