@@ -20,7 +20,7 @@ const TICKS: u64 = 100;
 /// Lists the processes of all PID namespaces below the agent's own.
 pub fn list() -> ProcessesResponse {
     let users = user::names();
-    let boot_ns = clock::unix_ns() - i64::try_from(clock::since_boot().as_nanos()).unwrap_or(0);
+    let boot_ns = clock::unix_ns() - i64::try_from(clock::kernel_age().as_nanos()).unwrap_or(0);
     let mut found: Vec<(u32, u32, ProcessInfo)> = Vec::new();
     let mut total = 0;
     let mut is_cut = false;

@@ -117,7 +117,7 @@ test("run's help is grouped", async () => {
           --disk-size SIZE               Size of the writable disk, which takes only what is written (default 10g)
           --storage overlay|copy         Writable layer over the shared image (default), or a copy of it
           --image-device KIND            The image as a disk (block), as memory all its VMs share (pmem), or auto
-          --boot-snapshot auto|never     Go on from a snapshot of such a boot or leave one (auto); or boot (never)
+          --boot-snapshot auto|never     Skip the boot by a snapshot of an earlier one (default auto), or never
       -h, --hostname NAME                Host name inside the VM
           --vmm auto|firecracker|qemu    Virtual machine monitor (default auto: Firecracker if it works)
           --kernel NAME|FILE             Guest kernel: an installed one, or an image file with a / in its path

@@ -178,7 +178,7 @@ export const RUN_FLAGS = {
     kind: "value",
     placeholder: "auto|never",
     parse: choice("auto", "never"),
-    summary: "Go on from a snapshot of such a boot or leave one (auto); or boot (never)",
+    summary: "Skip the boot by a snapshot of an earlier one (default auto), or never",
     group: MACHINE,
   },
   hostname: {

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, rmSync, statSync, utimesSync } from "node:fs";
 import path from "node:path";
+import { errnoOf } from "../core/errors.ts";
 import { ioError } from "../host/files.ts";
 import type { Drive, MachineConfiguration } from "../vmm/vmm.ts";
 import type { FirecrackerApi } from "./api/client.ts";
@@ -87,14 +88,23 @@ export class BootSnapshot {
 
   /** Lets a Firecracker that has not been configured go on from it. */
   async load(api: FirecrackerApi): Promise<void> {
-    const now = new Date();
-    // The oldest by this time goes first; that another firectl has just removed it, the load will tell.
-    if (this.exists()) utimesSync(this.#state, now, now);
+    this.#noteUse();
     await api.loadSnapshot({
       snapshot_path: this.#state,
       mem_backend: { backend_type: "File", backend_path: path.join(this.directory, MEMORY) },
       resume_vm: true,
     });
+  }
+
+  /** The one whose time is the oldest goes first. */
+  #noteUse(): void {
+    const now = new Date();
+    try {
+      utimesSync(this.#state, now, now);
+    } catch (error) {
+      // Another firectl has just removed it, which the load will tell.
+      if (errnoOf(error) !== "ENOENT") throw ioError(`cannot touch ${this.#state}`, error);
+    }
   }
 
   /** Whether one may be made: not where it has turned out to be of no use. */

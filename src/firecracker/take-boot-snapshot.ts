@@ -60,7 +60,10 @@ async function keep(snapshot: BootSnapshot, unfinished: string): Promise<void> {
   }
 }
 
-/** Removes the snapshots of earlier boots of the host, those that were never finished, and those used longest ago beyond `keepBytes`. */
+/**
+ * Removes the snapshots of earlier boots of the host, those that were never finished, and those used longest ago beyond
+ * `keepBytes`.
+ */
 export function sweepBootSnapshots(root: string, { keepBytes }: { readonly keepBytes: number }): void {
   const boots = path.dirname(root);
   for (const boot of namesIn(boots)) {

@@ -1,4 +1,3 @@
-import path from "node:path";
 import { FirectlError } from "../core/errors.ts";
 import { mark } from "../core/trace.ts";
 import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
@@ -8,11 +7,11 @@ import { readLogTail } from "../host/supervise.ts";
 import type { ShareRecord } from "../state/share-record.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
-import { bootSnapshotsDirectory } from "./boot-snapshots.ts";
+import { currentBootSnapshots } from "./boot-snapshots.ts";
 import type { Context } from "./context.ts";
 import { endedStatus, endOf, exitReportOf, hasStarted } from "./exit-report.ts";
 import { GuestWatch } from "./guest-watch.ts";
-import { changeRecord, hostBootId } from "./records.ts";
+import { changeRecord } from "./records.ts";
 import { shareProcesses } from "./shares/share-processes.ts";
 import type { VmPaths } from "./vm-paths.ts";
 import { WorkloadStartError } from "./workload-start-error.ts";
@@ -22,6 +21,9 @@ const BOOT_TIMEOUT_MS = { firecracker: 60_000, qemu: 180_000 } as const;
 
 /** How much of the guest kernel's last words an error quotes. */
 const QUOTED_CONSOLE_BYTES = 1024;
+
+/** Of {@link waitForWorkload}: the guest has done nothing, or has ended. Being interrupted tells nothing of it. */
+const GUEST_FAILURES: ReadonlySet<string> = new Set(["TIMEOUT", "GUEST_FAILED"]);
 
 /** A guest whose workload has started, or has already ended again. */
 export interface BootedVm extends AsyncDisposable {
@@ -59,7 +61,7 @@ export async function bootVm(context: Context, options: BootOptions): Promise<Bo
   } catch (error) {
     await watch[Symbol.asyncDispose]();
     // Should it be the snapshot's fault, the next VM boots.
-    if (!(error instanceof WorkloadStartError)) vmm.bootSnapshot?.discard();
+    if (error instanceof FirectlError && GUEST_FAILURES.has(error.code)) vmm.bootSnapshot?.discard();
     throw error;
   }
 }
@@ -88,7 +90,7 @@ export function launchOptionsFor(
     logPath: options.paths.vmmLog,
     afterExit: afterExitOf(context, options),
     meanwhile: options.meanwhile,
-    bootSnapshots: path.join(bootSnapshotsDirectory(context.directories.data), hostBootId()),
+    bootSnapshots: currentBootSnapshots(context.directories.data),
     signal: options.signal,
   };
 }

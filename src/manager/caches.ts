@@ -6,10 +6,9 @@ import { agentMemoPath, initramfsPath } from "../kernel/initramfs.ts";
 import { PMEM_MODULES } from "../kernel/modules.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import { blankDiskPath, blankDisksDirectory } from "./blank-disks.ts";
-import { listBootSnapshots } from "./boot-snapshots.ts";
+import { bootSnapshotsDirectory, currentBootSnapshots } from "./boot-snapshots.ts";
 import type { Context } from "./context.ts";
 import { type DiskFile, diskFile } from "./disk-file.ts";
-import { hostBootId } from "./records.ts";
 import { DEFAULT_DISK_BYTES } from "./vm-options.ts";
 
 /** A file or directory that is made anew when it is missed. */
@@ -20,7 +19,8 @@ export interface CacheFile extends DiskFile {
 
 /**
  * The caches beside images and kernels: the initramfs of each kernel and agent, kernels that were given by
- * path, templates of blank disks, snapshots of guests that have booted, and what an import that was killed left among the installed ones.
+ * path, templates of blank disks, snapshots of guests that have booted, and what an import that was killed left among
+ * the installed ones.
  */
 export async function listCaches(
   context: Context,
@@ -52,9 +52,9 @@ export async function listCaches(
     ...file,
     inUse: wanted.has(file.path),
   }));
-  const snapshots = (await listBootSnapshots(data)).map((file) => ({
+  const snapshots = (await filesIn(bootSnapshotsDirectory(data))).map((file) => ({
     ...file,
-    inUse: file.boot === hostBootId(),
+    inUse: file.path === currentBootSnapshots(data),
   }));
   return [...initramfs, ...adopted, ...unfinished, ...blank, ...snapshots];
 }

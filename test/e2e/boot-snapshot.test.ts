@@ -1,6 +1,7 @@
 import { readdirSync } from "node:fs";
 import { rm, truncate, writeFile } from "node:fs/promises";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { onEveryBackend } from "./support/backends.ts";
 import { IMAGES, Sandbox } from "./support/firectl.ts";
@@ -65,6 +66,32 @@ onEveryBackend("going on from a snapshot of the boot", (vmm) => {
     for (const text of ["one", "two"]) expect(await run("cat /v/text", "-v", `${text}:/v`)).toBe(`${text}\n`);
     await sandbox.ok(["volume", "rm", "one", "two"]);
   });
+
+  test.skipIf(vmm === "qemu")(
+    "a start that is interrupted does not cost the others their snapshot",
+    async () => {
+      await run("true");
+      const before = kept();
+      for (const afterMs of [1500, 2500]) {
+        const started = sandbox.start([
+          ...[
+            "run",
+            "--rm",
+            "--vmm",
+            vmm,
+            `oci:${IMAGES}/layers`,
+            "/bin/sh",
+            "-c",
+            "while :; do sleep 1000; done",
+          ],
+        ]);
+        await sleep(afterMs);
+        started.kill("SIGINT");
+        await started.finished;
+      }
+      expect(kept()).toEqual(before);
+    },
+  );
 
   test.skipIf(vmm === "qemu")("a snapshot that has been damaged is found out, and the VM boots", async () => {
     await run("true");

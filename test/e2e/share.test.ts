@@ -229,10 +229,13 @@ onEveryBackend("a directory of the host, live", (vmm) => {
     const script = `id -u; stat -c %u:%g theirs roots; echo mine >made; chown 33:33 made; stat -c %u:%g made
       cat roots 2>&1; touch /w/kept`;
     const env = { ...other.env, HOME: other.directory };
+    // As `usermod -aG kvm` makes it, where there is KVM.
+    const kvm = await stat("/dev/kvm").catch(() => undefined);
+    const groups = kvm === undefined ? ["--clear-groups"] : ["--groups", String(kvm.gid)];
     const told = await run(
       "setpriv",
       [
-        ...["--reuid", String(uid), "--regid", String(uid), "--clear-groups", BIN],
+        ...["--reuid", String(uid), "--regid", String(uid), ...groups, BIN],
         ...["run", "--rm", "--vmm", vmm, "-u", "1234:2345", "-v", `${directory}:/w`, "-w", "/w"],
         ...[`oci:${image}`, "sh", "-c", script],
       ],
