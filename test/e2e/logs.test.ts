@@ -25,8 +25,10 @@ onEveryBackend("firectl logs", (vmm) => {
 
   test("tells the streams apart, and goes on over a restart, for several followers", async () => {
     await start("twice", "echo out; echo err >&2; while :; do sleep 1000; done");
-    const logs = await sandbox.call(["logs", "--details", "twice"]);
-    expect(logs).toMatchObject({ status: 0, stdout: "out\n", stderr: "err\n" });
+    // A shell that has been started has not printed yet.
+    await expect
+      .poll(() => sandbox.call(["logs", "--details", "twice"]), { timeout: 30_000 })
+      .toMatchObject({ status: 0, stdout: "out\n", stderr: "err\n" });
     const first = sandbox.start(["logs", "-f", "twice"]);
     const second = sandbox.start(["logs", "-f", "--tail", "0", "twice"]);
     await until(() => first.stdout() !== "");
