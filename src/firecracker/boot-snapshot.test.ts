@@ -35,6 +35,7 @@ interface Start {
   readonly machine?: Partial<MachineConfiguration>;
   readonly version?: FirecrackerVersion;
   readonly signal?: AbortSignal;
+  readonly isGuestAtWork?: () => Promise<boolean>;
 }
 
 /** Starts a VM whose files lie in `directory`; returns what Firecracker was asked for, and what there is then. */
@@ -65,6 +66,7 @@ async function start(
       logPath: path.join(runtimeDirectory, "vmm.log"),
       afterExit: [],
       bootSnapshots: snapshots,
+      isGuestAtWork: options.isGuestAtWork,
       signal: options.signal,
     },
   );
@@ -214,6 +216,20 @@ test("waiting for a guest that never is ready can be interrupted", async () => {
   const starting = start({ vm: "a", executable: standIn({ neverReady: true }), signal: controller.signal });
   await expect(starting).rejects.toBe(reason);
   expect(readdirSync(path.join(directory, "a"))).toEqual([]);
+});
+
+test("a guest that has gone on without a word is not waited for", async () => {
+  let looks = 0;
+  const { calls } = await start({
+    vm: "a",
+    executable: standIn({ neverReady: true }),
+    isGuestAtWork: async () => {
+      looks += 1;
+      return looks > 2;
+    },
+  });
+  expect(namesOf(calls).at(-1)).toBe("PUT /actions");
+  expect(existsSync(snapshots)).toBe(false);
 });
 
 test("a guest whose VMM ends before it is ready is not waited for", async () => {

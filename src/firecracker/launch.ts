@@ -45,7 +45,7 @@ interface Answering {
   readonly api: FirecrackerApi;
   readonly firecracker: ProcessIdentity;
   readonly calls: FirecrackerMachine["calls"];
-  readonly signal: AbortSignal | undefined;
+  readonly options: LaunchOptions;
 }
 
 /**
@@ -113,7 +113,7 @@ async function supervise(
     ready: async ({ process: firecracker }) => {
       using api = new FirecrackerApi(apiSocketPath, { timeoutMs: START_TIMEOUT_MS, signal: options.signal });
       await waitForApi(api, { ...options, apiSocketPath, firecracker, executable: program.executable });
-      await guest.start({ api, firecracker, calls: plan.calls, signal: options.signal });
+      await guest.start({ api, firecracker, calls: plan.calls, options });
     },
     timeoutMs: START_TIMEOUT_MS,
     signal: options.signal,
@@ -194,7 +194,7 @@ async function bootAndKeep(
   const { ReadyListener, takeBootSnapshot } = await import("./take-boot-snapshot.ts");
   await using listener = await ReadyListener.open(boot.readySocketPath);
   await bootGuest(answering);
-  if (!(await listener?.heard(answering.firecracker, answering.signal))) return;
+  if (!(await listener?.heard(answering.firecracker, answering.options))) return;
   mark("guest ready");
   await takeBootSnapshot(snapshot, answering);
   mark("snapshot taken");

@@ -6,6 +6,7 @@ import { pollUntil } from "../host/deadline.ts";
 import { ioError, makePrivateDirectory } from "../host/files.ts";
 import { isAlive, type ProcessIdentity } from "../host/process-identity.ts";
 import { randomUuid } from "../host/random.ts";
+import type { LaunchOptions } from "../vmm/vmm.ts";
 import type { FirecrackerApi } from "./api/client.ts";
 import { type BootSnapshot, MEMORY, STATE } from "./boot-snapshot.ts";
 
@@ -144,14 +145,17 @@ export class ReadyListener implements AsyncDisposable {
     return isListening ? new ReadyListener(server) : undefined;
   }
 
-  /** False when the guest ends before, or takes too long. */
-  async heard(firecracker: ProcessIdentity, signal: AbortSignal | undefined): Promise<boolean> {
+  /** False when the guest has gone on without a word (it may have no vsock), has ended, or takes too long. */
+  async heard(
+    firecracker: ProcessIdentity,
+    { isGuestAtWork, signal }: Pick<LaunchOptions, "isGuestAtWork" | "signal">,
+  ): Promise<boolean> {
     try {
       return await pollUntil(
         { timeoutMs: READY_TIMEOUT_MS, waitingFor: "the guest to be ready", intervalMs: 1, signal },
         async () => {
           if (this.#heard) return true;
-          return isAlive(firecracker) ? undefined : false;
+          return isAlive(firecracker) && !(await isGuestAtWork?.()) ? undefined : false;
         },
       );
     } catch (error) {

@@ -1,5 +1,7 @@
+import { open } from "node:fs/promises";
 import { FirectlError } from "../core/errors.ts";
 import { mark } from "../core/trace.ts";
+import { readStatus } from "../guest/control-drive.ts";
 import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import { withDeadline } from "../host/deadline.ts";
 import { makePrivateDirectory } from "../host/files.ts";
@@ -91,6 +93,11 @@ export function launchOptionsFor(
     afterExit: afterExitOf(context, options),
     meanwhile: options.meanwhile,
     bootSnapshots: currentBootSnapshots(context.directories.data),
+    isGuestAtWork: async () => {
+      await using drive = await open(options.paths.controlDrive, "r");
+      const status = await readStatus(drive);
+      return hasStarted(status) || endedStatus(status) !== undefined;
+    },
     signal: options.signal,
   };
 }

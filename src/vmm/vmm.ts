@@ -69,6 +69,8 @@ export interface LaunchOptions {
   readonly meanwhile?: (() => Promise<void>) | undefined;
   /** Where this boot of the host keeps the snapshots that guests go on from; none are used when absent. */
   readonly bootSnapshots?: string | undefined;
+  /** Whether the guest works already, so that it is too late for a snapshot of its boot. */
+  readonly isGuestAtWork?: (() => Promise<boolean>) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
