@@ -1,7 +1,7 @@
-import { createHash } from "node:crypto";
 import { existsSync, rmSync, statSync, utimesSync } from "node:fs";
 import path from "node:path";
 import { errnoOf } from "../core/errors.ts";
+import { sha256Hex } from "../core/sha256.ts";
 import { ioError } from "../host/files.ts";
 import type { Drive, MachineConfiguration } from "../vmm/vmm.ts";
 import type { FirecrackerApi } from "./api/client.ts";
@@ -74,7 +74,7 @@ export class BootSnapshot {
     });
     const group = image?.readOnly === true ? path.basename(image.path) : "copies";
     this.root = root;
-    this.directory = path.join(root, group, createHash("sha256").update(key).digest("hex").slice(0, 32));
+    this.directory = path.join(root, group, sha256Hex(key).slice(0, 32));
   }
 
   get #state(): string {

@@ -49,7 +49,8 @@ onEveryBackend("what a VM uses", (vmm) => {
     expect(row?.Guest?.cpuPercent).toBeGreaterThan(10);
     expect(row?.Guest?.cpuPercent).toBeLessThan(80);
     expect(row?.Host?.cpuPercent).toBeGreaterThan(5);
-    expect(row?.Host?.memoryBytes).toBeGreaterThan(20 * 1024 * 1024);
+    // A guest that goes on from a snapshot has most of its memory in common with others.
+    expect(row?.Host?.memoryBytes).toBeGreaterThan(4 * 1024 * 1024);
     expect(row?.DiskBytes).toBeGreaterThan(0);
     expect(row?.MemUsage).toMatch(/^[\d.]+(K|M)iB \/ [\d.]+MiB$/);
   });
