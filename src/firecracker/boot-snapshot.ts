@@ -4,7 +4,6 @@ import { errnoOf } from "../core/errors.ts";
 import { sha256Hex } from "../core/sha256.ts";
 import { ioError } from "../host/files.ts";
 import type { Drive, MachineConfiguration } from "../vmm/vmm.ts";
-import type { FirecrackerApi } from "./api/client.ts";
 import type { ConfigurationCall } from "./api/types.ts";
 
 /** The vsock port of the host on which a guest says that it is ready for its snapshot. */
@@ -86,14 +85,17 @@ export class BootSnapshot {
     return existsSync(this.#state);
   }
 
-  /** Lets a Firecracker that has not been configured go on from it. */
-  async load(api: FirecrackerApi): Promise<void> {
+  /** What lets a Firecracker of which nothing but the serial port has been configured go on from it. */
+  loadCall(): ConfigurationCall {
     this.#noteUse();
-    await api.loadSnapshot({
-      snapshot_path: this.#state,
-      mem_backend: { backend_type: "File", backend_path: path.join(this.directory, MEMORY) },
-      resume_vm: true,
-    });
+    return {
+      path: "/snapshot/load",
+      body: {
+        snapshot_path: this.#state,
+        mem_backend: { backend_type: "File", backend_path: path.join(this.directory, MEMORY) },
+        resume_vm: true,
+      },
+    };
   }
 
   /** The one whose time is the oldest goes first. */

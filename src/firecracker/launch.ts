@@ -48,6 +48,8 @@ interface Answering {
   readonly options: LaunchOptions;
 }
 
+type StartOfGuest = (answering: Answering) => Promise<void>;
+
 /**
  * Starts Firecracker, configures it over its API and starts the guest, or lets it go on from a snapshot.
  * @throws FirectlError as {@link Vmm.launch}.
@@ -58,17 +60,17 @@ export async function launchFirecracker(
   options: LaunchOptions,
 ): Promise<RunningVmm> {
   const { boot } = machine;
-  if (boot === undefined) return supervise(program, { machine, start: bootGuest }, options);
+  if (boot === undefined) return supervise(program, { machine, plan: () => bootGuest }, options);
   let restoring: BootSnapshot | undefined;
-  const start = async (answering: Answering): Promise<void> => {
+  const plan = (): StartOfGuest => {
     linkFiles(boot, options.runtimeDirectory);
     const snapshot = boot.snapshot();
-    if (!snapshot.exists()) return bootAndKeep(answering, { boot, snapshot });
+    if (!snapshot.exists()) return (answering) => bootAndKeep(answering, { boot, snapshot });
     restoring = snapshot;
-    await restoreGuest(answering, snapshot);
+    return (answering) => restoreGuest(answering, snapshot);
   };
   try {
-    const running = await supervise(program, { machine, start }, options);
+    const running = await supervise(program, { machine, plan }, options);
     return restoring === undefined ? running : { ...running, bootSnapshot: restoring };
   } catch (error) {
     unlinkFiles(boot, options.runtimeDirectory);
@@ -96,7 +98,11 @@ function unlinkFiles({ links }: BootPlan, runtimeDirectory: string): void {
 
 async function supervise(
   program: FirecrackerProgram,
-  guest: { readonly machine: FirecrackerMachine; readonly start: (answering: Answering) => Promise<void> },
+  guest: {
+    readonly machine: FirecrackerMachine;
+    /** Asked once the machine's files are there, and while Firecracker comes up: what to do when it answers. */
+    readonly plan: () => StartOfGuest;
+  },
   options: LaunchOptions,
 ): Promise<RunningVmm> {
   const apiSocketPath = path.join(options.runtimeDirectory, "api.sock");
@@ -112,8 +118,9 @@ async function supervise(
     sockets: [apiSocketPath, ...guest.machine.sockets, ...socketsOf(options.sideProcesses)],
     ready: async ({ process: firecracker }) => {
       using api = new FirecrackerApi(apiSocketPath, { timeoutMs: START_TIMEOUT_MS, signal: options.signal });
+      const start = guest.plan();
       await waitForApi(api, { ...options, apiSocketPath, firecracker, executable: program.executable });
-      await guest.start({ api, firecracker, calls: plan.calls, options });
+      await start({ api, firecracker, calls: plan.calls, options });
     },
     timeoutMs: START_TIMEOUT_MS,
     signal: options.signal,
@@ -202,7 +209,6 @@ async function bootAndKeep(
 
 async function restoreGuest({ api, calls }: Answering, snapshot: BootSnapshot): Promise<void> {
   // The serial port is the one part of the machine that a snapshot does not hold.
-  await api.configure(calls.filter(({ path: endpoint }) => endpoint === "/serial"));
-  await snapshot.load(api);
+  await api.configure([...calls.filter(({ path: endpoint }) => endpoint === "/serial"), snapshot.loadCall()]);
   mark("snapshot loaded");
 }

@@ -6,7 +6,6 @@ import type {
   InstanceAction,
   RawCall,
   SnapshotCreateParams,
-  SnapshotLoadParams,
 } from "./types.ts";
 
 export interface ApiOptions {
@@ -74,11 +73,6 @@ export class FirecrackerApi implements Disposable {
   /** PUT /snapshot/create: of a guest that is paused. */
   async createSnapshot(body: SnapshotCreateParams): Promise<void> {
     await this.#send({ method: "PUT", path: "/snapshot/create", body });
-  }
-
-  /** PUT /snapshot/load: into a machine of which nothing but its serial port has been configured. */
-  async loadSnapshot(body: SnapshotLoadParams): Promise<void> {
-    await this.#send({ method: "PUT", path: "/snapshot/load", body });
   }
 
   [Symbol.dispose](): void {

@@ -69,7 +69,7 @@ interface TokenBucket {
   readonly refill_time: number;
 }
 
-/** One PUT that configures the machine before it starts. */
+/** One PUT that configures the machine before it starts, or is the start of one that goes on from a snapshot. */
 export type ConfigurationCall =
   | { readonly path: "/boot-source"; readonly body: BootSource }
   | { readonly path: `/drives/${string}`; readonly body: BlockDevice }
@@ -78,7 +78,8 @@ export type ConfigurationCall =
   | { readonly path: "/vsock"; readonly body: VsockDevice }
   | { readonly path: "/balloon"; readonly body: BalloonDevice }
   | { readonly path: "/entropy"; readonly body: Readonly<Record<string, never>> }
-  | { readonly path: "/serial"; readonly body: SerialDevice };
+  | { readonly path: "/serial"; readonly body: SerialDevice }
+  | { readonly path: "/snapshot/load"; readonly body: SnapshotLoadParams };
 
 /** PUT /snapshot/create. Without track_dirty_pages, `Diff` since 1.13. */
 export interface SnapshotCreateParams {
@@ -88,7 +89,7 @@ export interface SnapshotCreateParams {
 }
 
 /** PUT /snapshot/load. */
-export interface SnapshotLoadParams {
+interface SnapshotLoadParams {
   readonly snapshot_path: string;
   readonly mem_backend: { readonly backend_type: "File"; readonly backend_path: string };
   readonly resume_vm: boolean;
