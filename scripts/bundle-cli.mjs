@@ -43,22 +43,36 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const outputDirectory = path.join(root, "dist/cli");
 const { version } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
 
-const bundle = await build({
+const COMMON = {
   absWorkingDir: root,
-  entryPoints: ["src/cli/main.ts"],
   bundle: true,
-  splitting: true,
   platform: "node",
   target: "node20.11",
+  logLevel: "warning",
+};
+
+const bundle = await build({
+  ...COMMON,
+  entryPoints: ["src/cli/main.ts"],
+  splitting: true,
   format: "esm",
   outdir: outputDirectory,
   outExtension: { ".js": ".cjs" },
   chunkNames: "[name]-[hash]",
   define: { FIRECTL_VERSION: JSON.stringify(version) },
   legalComments: "none",
-  logLevel: "warning",
   metafile: true,
   write: false,
+});
+// The threads that unpack layers run a file of their own, for the library too: a start of one by tsc's modules takes
+// half as long again.
+await build({
+  ...COMMON,
+  entryPoints: ["src/image/unpack/worker.ts"],
+  packages: "external",
+  format: "cjs",
+  minifyWhitespace: true,
+  outfile: "dist/image/unpack/worker.cjs",
 });
 
 const texts = new Map(bundle.outputFiles.map((file) => [path.basename(file.path), file.text]));

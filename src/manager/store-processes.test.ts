@@ -34,7 +34,7 @@ beforeAll(async () => {
   );
   await build({
     entryPoints: [path.join(import.meta.dirname, "../image/unpack/worker.ts")],
-    outfile: path.join(path.dirname(program), "dist/image/unpack/worker.js"),
+    outfile: path.join(path.dirname(program), "dist/image/unpack/worker.cjs"),
     bundle: true,
     platform: "node",
     target: "node20",

@@ -6,10 +6,9 @@ import { limitError, type RootfsLimits } from "./limits.ts";
 import { ReadAhead } from "./read-ahead.ts";
 
 /**
- * Layers open at a time: the one whose turn it is, and those that other processors can decompress meanwhile. One
- * more than processors, since a small one is soon done.
+ * Layers open at a time: the one whose turn it is, and those that other processors can decompress meanwhile.
  */
-const PARALLEL_LAYERS: number = Math.min(availableParallelism() + 1, 4);
+const PARALLEL_LAYERS: number = Math.max(2, Math.min(availableParallelism(), 4));
 
 /** A layer of an image. */
 export interface LayerInput {

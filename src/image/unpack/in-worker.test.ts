@@ -7,8 +7,8 @@ import { runProgram } from "../../host/process.ts";
 import { collect, hasTool, noise, TemporaryDirectory } from "../image.test-helper.ts";
 import { ContentStore, sha256 } from "../store/content-store.ts";
 import { GrowingBlob } from "../store/growing-blob.ts";
-import { unpackInWorker } from "./in-worker.ts";
-import { SLAB_BYTES, SLABS } from "./protocol.ts";
+import { SLABS, unpackInWorker } from "./in-worker.ts";
+import { SLAB_BYTES } from "./protocol.ts";
 
 const hasZstd = await hasTool("zstd");
 const content = Buffer.concat([noise(3_000_000, "a"), Buffer.alloc(2 * SLAB_BYTES), noise(1000, "b")]);

@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import path from "node:path";
 import { MessageChannel, Worker } from "node:worker_threads";
 import { packageRoot } from "../../host/package-root.ts";
@@ -14,6 +15,14 @@ import {
 /** A worker without work ends after this time: the next image may follow at once, or never. */
 const IDLE_MS = 1000;
 
+/** Threads that are of use at a time: one for each processor, of which layers have little use for more than four. */
+const UNPACKERS: number = Math.max(2, Math.min(availableParallelism(), 4));
+
+/** What the rings of all threads take, in slabs of 1 MiB. */
+const SLABS_IN_ALL = 36;
+/** How far a thread gets ahead of its layer's turn. */
+export const SLABS: number = SLABS_IN_ALL / UNPACKERS;
+
 /** A thread with the ring that it fills. */
 interface Unpacker {
   readonly file: string;
@@ -26,7 +35,7 @@ const idle: Unpacker[] = [];
 /** The worker's program as it was built; undefined when this runs from source, which no worker can load. */
 export function workerFile(): string | undefined {
   if (import.meta.url.endsWith(".ts")) return undefined;
-  return path.join(packageRoot(), "dist", "image", "unpack", "worker.js");
+  return path.join(packageRoot(), "dist", "image", "unpack", "worker.cjs");
 }
 
 /**
@@ -150,10 +159,13 @@ function failureIn(message: Exclude<UnpackMessage, { kind: "filled" }>): Error |
 function takeUnpacker(file: string): Unpacker {
   const index = idle.findIndex((unpacker) => unpacker.file === file);
   const [known] = index < 0 ? [] : idle.splice(index, 1);
-  if (known !== undefined) return known;
+  return known ?? startUnpacker(file);
+}
+
+function startUnpacker(file: string): Unpacker {
   const worker = new Worker(file, { execArgv: [], env: {} });
   worker.unref();
-  return { file, worker, memory: makeRingMemory() };
+  return { file, worker, memory: makeRingMemory(SLABS) };
 }
 
 function keepForLater(unpacker: Unpacker): void {

@@ -13,8 +13,6 @@ import type { Packed } from "../media-types.ts";
 
 /** A slab's size: so much is unpacked, hashed and written at a time. */
 export const SLAB_BYTES: number = 1024 * 1024;
-/** The ring is also how far a layer is read ahead of its turn. */
-export const SLABS = 12;
 
 const WAKE = 0;
 const CANCELLED = 1;
@@ -47,11 +45,11 @@ export interface RingMemory {
   readonly slabs: SharedArrayBuffer;
 }
 
-/** Memory for one blob after another. */
-export function makeRingMemory(): RingMemory {
+/** Memory for one blob after another: so many slabs are also how far a layer is read ahead of its turn. */
+export function makeRingMemory(slabs: number): RingMemory {
   return {
-    words: new SharedArrayBuffer(4 * (LENGTHS + SLABS)),
-    slabs: new SharedArrayBuffer(SLABS * SLAB_BYTES),
+    words: new SharedArrayBuffer(4 * (LENGTHS + slabs)),
+    slabs: new SharedArrayBuffer(slabs * SLAB_BYTES),
   };
 }
 
@@ -64,15 +62,19 @@ class Ring {
   constructor(memory: RingMemory) {
     this.words = new Int32Array(memory.words);
     this.written = new BigInt64Array(memory.words, WRITTEN_BYTE, 1);
-    this.slabs = Array.from({ length: SLABS }, (_, index) =>
+    this.slabs = Array.from({ length: memory.slabs.byteLength / SLAB_BYTES }, (_, index) =>
       Buffer.from(memory.slabs, index * SLAB_BYTES, SLAB_BYTES),
     );
   }
 
   protected slab(count: number): Buffer {
-    const slab = this.slabs[count % SLABS];
+    const slab = this.slabs[this.index(count)];
     if (slab === undefined) throw new Error("a ring has all its slabs");
     return slab;
+  }
+
+  protected index(count: number): number {
+    return count % this.slabs.length;
   }
 }
 
@@ -94,7 +96,9 @@ export class RingWriter extends Ring {
    */
   space(): Uint8Array {
     if (this.#length === 0) {
-      this.#wait(() => (this.#filled - Atomics.load(this.words, USED) < SLABS ? true : undefined));
+      this.#wait(() =>
+        this.#filled - Atomics.load(this.words, USED) < this.slabs.length ? true : undefined,
+      );
     }
     return this.slab(this.#filled).subarray(this.#length);
   }
@@ -108,7 +112,7 @@ export class RingWriter extends Ring {
   /** Hands over a slab that is not full. */
   flush(): void {
     if (this.#length === 0) return;
-    Atomics.store(this.words, LENGTHS + (this.#filled % SLABS), this.#length);
+    Atomics.store(this.words, LENGTHS + this.index(this.#filled), this.#length);
     this.#filled++;
     this.#length = 0;
     Atomics.store(this.words, FILLED, this.#filled);
@@ -157,7 +161,7 @@ export class RingReader extends Ring {
 
   #peek(): Buffer | undefined {
     if (Atomics.load(this.words, FILLED) === this.#used) return undefined;
-    return this.slab(this.#used).subarray(0, Atomics.load(this.words, LENGTHS + (this.#used % SLABS)));
+    return this.slab(this.#used).subarray(0, Atomics.load(this.words, LENGTHS + this.index(this.#used)));
   }
 
   /** Gives back what {@link next} returned. */
