@@ -83,6 +83,14 @@ test("configures the machine in order, starts it, and hands back a living proces
   });
 });
 
+test("the stacks of Firecracker's threads are no huge pages", async () => {
+  const vmm = firecrackerVmm({ executable: standIn(), version: CURRENT });
+  const { process: firecracker } = await vmm.launch(machine(), options());
+  const environment = readFileSync(`/proc/${firecracker.pid}/environ`, "utf8").split("\0");
+  const [stack] = environment.filter((variable) => variable.startsWith("RUST_MIN_STACK="));
+  expect(Number(stack?.split("=")[1])).toBeLessThanOrEqual(2 ** 20);
+});
+
 test("an older Firecracker's console is bounded through its stdout", async () => {
   const executable = standIn({ consoleText: "Kernel panic" });
   await firecrackerVmm({ executable, version: [1, 15, 9] }).launch(machine(), options());

@@ -29,6 +29,8 @@ export interface SuperviseOptions {
   readonly runtimeDirectory: string;
   /** The VMM, in foreground mode. */
   readonly argv: readonly string[];
+  /** What all of them have in their environment besides this process's own. */
+  readonly environment?: Readonly<Record<string, string>> | undefined;
   readonly sideProcesses: readonly SideProcess[];
   /** Receives stdout and stderr of all of them, except what `console` takes. */
   readonly logPath: string;
@@ -173,7 +175,7 @@ async function startShell(options: SuperviseOptions): Promise<number> {
     return await spawnDetached("/bin/sh", ["-c", SUPERVISOR_SCRIPT, "firectl-supervisor", ...parameters], {
       stdout: log,
       stderr: log,
-      env: { ...process.env, [MARK]: options.runtimeDirectory },
+      env: { ...process.env, ...options.environment, [MARK]: options.runtimeDirectory },
       cwd: "/",
     });
   } finally {
