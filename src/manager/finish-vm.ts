@@ -11,6 +11,8 @@ import { endOf } from "./exit-report.ts";
 import { changeRecord, isVmmAlive, livesNow } from "./records.ts";
 import { vmPathsOf } from "./vm-paths.ts";
 
+const SIGKILL = 9;
+
 /**
  * Brings the record of a VM whose VMM has ended up to date: how its workload did, and nothing left of its
  * processes and sockets. A VM to be removed at its end is removed. Safe to call twice and by several
@@ -27,6 +29,20 @@ export async function finishVm(context: Context, record: VmRecord): Promise<VmRe
     return undefined;
   }
   return endVm(context, current);
+}
+
+/**
+ * {@link finishVm} for a VM whose VMM was killed because its user wanted it to end and the guest did not, or not in
+ * time: it has exited, by SIGKILL, as a container has that docker kills. `dead` are those that nobody killed.
+ */
+export async function finishKilledVm(context: Context, record: VmRecord): Promise<void> {
+  // Whoever waits for the VM may have seen its end first, and knows no more than that.
+  await finishVm(context, record);
+  await changeRecord(context.vms, record.id, (current) =>
+    current.state === "dead" && current.startedAt === record.startedAt
+      ? { ...current, state: "exited", exitSignal: SIGKILL, error: null }
+      : undefined,
+  );
 }
 
 /** Ends a VM if it still runs, and puts on record how its workload did. Its disk and its logs stay. */

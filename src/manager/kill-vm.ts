@@ -3,7 +3,7 @@ import { parseSignal } from "../guest/signals.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
 import { killProcesses } from "./destroy-vm.ts";
-import { finishVm } from "./finish-vm.ts";
+import { finishKilledVm } from "./finish-vm.ts";
 import { connectGuest, noAgent } from "./guest-access.ts";
 import { requireState } from "./records.ts";
 import { vmPathsOf } from "./vm-paths.ts";
@@ -29,5 +29,5 @@ export async function killVm(context: Context, record: VmRecord, signal: string)
     }
   }
   await killProcesses(vmPathsOf(context.directories, record.id));
-  await finishVm(context, record);
+  await finishKilledVm(context, record);
 }

@@ -27,18 +27,22 @@ export async function settleEndedVm(context: Context, record: VmRecord): Promise
   await finishVm(context, record);
 }
 
-/** Waits until the VMM of a record has ended, and kills it when it takes longer than `timeoutMs`. */
+/**
+ * Waits until the VMM of a record has ended, and kills it when it takes longer than `timeoutMs`. Returns whether it
+ * ended by itself.
+ */
 export async function waitForVmmEnd(
   context: Context,
   record: VmRecord,
   options: { timeoutMs: number; signal?: AbortSignal | undefined },
-): Promise<void> {
+): Promise<boolean> {
   const deadline = performance.now() + options.timeoutMs;
   for (let pauseMs = FIRST_PAUSE_MS; isVmmAlive(record); pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
     if (performance.now() > deadline) {
       await killProcesses(vmPathsOf(context.directories, record.id));
-      return;
+      return false;
     }
     await sleep(pauseMs, undefined, { signal: options.signal });
   }
+  return true;
 }

@@ -7,10 +7,10 @@ import { askConfiguredVmToStop } from "./configured-vm.ts";
 import type { Context } from "./context.ts";
 import { destroyVm, killProcesses } from "./destroy-vm.ts";
 import { endSeen } from "./exit-report.ts";
-import { finishVm } from "./finish-vm.ts";
+import { finishKilledVm, finishVm } from "./finish-vm.ts";
 import { connectGuest, noAgent } from "./guest-access.ts";
 import { GuestWatch } from "./guest-watch.ts";
-import { changeRecord, requireState } from "./records.ts";
+import { changeRecord, isVmmAlive, requireState } from "./records.ts";
 import { waitForVmmEnd } from "./settle-vm.ts";
 import { vmPathsOf } from "./vm-paths.ts";
 
@@ -26,8 +26,8 @@ export async function stopVm(context: Context, record: VmRecord, options: StopOp
   requireState(record, "stop", ["running", "exited", "dead"]);
   const keep = options.keep ?? false;
   if (keep) await markAsKept(context, record);
-  if (record.state === "running") await endGuest(context, record, stopSignal, options);
-  if (keep) await finishVm(context, record);
+  const killed = record.state === "running" && (await endGuest(context, record, stopSignal, options));
+  if (keep) await (killed ? finishKilledVm : finishVm)(context, record);
   else await destroyVm(context, record.id, undefined, { keepVolumes: !record.autoRemove });
 }
 
@@ -51,12 +51,13 @@ function stopSignalOf(record: VmRecord, { stopSignal }: StopOptions): number {
   return number;
 }
 
+/** Returns whether the VMM had to be killed. */
 async function endGuest(
   context: Context,
   record: VmRecord,
   stopSignal: number,
   options: StopOptions,
-): Promise<void> {
+): Promise<boolean> {
   const paths = vmPathsOf(context.directories, record.id);
   // From here on this process attends to the VM's end: the supervisor would only do the same work again.
   // Without an agent, though, nobody else can tell how the VM ended.
@@ -67,14 +68,18 @@ async function endGuest(
     record.workload === null
       ? await askConfiguredVmToStop(record)
       : await askGuestToStop(record, { graceMs, stopSignal, signal: options.signal });
-  if (asked) {
-    // Without an agent nobody in the guest ends it when the time is over: the kill that follows does.
-    if (record.workload === null) await waitForVmmEnd(context, record, { timeoutMs: graceMs });
-    // Nobody needs the guest's sync of a disk that is about to be removed.
-    else if (!(options.keep ?? false)) await waitForWorkloadEnd(context, record, graceMs);
-    else await waitForVmmEnd(context, record, { timeoutMs: graceMs + AFTER_GRACE_MS });
+  const isKept = options.keep ?? false;
+  let killed = false;
+  if (!asked) killed = isVmmAlive(record);
+  // Nobody needs the guest's sync of a disk that is about to be removed.
+  else if (record.workload !== null && !isKept) await waitForWorkloadEnd(context, record, graceMs);
+  else {
+    // Without an agent nobody in the guest ends it when the time is over.
+    const timeoutMs = record.workload === null ? graceMs : graceMs + AFTER_GRACE_MS;
+    killed = !(await waitForVmmEnd(context, record, { timeoutMs }));
   }
   await killProcesses(paths);
+  return killed;
 }
 
 /** Returns whether the guest took the request; a guest that cannot be asked is killed without grace. */

@@ -101,6 +101,23 @@ onEveryBackend("signals and sudden deaths", (vmm) => {
     await sandbox.expectNothingLeft();
   });
 
+  test("stop and kill end a VM whose guest answers no more: exited by SIGKILL, as a container", async () => {
+    await sandbox.ok(argumentsFor(["-d", "--name", "frozen"], FOR_EVER));
+    for (const end of [
+      ["stop", "--keep", "-t", "1", "frozen"],
+      ["kill", "frozen"],
+    ]) {
+      process.kill(pidOf(onlyRecord()), "SIGSTOP");
+      expect(await sandbox.ok(end)).toBe("frozen\n");
+      await expect
+        .poll(onlyRecord, SOON)
+        .toMatchObject({ state: "exited", exitCode: 137, exitSignal: 9, error: null, firecrackerPid: null });
+      expect(await sandbox.ok(["start", "frozen"])).toBe("frozen\n");
+    }
+    await sandbox.ok(["rm", "-f", "frozen"]);
+    await sandbox.expectNothingLeft();
+  });
+
   test("VMM and supervisor are killed: the next list does not show it as running", async () => {
     const id = (await sandbox.ok(argumentsFor(["-d", "--name", "victim"], FOR_EVER))).trim();
     const record = onlyRecord();
