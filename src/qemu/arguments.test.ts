@@ -91,6 +91,13 @@ describe("qemuArguments", () => {
     expect(line).toContain("console=ttyAMA0 panic=-1 quiet cryptomgr.notests firectl.control=vdc");
     expect(line).not.toMatch(/tsc|8250|microvm/);
   });
+
+  test("an arm64 guest, which finds its disks from the last to the first, counts them as one of x64", () => {
+    const drives = qemuArguments(plan({ architecture: "arm64", tscKhz: undefined })).flatMap(
+      (word) => /^virtio-blk-device,drive=(.*)$/.exec(word)?.[1] ?? [],
+    );
+    expect(drives).toEqual(["upper", "rootfs"]);
+  });
 });
 
 test("limits and a balloon are options and a device of their own", () => {

@@ -47,7 +47,7 @@ export function qemuArguments(plan: QemuPlan): string[] {
     ...(machine.bootSource.initrdPath === undefined ? [] : ["-initrd", machine.bootSource.initrdPath]),
     ...["-append", kernelCommandLine(plan)],
     ...["-global", "virtio-mmio.force-legacy=false"],
-    ...machine.drives.flatMap(driveArguments),
+    ...inOrderOfDiscovery(plan.architecture, machine.drives).flatMap(driveArguments),
     ...(machine.balloon === true ? ["-device", "virtio-balloon-device,id=balloon,deflate-on-oom=on"] : []),
     ...["-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng"],
     ...(machine.vsock === undefined
@@ -107,6 +107,14 @@ export function kernelCommandLine(plan: QemuPlan): string {
     );
   }
   return line;
+}
+
+/** A guest counts its disks as it finds them: on the virt machine from the last to the first. */
+function inOrderOfDiscovery(
+  architecture: QemuPlan["architecture"],
+  drives: readonly Drive[],
+): readonly Drive[] {
+  return architecture === "arm64" ? drives.toReversed() : drives;
 }
 
 function driveArguments(drive: Drive): string[] {
