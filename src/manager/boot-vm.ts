@@ -24,6 +24,11 @@ const BOOT_TIMEOUT_MS = { firecracker: 60_000, qemu: 180_000 } as const;
 /** How much of the guest kernel's last words an error quotes. */
 const QUOTED_CONSOLE_BYTES = 1024;
 
+const LOOK_AT_KERNEL = "firectl run with --kernel-args loglevel=7 shows what the guest's kernel does";
+
+/** Debian's kernel with its initramfs needs some 80 MiB under QEMU; firectl's own is content with the least allowed. */
+const SCARCE_MEMORY_MIB = 128;
+
 /** Of {@link waitForWorkload}: the guest has done nothing, or has ended. Being interrupted tells nothing of it. */
 const GUEST_FAILURES: ReadonlySet<string> = new Set(["TIMEOUT", "GUEST_FAILED"]);
 
@@ -139,7 +144,7 @@ async function waitForWorkload(
       timeoutMs,
       waitingFor: "the guest to start its workload",
       signal: options.signal,
-      hint: "firectl run with --kernel-args loglevel=7 shows what the guest's kernel does; FIRECTL_BOOT_TIMEOUT allows more seconds",
+      hint: `${LOOK_AT_KERNEL}; FIRECTL_BOOT_TIMEOUT allows more seconds`,
     },
     (signal) =>
       watch.until(({ status, vmmAlive }) => {
@@ -157,10 +162,18 @@ async function waitForWorkload(
     throw new FirectlError(
       "GUEST_FAILED",
       `the guest ended before its workload started${await lastWords(paths)}`,
+      { hint: hintOfEarlyEnd(options.machine.memoryMib) },
     );
   }
   if (!hasStarted(outcome)) throw new WorkloadStartError(exitReportOf(endOf(outcome)));
   return outcome;
+}
+
+/** A kernel that cannot even unpack its initramfs ends without a word. */
+function hintOfEarlyEnd(memoryMib: number): string {
+  return memoryMib < SCARCE_MEMORY_MIB
+    ? `its kernel may need more than ${memoryMib} MiB: try -m ${SCARCE_MEMORY_MIB}m; ${LOOK_AT_KERNEL}`
+    : LOOK_AT_KERNEL;
 }
 
 async function lastWords(paths: VmPaths): Promise<string> {

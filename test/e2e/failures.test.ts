@@ -166,6 +166,9 @@ onEveryBackend("a guest that does not come up", (backend) => {
     expect(stderr).toContain(`starting the microVM with ${backend} failed: `);
     expect(stderr).toContain("the guest ended before its workload started");
     expect(stderr).toContain("Kernel panic - not syncing");
+    expect(stderr).toMatch(/^hint: firectl run with --kernel-args loglevel=7 /m);
+    const small = await failedRun(["--vmm", backend, "-m", "64m", ...panicking, IMAGE, "/bin/true"]);
+    expect(small.stderr).toMatch(/^hint: its kernel may need more than 64 MiB: try -m 128m/m);
   });
 
   test("nobody answers in it: says what was waited for, and for how long", async () => {
