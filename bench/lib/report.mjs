@@ -64,7 +64,7 @@ export function judge(results, targets) {
   }
 }
 
-const UNITS = { MB: 1e6, ms: 1 };
+const UNITS = { MB: 1e6, ms: 1, million: 1e6 };
 
 function valuesFor(results, { way, beside, figure = "ms", unit }) {
   const samples = results.get(way);

@@ -8,7 +8,7 @@ export const END_OF_ARCHIVE = Buffer.alloc(2 * BLOCK);
 export function fileHeader(name, size) {
   const header = Buffer.alloc(BLOCK);
   header.write(name, 0, 100, "utf8");
-  header.write("0000644\0" + "0000000\0" + "0000000\0", 100, "latin1");
+  header.write("0000755\0" + "0000000\0" + "0000000\0", 100, "latin1");
   writeSize(header, size);
   header.write("14400000000\0", 136, "latin1");
   header.write("        0", 148, "latin1");
