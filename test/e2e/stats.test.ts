@@ -66,12 +66,12 @@ onEveryBackend("what a VM uses", (vmm) => {
 
   test("goes on until it is interrupted", async () => {
     const watching = sandbox.start(["stats", "--format", "{{.Name}} {{.CPUPerc}}"]);
+    // The first look has no rate, nor has one that a slow guest answers too late.
     await expect
-      .poll(() => watching.stdout().split("\n").length, { timeout: 60_000, interval: 200 })
-      .toBeGreaterThan(3);
+      .poll(() => watching.stdout(), { timeout: 60_000, interval: 200 })
+      .toMatch(/^(busy --\n)+busy [\d.]+%\nbusy /);
     watching.kill("SIGINT");
     expect((await watching.finished).status).toBe(0);
-    expect(watching.stdout()).toMatch(/^busy --\nbusy [\d.]+%\n/);
   });
 
   test("top lists its processes, with the ids that they see", async () => {

@@ -41,7 +41,7 @@ function isTable(format: ListFormat): boolean {
   return format.kind === "table" || format.kind === "table-template";
 }
 
-/** The second look is the first that has rates. */
+/** The second look is the first that has rates; of a guest that answered the first one too late, the third. */
 async function printOnce(
   looks: AsyncIterable<readonly VmStats[]>,
   print: (vms: readonly VmStats[]) => void,
@@ -50,6 +50,7 @@ async function printOnce(
   for await (const vms of looks) {
     count++;
     if (count < 2 && vms.some(({ state }) => state === "running")) continue;
+    if (count < 3 && vms.some(({ guest }) => guest !== undefined && guest.cpuPercent === undefined)) continue;
     print(vms);
     break;
   }
