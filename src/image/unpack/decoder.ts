@@ -1,7 +1,6 @@
-import zlib from "node:zlib";
-import type { Gunzip, ZstdDecompress } from "minizlib";
+import type { Gunzip } from "minizlib";
 import type { Packed } from "../media-types.ts";
-import { nativeGunzip } from "./native-gunzip.ts";
+import { nativeDecoder } from "./native-decoder.ts";
 
 /** zlib's output buffer, an option of node:zlib that minizlib passes on without declaring it. */
 const ZLIB_OPTIONS: object = { chunkSize: 256 * 1024 };
@@ -25,16 +24,12 @@ export interface Output {
 
 /** A decoder into `output`. The libraries are loaded where they are needed: most layers need none. */
 export async function decoderFor(compression: Packed, output: Output): Promise<SyncDecoder> {
+  const native = nativeDecoder(compression, output);
+  if (native !== undefined) return native;
   const put = (bytes: Uint8Array): void => copyTo(output, bytes);
-  switch (compression) {
-    case "gzip":
-      return nativeGunzip(output) ?? zlibDecoder(new (await import("minizlib")).Gunzip(ZLIB_OPTIONS), put);
-    case "zstd":
-      // Part of node:zlib since 22.15.
-      return "createZstdDecompress" in zlib
-        ? zlibDecoder(new (await import("minizlib")).ZstdDecompress(ZLIB_OPTIONS), put)
-        : zstdDecoder(put);
-  }
+  return compression === "gzip"
+    ? zlibDecoder(new (await import("minizlib")).Gunzip(ZLIB_OPTIONS), put)
+    : zstdDecoder(put);
 }
 
 function copyTo(output: Output, bytes: Uint8Array): void {
@@ -47,7 +42,7 @@ function copyTo(output: Output, bytes: Uint8Array): void {
   }
 }
 
-function zlibDecoder(stream: Gunzip | ZstdDecompress, put: (bytes: Uint8Array) => void): SyncDecoder {
+function zlibDecoder(stream: Gunzip, put: (bytes: Uint8Array) => void): SyncDecoder {
   let failure: Error | undefined;
   stream.on("error", (error) => {
     failure = error instanceof Error ? error : new Error(String(error));

@@ -1,4 +1,5 @@
 import zlib from "node:zlib";
+import type { Packed } from "../media-types.ts";
 import type { Output, SyncDecoder } from "./decoder.ts";
 
 /** What node:zlib's own streams work with, and minizlib before us: a binding that unpacks synchronously. */
@@ -23,18 +24,24 @@ interface Internals {
 }
 
 /**
- * Unpacks gzip synchronously, straight into `output`: a library's way through node:zlib makes a new buffer for
- * each piece, which V8 collects only after some 64 MiB of them in each thread. Undefined where Node has changed
- * what this rests on; native-gunzip.test.ts tells of it.
+ * Unpacks synchronously, straight into `output`: a library's way through node:zlib makes a new buffer for each piece,
+ * which V8 collects only after some 64 MiB of them in each thread. And node:zlib's own way with zstd ends with the first
+ * frame, where zstd:chunked layers have thousands. Undefined where Node has not got this (zstd before 22.15) or has
+ * changed what this rests on; native-decoder.test.ts tells of it.
  */
-export function nativeGunzip(output: Output): SyncDecoder | undefined {
-  const stream = zlib.createGunzip();
+export function nativeDecoder(compression: Packed, output: Output): SyncDecoder | undefined {
+  const stream = compression === "gzip" ? zlib.createGunzip() : zstdStream();
+  if (stream === undefined) return undefined;
   if (!hasInternals(stream)) {
     stream.destroy();
     return undefined;
   }
   const { _handle: binding, _writeState: state } = stream;
+  const { Z_NO_FLUSH, Z_FINISH } = zlib.constants;
+  // As node:zlib's own streams; zstd takes all that it can whatever it is told.
+  const [more, last] = compression === "gzip" ? [Z_NO_FLUSH, Z_FINISH] : [0, 0];
   let failure: Error | undefined;
+  let isEmpty = true;
   // The stream's own way would be to tell of it later, when the next call must not have been made.
   binding.onerror = (message, errno, code) => {
     failure = Object.assign(new Error(message), { errno, code });
@@ -52,19 +59,28 @@ export function nativeGunzip(output: Output): SyncDecoder | undefined {
       const [outputLeft = 0, inputLeft = 0] = state;
       output.advance(space.length - outputLeft);
       offset = input.length - inputLeft;
-      // A full buffer may mean that there is more of it.
-      if (outputLeft > 0) return;
+      // A full buffer may mean that there is more of it. zstd stops at the end of a frame, gzip goes on to the next member.
+      if (outputLeft > 0 && (compression === "gzip" || inputLeft === 0)) return;
     }
   };
   return {
     write(bytes) {
-      run(zlib.constants.Z_NO_FLUSH, bytes);
+      isEmpty &&= bytes.length === 0;
+      run(more, bytes);
     },
     end() {
-      run(zlib.constants.Z_FINISH, Buffer.alloc(0));
+      if (isEmpty) throw new Error("unexpected end of file");
+      run(last, Buffer.alloc(0));
       stream.destroy();
     },
   };
+}
+
+/** node:zlib's stream for zstd, which its types do not know yet. */
+function zstdStream(): zlib.Gunzip | undefined {
+  return "createZstdDecompress" in zlib && typeof zlib.createZstdDecompress === "function"
+    ? zlib.createZstdDecompress()
+    : undefined;
 }
 
 function hasInternals(stream: object): stream is zlib.Gunzip & Internals {

@@ -1,20 +1,20 @@
-import { gzipSync } from "node:zlib";
+import zlib, { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { noise } from "../image.test-helper.ts";
-import { nativeGunzip } from "./native-gunzip.ts";
+import { nativeDecoder } from "./native-decoder.ts";
 
 /** What comes out, in an output of `size` bytes at a time. */
 function unpack(bytes: Buffer, piece: number, size = 256 * 1024): Buffer {
   const parts: Buffer[] = [];
   let space = Buffer.alloc(size);
-  const decoder = nativeGunzip({
+  const decoder = nativeDecoder("gzip", {
     space: () => space,
     advance(length) {
       parts.push(Buffer.from(space.subarray(0, length)));
       space = length === space.length ? Buffer.alloc(size) : space.subarray(length);
     },
   });
-  if (decoder === undefined) throw new Error("this Node has other internals: see native-gunzip.ts");
+  if (decoder === undefined) throw new Error("this Node has other internals: see native-decoder.ts");
   for (let start = 0; start < bytes.length; start += piece)
     decoder.write(bytes.subarray(start, start + piece));
   decoder.end();
@@ -25,7 +25,11 @@ describe("unpacking synchronously", () => {
   const content = Buffer.concat([noise(300_000, "a"), Buffer.alloc(3 * 256 * 1024), noise(10, "b")]);
 
   test("rests on what this Node has", () => {
-    expect(nativeGunzip({ space: () => Buffer.alloc(1), advance: () => {} })).toBeDefined();
+    expect(nativeDecoder("gzip", { space: () => Buffer.alloc(1), advance: () => {} })).toBeDefined();
+  });
+
+  test.runIf("createZstdDecompress" in zlib)("rests on what this Node has for zstd", () => {
+    expect(nativeDecoder("zstd", { space: () => Buffer.alloc(1), advance: () => {} })).toBeDefined();
   });
 
   test.each([1000, 65_536, 10_000_000])("one member, in pieces of %i bytes", (piece) => {
@@ -36,7 +40,7 @@ describe("unpacking synchronously", () => {
     const bytes = Buffer.from("few bytes");
     expect(unpack(gzipSync(bytes), 3, 1).equals(bytes)).toBe(true);
     const shared = Buffer.from(new SharedArrayBuffer(100));
-    const decoder = nativeGunzip({ space: () => shared, advance: () => {} });
+    const decoder = nativeDecoder("gzip", { space: () => shared, advance: () => {} });
     decoder?.write(gzipSync(bytes));
     expect(shared.subarray(0, bytes.length).toString()).toBe("few bytes");
   });
