@@ -1,13 +1,14 @@
 import zlib, { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { noise } from "../image.test-helper.ts";
+import type { Packed } from "../media-types.ts";
 import { nativeDecoder } from "./native-decoder.ts";
 
 /** What comes out, in an output of `size` bytes at a time. */
-function unpack(bytes: Buffer, piece: number, size = 256 * 1024): Buffer {
+function unpack(bytes: Buffer, piece: number, size = 256 * 1024, compression: Packed = "gzip"): Buffer {
   const parts: Buffer[] = [];
   let space = Buffer.alloc(size);
-  const decoder = nativeDecoder("gzip", {
+  const decoder = nativeDecoder(compression, {
     space: () => space,
     advance(length) {
       parts.push(Buffer.from(space.subarray(0, length)));
@@ -58,5 +59,38 @@ describe("unpacking synchronously", () => {
     ["rubbish behind", Buffer.concat([gzipSync(content), Buffer.from("rubbish")])],
   ])("%s is an error", (_, bytes) => {
     expect(() => unpack(bytes, 65_536)).toThrow();
+  });
+});
+
+/** What node:zlib has since 22.15, and its types do not know yet. */
+const zstdCompress: unknown = Reflect.get(zlib, "zstdCompressSync");
+
+describe.runIf(typeof zstdCompress === "function")("zstd, where node:zlib has it", () => {
+  function pack(bytes: Buffer): Buffer {
+    if (typeof zstdCompress !== "function") throw new Error("only where it is there");
+    return zstdCompress(bytes);
+  }
+  const first = noise(200_000, "z");
+  const frames = (): Buffer =>
+    Buffer.concat([pack(first), pack(Buffer.alloc(0)), pack(Buffer.alloc(300_000))]);
+  const content = Buffer.concat([first, Buffer.alloc(300_000)]);
+
+  test.each([1, 1000, 65_536, 10_000_000])("several frames, in pieces of %i bytes", (piece) => {
+    expect(unpack(frames(), piece, 64 * 1024, "zstd").equals(content)).toBe(true);
+  });
+
+  test("cut off anywhere but between frames is an error", () => {
+    const whole = pack(noise(3000, "c"));
+    for (let length = 0; length < whole.length; length += 1) {
+      expect(() => unpack(whole.subarray(0, length), 65_536, 64 * 1024, "zstd")).toThrow();
+    }
+    expect(unpack(whole, 65_536, 64 * 1024, "zstd")).toHaveLength(3000);
+  });
+
+  test.each<[string, () => Buffer]>([
+    ["no zstd", () => content],
+    ["rubbish behind", () => Buffer.concat([frames(), Buffer.from("rubbish")])],
+  ])("%s is an error", (_, bytes) => {
+    expect(() => unpack(bytes(), 65_536, 64 * 1024, "zstd")).toThrow();
   });
 });

@@ -2,6 +2,13 @@ import zlib from "node:zlib";
 import type { Packed } from "../media-types.ts";
 import type { Output, SyncDecoder } from "./decoder.ts";
 
+/**
+ * A frame of zstd with one letter in a raw block (RFC 8878, 3.1.1). The binding does not say whether a frame is
+ * complete; after one that is, and only then, this gives just that letter.
+ */
+const PROBE: Buffer = Buffer.from("28b52ffd200109000078", "hex");
+const PROBE_CONTENT = "x";
+
 /** What node:zlib's own streams work with, and minizlib before us: a binding that unpacks synchronously. */
 interface Binding {
   /** Called during a call that fails. */
@@ -37,43 +44,61 @@ export function nativeDecoder(compression: Packed, output: Output): SyncDecoder 
     return undefined;
   }
   const { _handle: binding, _writeState: state } = stream;
-  const { Z_NO_FLUSH, Z_FINISH } = zlib.constants;
-  // As node:zlib's own streams; zstd takes all that it can whatever it is told.
-  const [more, last] = compression === "gzip" ? [Z_NO_FLUSH, Z_FINISH] : [0, 0];
   let failure: Error | undefined;
-  let isEmpty = true;
   // The stream's own way would be to tell of it later, when the next call must not have been made.
   binding.onerror = (message, errno, code) => {
     failure = Object.assign(new Error(message), { errno, code });
   };
-  const run = (flush: number, input: Uint8Array): void => {
+  const run = (flush: number, input: Uint8Array, to: Output): void => {
     if (failure !== undefined) throw failure;
     let offset = 0;
     for (;;) {
-      const space = output.space();
+      const space = to.space();
       binding.writeSync(flush, input, offset, input.length - offset, space, 0, space.length);
       if (failure !== undefined) {
         stream.destroy();
         throw failure;
       }
       const [outputLeft = 0, inputLeft = 0] = state;
-      output.advance(space.length - outputLeft);
+      to.advance(space.length - outputLeft);
       offset = input.length - inputLeft;
-      // A full buffer may mean that there is more of it. zstd stops at the end of a frame, gzip goes on to the next member.
+      // A full buffer may mean that there is more of it. zstd stops at the end of a frame (and fails rather than get
+      // nowhere), gzip goes on to the next member.
       if (outputLeft > 0 && (compression === "gzip" || inputLeft === 0)) return;
     }
   };
+  const { Z_NO_FLUSH, Z_FINISH } = zlib.constants;
+  let isEmpty = true;
   return {
     write(bytes) {
       isEmpty &&= bytes.length === 0;
-      run(more, bytes);
+      // 0 for zstd too: it takes and gives all that it can.
+      run(Z_NO_FLUSH, bytes, output);
     },
     end() {
-      if (isEmpty) throw new Error("unexpected end of file");
-      run(last, Buffer.alloc(0));
+      if (compression === "gzip") run(Z_FINISH, Buffer.alloc(0), output);
+      else if (isEmpty || !isAtEndOfFrame(run)) throw new Error("unexpected end of file");
       stream.destroy();
     },
   };
+}
+
+function isAtEndOfFrame(run: (flush: number, input: Uint8Array, to: Output) => void): boolean {
+  const parts: Buffer[] = [];
+  let space = Buffer.alloc(0);
+  const seen: Output = {
+    space: () => {
+      space = Buffer.alloc(64);
+      return space;
+    },
+    advance: (length) => void parts.push(space.subarray(0, length)),
+  };
+  try {
+    run(0, PROBE, seen);
+  } catch {
+    return false;
+  }
+  return Buffer.concat(parts).toString("latin1") === PROBE_CONTENT;
 }
 
 /** node:zlib's stream for zstd, which its types do not know yet. */
