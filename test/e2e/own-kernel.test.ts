@@ -83,8 +83,11 @@ describe.skipIf(KERNEL === undefined)("what asks much of a kernel (FIRECTL_E2E_K
   });
 
   test.each(CLASSES)("stress-ng's class %s", { timeout: TIMEOUT }, async (name) => {
+    // Of an emulated processor's caches Firecracker makes some without a kind, at which stress-ng 0.15 crashes.
+    const caches = "/sys/devices/system/cpu/cpu0/cache";
+    const hide = `! [ -e ${caches}/index0 ] || cat ${caches}/index0/type || mount -t tmpfs none ${caches}`;
     const stress = `stress-ng --class ${name} --sequential 1 --timeout 1s --temp-path /tmp --log-brief 2>&1`;
-    const said = await inVm(["--privileged"], `${stress} | grep -E '(un)?successful run'`);
-    expect(said).toMatch(/^successful run completed/);
+    const said = await inVm(["--privileged"], `${hide}\n${stress} | grep -E '(un)?successful run'`);
+    expect(said).toMatch(/^successful run completed/m);
   });
 });
