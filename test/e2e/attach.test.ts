@@ -29,19 +29,24 @@ onEveryBackend("attach", (vmm) => {
         ["-d", "-i", "--name", "waits"],
         "/bin/sh",
         "-c",
-        "while read line; do echo got $line; [ $line = end ] && exit 4; done",
+        "until [ -e /go ]; do echo waiting; sleep 0.1; done; " +
+          "while read line; do echo got $line; [ $line = end ] && exit 4; done",
       ),
     );
     const watcher = sandbox.start(["attach", "--no-stdin", "waits"]);
     const first = sandbox.start(["attach", "waits"], { stdin: "one\n" });
-    await expect.poll(watcher.stdout, SOON).toBe("got one\n");
-    await expect.poll(first.stdout, SOON).toBe("got one\n");
+    // Both are attached once they show something.
+    for (const { stdout } of [watcher, first]) await expect.poll(stdout, SOON).toContain("waiting\n");
+    await sandbox.ok(["exec", "waits", "touch", "/go"]);
+    for (const { stdout } of [watcher, first]) {
+      await expect.poll(stdout, SOON).toMatch(/waiting\ngot one\n$/);
+    }
     const second = sandbox.start(["attach", "waits"], { stdin: "end\n" });
     for (const attached of [watcher, first, second]) {
       expect(await attached.finished).toMatchObject({ stderr: "", status: 4 });
     }
-    expect(watcher.stdout()).toBe("got one\ngot end\n");
-    expect(await sandbox.ok(["logs", "waits"])).toBe("got one\ngot end\n");
+    expect(watcher.stdout()).toMatch(/waiting\ngot one\ngot end\n$/);
+    expect(await sandbox.ok(["logs", "waits"])).toMatch(/^(waiting\n)+got one\ngot end\n$/);
     await sandbox.ok(["rm", "waits"]);
   });
 
