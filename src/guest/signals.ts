@@ -1,5 +1,7 @@
 import { FirectlError } from "../core/errors.ts";
 
+export const SIGKILL = 9;
+
 /** Linux's signals in the order of their numbers, from 1; x86-64 and arm64 agree. https://man7.org/linux/man-pages/man7/signal.7.html */
 const NAMES: readonly string[] = [
   "HUP",

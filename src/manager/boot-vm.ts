@@ -1,7 +1,5 @@
-import { open } from "node:fs/promises";
 import { FirectlError } from "../core/errors.ts";
 import { mark } from "../core/trace.ts";
-import { readStatus } from "../guest/control-drive.ts";
 import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import { withDeadline } from "../host/deadline.ts";
 import { makePrivateDirectory } from "../host/files.ts";
@@ -12,6 +10,7 @@ import type { MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
 import { currentBootSnapshots } from "./boot-snapshots.ts";
 import type { Context } from "./context.ts";
 import { endedStatus, endOf, exitReportOf, hasStarted } from "./exit-report.ts";
+import { lastStatus } from "./finish-vm.ts";
 import { GuestWatch } from "./guest-watch.ts";
 import { changeRecord } from "./records.ts";
 import { shareProcesses } from "./shares/share-processes.ts";
@@ -99,8 +98,7 @@ export function launchOptionsFor(
     meanwhile: options.meanwhile,
     bootSnapshots: currentBootSnapshots(context.directories.data),
     isGuestAtWork: async () => {
-      await using drive = await open(options.paths.controlDrive, "r");
-      const status = await readStatus(drive);
+      const status = await lastStatus(options.paths.controlDrive);
       return hasStarted(status) || endedStatus(status) !== undefined;
     },
     signal: options.signal,

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf } from "../core/errors.ts";
 import { readStatus } from "../guest/control-drive.ts";
 import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import { SIGKILL } from "../guest/signals.ts";
 import { readVmmStatus } from "../host/supervise.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
@@ -10,8 +11,6 @@ import { destroyVm, killProcesses, writeOutVolumes } from "./destroy-vm.ts";
 import { endOf } from "./exit-report.ts";
 import { changeRecord, isVmmAlive, livesNow } from "./records.ts";
 import { vmPathsOf } from "./vm-paths.ts";
-
-const SIGKILL = 9;
 
 /**
  * Brings the record of a VM whose VMM has ended up to date: how its workload did, and nothing left of its
@@ -61,7 +60,7 @@ export async function endVm(context: Context, record: VmRecord): Promise<VmRecor
   );
 }
 
-/** The guest's last word on a control drive that nobody writes any more; undefined where there is none. */
+/** What the guest has said last on its control drive; undefined where there is none. */
 export async function lastStatus(controlDrive: string): Promise<VmStatus | undefined> {
   try {
     await using drive = await open(controlDrive, "r");

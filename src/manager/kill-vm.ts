@@ -1,5 +1,5 @@
 import { FirectlError } from "../core/errors.ts";
-import { parseSignal } from "../guest/signals.ts";
+import { parseSignal, SIGKILL } from "../guest/signals.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
 import { killProcesses } from "./destroy-vm.ts";
@@ -7,8 +7,6 @@ import { finishKilledVm } from "./finish-vm.ts";
 import { connectGuest, noAgent } from "./guest-access.ts";
 import { requireState } from "./records.ts";
 import { vmPathsOf } from "./vm-paths.ts";
-
-const SIGKILL = 9;
 
 /**
  * Sends a signal to a VM's workload. SIGKILL always ends the VM: where its guest does not answer, the VMM is

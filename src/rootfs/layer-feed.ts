@@ -1,14 +1,9 @@
-import { availableParallelism } from "node:os";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
 import { ioError } from "../host/files.ts";
+import { PARALLEL_LAYERS } from "../host/processors.ts";
 import { TarReader, type TarSink } from "../tar/reader.ts";
 import { limitError, type RootfsLimits } from "./limits.ts";
 import { ReadAhead } from "./read-ahead.ts";
-
-/**
- * Layers open at a time: the one whose turn it is, and those that other processors can decompress meanwhile.
- */
-const PARALLEL_LAYERS: number = Math.max(2, Math.min(availableParallelism(), 4));
 
 /** A layer of an image. */
 export interface LayerInput {

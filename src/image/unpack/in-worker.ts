@@ -1,7 +1,7 @@
-import { availableParallelism } from "node:os";
 import path from "node:path";
 import { MessageChannel, Worker } from "node:worker_threads";
 import { packageRoot } from "../../host/package-root.ts";
+import { PARALLEL_LAYERS } from "../../host/processors.ts";
 import type { Packed } from "../media-types.ts";
 import type { GrowingBlob } from "../store/growing-blob.ts";
 import {
@@ -15,13 +15,10 @@ import {
 /** A worker without work ends after this time: the next image may follow at once, or never. */
 const IDLE_MS = 1000;
 
-/** Threads that are of use at a time: one for each processor, of which layers have little use for more than four. */
-const UNPACKERS: number = Math.max(2, Math.min(availableParallelism(), 4));
-
 /** What the rings of all threads take, in slabs of 1 MiB. */
 const SLABS_IN_ALL = 36;
 /** How far a thread gets ahead of its layer's turn. */
-export const SLABS: number = SLABS_IN_ALL / UNPACKERS;
+export const SLABS: number = Math.floor(SLABS_IN_ALL / PARALLEL_LAYERS);
 
 /** A thread with the ring that it fills. */
 interface Unpacker {
@@ -159,10 +156,7 @@ function failureIn(message: Exclude<UnpackMessage, { kind: "filled" }>): Error |
 function takeUnpacker(file: string): Unpacker {
   const index = idle.findIndex((unpacker) => unpacker.file === file);
   const [known] = index < 0 ? [] : idle.splice(index, 1);
-  return known ?? startUnpacker(file);
-}
-
-function startUnpacker(file: string): Unpacker {
+  if (known !== undefined) return known;
   const worker = new Worker(file, { execArgv: [], env: {} });
   worker.unref();
   return { file, worker, memory: makeRingMemory(SLABS) };
