@@ -87,8 +87,8 @@ impl<R: Read> Copy<'_, R> {
             if existing.is_none() {
                 mkdirat(&parent, name, Mode::from_bits_truncate(0o700)).map_err(fail)?;
             }
-            let directory =
-                openat(&parent, name, OFlag::O_RDONLY | NO_FOLLOW, Mode::empty()).map_err(fail)?;
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | NO_FOLLOW;
+            let directory = openat(&parent, name, flags, Mode::empty()).map_err(fail)?;
             self.dress(&File::from(directory), entry)?;
             self.directories.push(entry.clone());
             return Ok(self.records.next()?);
