@@ -98,14 +98,14 @@ pub fn describe(error: Errno) -> String {
     error.desc().to_lowercase()
 }
 
-/// Strings for execve.
-/// Fails when one holds a NUL, which no C string can.
+/// A string for execve.
+/// Fails when it holds a NUL, which no C string can.
+pub fn c_string(text: &str) -> Result<CString, StartError> {
+    CString::new(text).map_err(|_| StartError::refused("arguments and environment must not contain NUL"))
+}
+
 pub fn c_strings(strings: &[String]) -> Result<Vec<CString>, StartError> {
-    strings
-        .iter()
-        .map(|text| CString::new(text.as_str()))
-        .collect::<Result<_, _>>()
-        .map_err(|_| StartError::refused("arguments and environment must not contain NUL"))
+    strings.iter().map(|text| c_string(text)).collect()
 }
 
 #[cfg(test)]

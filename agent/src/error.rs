@@ -47,8 +47,8 @@ pub struct StartError {
     pub message: String,
 }
 
-/// Longer messages are cut on their way through the pipe.
-const MAX_MESSAGE_BYTES: usize = 2048;
+/// Longer messages are cut on their way to the agent.
+pub const MAX_MESSAGE_BYTES: usize = 2048;
 
 impl StartError {
     pub fn refused(message: impl Into<String>) -> Self {

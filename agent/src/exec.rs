@@ -5,29 +5,33 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
 use tonic::{Status, Streaming};
 
 use crate::attach;
-use crate::error::{AgentError, Context, StartError};
-use crate::guest::{Guest, send_signal};
-use crate::process::{self, Started, Stdio};
+use crate::descriptors;
+use crate::error::{AgentError, Context};
+use crate::guest::Guest;
+use crate::process::{self, Stdio};
 use crate::proto::exec_request::Request;
 use crate::proto::exec_response::Response;
 use crate::proto::{ExecExited, ExecRequest, ExecResponse, ExecStarted, Exit, Process};
-use crate::terminal;
+use crate::starting::{Child, Starting, inner_pid};
+use crate::terminal::{self, Terminal};
 
 /// Answers in flight: enough to keep the connection busy, little enough to hold back a process whose output
 /// nobody takes.
 pub const ANSWERS_IN_FLIGHT: usize = 8;
 const READ_BYTES: usize = 32 * 1024;
 const DISCARD_BYTES: usize = 4 * 1024;
-/// A process that outlives its parent may hold the pipes open: how long to wait for more of its output.
-const ORPHAN_OUTPUT_GRACE: Duration = Duration::from_millis(200);
+/// What a process leaves behind may hold its pipes open: how long all in all to wait for more of its output once it has
+/// ended.
+pub const ORPHAN_OUTPUT_GRACE: Duration = Duration::from_millis(200);
+/// The most that a process can have written into a pipe that has not been read: fs.pipe-max-size, unless it is set.
+const MAX_PIPE_BYTES: usize = 1 << 20;
 
 type Answers = mpsc::Sender<Result<ExecResponse, Status>>;
 
@@ -44,7 +48,14 @@ type Output = (pipe::Receiver, fn(Vec<u8>) -> Response);
 struct Streams {
     stdin: pipe::Sender,
     outputs: Vec<Output>,
-    terminal: Option<OwnedFd>,
+    terminal: Option<Terminal>,
+}
+
+/// What is left of a call whose caller has gone.
+struct Left {
+    child: Child,
+    outputs: Vec<Output>,
+    slave: Option<OwnedFd>,
 }
 
 /// How the caller's part in the call has ended.
@@ -57,9 +68,9 @@ enum End {
 pub async fn serve(guest: Arc<Guest>, mut requests: Streaming<ExecRequest>, answers: Answers) {
     match run(&guest, &mut requests, &answers).await {
         Ok(None) => {}
-        Ok(Some(outputs)) => {
+        Ok(Some(left)) => {
             drop((requests, answers));
-            discard(outputs).await;
+            left.discard().await;
         }
         Err(status) => {
             // Fails when the caller is gone, who then does not need it.
@@ -68,49 +79,58 @@ pub async fn serve(guest: Arc<Guest>, mut requests: Streaming<ExecRequest>, answ
     }
 }
 
-/// Returns what a process still writes to that runs on without the caller.
+/// Returns what is left of the call by a process that runs on without the caller.
 async fn run(
     guest: &Guest,
     requests: &mut Streaming<ExecRequest>,
     answers: &Answers,
-) -> Result<Option<Vec<Output>>, Status> {
+) -> Result<Option<Left>, Status> {
     let (process, detached) = first_request(requests).await?;
-    let (started, exit, ends) = start(guest, &process)?;
-    let pid = started.pid;
-    if let Some(error) = read_outcome(started.outcome).await? {
-        let exit = Some(Exit { code: error.code.into(), ..Exit::default() });
-        send(answers, Response::Exited(ExecExited { exit, error: error.message })).await?;
-        return Ok(None);
-    }
+    let (starting, ends) = start(guest, &process)?;
+    let executed = tokio::select! {
+        executed = starting.executed(&guest.reaper) => executed?,
+        () = answers.closed() => return Ok(None),
+    };
+    let mut child = match executed {
+        Ok(child) => child,
+        Err(error) => {
+            let exit = Some(Exit { code: error.code.into(), ..Exit::default() });
+            send(answers, Response::Exited(ExecExited { exit, error: error.message })).await?;
+            return Ok(None);
+        }
+    };
     let Streams { stdin, mut outputs, terminal } = take_up(ends).context(|| "take up streams".into())?;
-    let answered = send(answers, Response::Started(ExecStarted { pid: inner_pid(pid) })).await;
+    let answered = send(answers, Response::Started(ExecStarted { pid: inner_pid(child.pid()) })).await;
+    let (master, mut slave) = terminal.map(|terminal| (terminal.master, terminal.slave)).unzip();
     if detached {
-        return Ok(Some(outputs));
+        return Ok(Some(Left { child, outputs, slave }));
     }
-    answered?;
-
-    let (exited, has_exited) = watch::channel(false);
+    let (ended, has_ended) = watch::channel(false);
     let output = async {
         let forwards =
-            outputs.iter_mut().map(|(pipe, wrap)| forward(pipe, answers, has_exited.clone(), *wrap));
+            outputs.iter_mut().map(|(pipe, wrap)| forward(pipe, answers, has_ended.clone(), *wrap));
         join_all(forwards).await;
     };
     let end = async {
-        let exit = wait_or_kill(pid, exit, answers).await;
+        if answered.is_err() {
+            child.kill();
+        }
+        let exit = wait_or_kill(&mut child, answers).await;
+        slave = None;
         // The output is still there to hear it.
-        let _ = exited.send(true);
+        let _ = ended.send(true);
         exit
     };
     let end = tokio::select! {
         ((), exit) = async { tokio::join!(output, end) } => End::Exited(exit),
-        () = feed(stdin, terminal.as_ref(), requests) => End::Detached,
+        () = feed(stdin, master.as_ref(), requests) => End::Detached,
     };
     match end {
         End::Exited(exit) => {
             send(answers, Response::Exited(ExecExited { exit: Some(exit), error: String::new() })).await?;
             Ok(None)
         }
-        End::Detached => Ok(Some(outputs)),
+        End::Detached => Ok(Some(Left { child, outputs, slave })),
     }
 }
 
@@ -124,13 +144,20 @@ async fn join_all(futures: impl Iterator<Item = impl Future<Output = ()>>) {
     .await;
 }
 
-/// Takes what nobody wants, so that the process is not held up by it.
-async fn discard(outputs: Vec<Output>) {
-    let takes = outputs.into_iter().map(|(mut pipe, _)| async move {
-        let mut buffer = vec![0; DISCARD_BYTES];
-        while pipe.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
-    });
-    join_all(takes).await;
+impl Left {
+    /// Takes what nobody wants, so that the process is not held up by it.
+    async fn discard(self) {
+        let Self { mut child, outputs, slave } = self;
+        let takes = outputs.into_iter().map(|(mut pipe, _)| async move {
+            let mut buffer = vec![0; DISCARD_BYTES];
+            while pipe.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
+        });
+        let release = async {
+            child.exit().await;
+            drop(slave);
+        };
+        tokio::join!(join_all(takes), release);
+    }
 }
 
 async fn first_request(requests: &mut Streaming<ExecRequest>) -> Result<(Process, bool), Status> {
@@ -141,15 +168,14 @@ async fn first_request(requests: &mut Streaming<ExecRequest>) -> Result<(Process
     }
 }
 
-fn start(guest: &Guest, process: &Process) -> Result<(Started, oneshot::Receiver<Exit>, Ends), Status> {
+fn start(guest: &Guest, process: &Process) -> Result<(Starting, Ends), Status> {
     let (stdio, ends) = connect(process).map_err(|error| Status::resource_exhausted(error.to_string()))?;
-    let (started, exit) = guest.start_beside(process, stdio)?;
-    Ok((started, exit, ends))
+    Ok((guest.start_beside(process, stdio)?, ends))
 }
 
 fn connect(process: &Process) -> Result<(Stdio, Ends), AgentError> {
     if process.terminal {
-        let (ours, channel) = terminal::channel()?;
+        let (ours, channel) = descriptors::channel()?;
         let request = terminal::Request { channel, size: process.console_size };
         return Ok((Stdio::Terminal(request), Ends::Terminal { channel: ours }));
     }
@@ -169,22 +195,14 @@ fn take_up(ends: Ends) -> std::io::Result<Streams> {
             terminal: None,
         }),
         Ends::Terminal { channel } => {
-            let master = terminal::receive(&channel).map_err(std::io::Error::other)?;
+            let terminal = terminal::receive(&channel).map_err(std::io::Error::other)?;
             Ok(Streams {
-                stdin: attach::writer(master.try_clone()?)?,
-                outputs: vec![(attach::reader(master.try_clone()?)?, Response::Stdout)],
-                terminal: Some(master),
+                stdin: attach::writer(terminal.master.try_clone()?)?,
+                outputs: vec![(attach::reader(terminal.master.try_clone()?)?, Response::Stdout)],
+                terminal: Some(terminal),
             })
         }
     }
-}
-
-/// Waits until a child has executed, or says why it could not.
-pub async fn read_outcome(outcome: OwnedFd) -> Result<Option<StartError>, AgentError> {
-    let mut bytes = Vec::new();
-    let mut reader = pipe::Receiver::from_owned_fd(outcome).context(|| "watch a child start".into())?;
-    reader.read_to_end(&mut bytes).await.context(|| "watch a child start".into())?;
-    Ok(StartError::decode(&bytes))
 }
 
 impl From<AgentError> for Status {
@@ -194,35 +212,36 @@ impl From<AgentError> for Status {
 }
 
 /// The process's end; it is killed, with its process group, when the caller goes away.
-async fn wait_or_kill(pid: Pid, mut exit: oneshot::Receiver<Exit>, answers: &Answers) -> Exit {
-    let exit = tokio::select! {
-        exit = &mut exit => exit,
-        () = answers.closed() => {
-            // Still unreaped, so the numbers are still the process's own.
-            let _ = send_signal(Pid::from_raw(-pid.as_raw()), libc::SIGKILL);
-            let _ = send_signal(pid, libc::SIGKILL);
-            exit.await
-        }
-    };
-    // The reaper lives as long as the agent.
-    exit.unwrap_or_default()
+async fn wait_or_kill(child: &mut Child, answers: &Answers) -> Exit {
+    tokio::select! {
+        exit = child.exit() => return exit,
+        () = answers.closed() => {}
+    }
+    child.kill();
+    child.exit().await
 }
 
-/// Carries one stream until it ends, the caller goes, or the process has exited and nothing more comes.
+/// Carries one stream until it ends or the caller goes. Once the process has ended, what it may have written is
+/// carried, and for a while what comes after it: what it has left behind may write for ever.
 async fn forward(
     pipe: &mut pipe::Receiver,
     answers: &Answers,
-    mut exited: watch::Receiver<bool>,
+    mut has_ended: watch::Receiver<bool>,
     wrap: fn(Vec<u8>) -> Response,
 ) {
     let mut buffer = vec![0; READ_BYTES];
-    loop {
-        let length = if *exited.borrow_and_update() {
-            timeout(ORPHAN_OUTPUT_GRACE, pipe.read(&mut buffer)).await.unwrap_or(Ok(0))
+    let (mut patience, mut room) = (ORPHAN_OUTPUT_GRACE, MAX_PIPE_BYTES);
+    while room > 0 {
+        let length = if *has_ended.borrow_and_update() {
+            let began = Instant::now();
+            let length = timeout(patience, pipe.read(&mut buffer)).await.unwrap_or(Ok(0));
+            patience = patience.saturating_sub(began.elapsed());
+            room = room.saturating_sub(*length.as_ref().unwrap_or(&0));
+            length
         } else {
             tokio::select! {
                 length = pipe.read(&mut buffer) => length,
-                Ok(()) = exited.changed() => continue,
+                Ok(()) = has_ended.changed() => continue,
             }
         };
         let Some(bytes) = length.ok().filter(|&length| length > 0).map(|length| buffer[..length].to_vec())
@@ -267,27 +286,4 @@ async fn feed(stdin: pipe::Sender, terminal: Option<&OwnedFd>, requests: &mut St
 async fn send(answers: &Answers, response: Response) -> Result<(), Status> {
     let message = ExecResponse { response: Some(response) };
     answers.send(Ok(message)).await.map_err(|_| Status::cancelled("the caller has gone"))
-}
-
-/// The pid that the process itself sees, the innermost of `NSpid` in /proc/<pid>/status; 0 when it has ended
-/// and been reaped.
-fn inner_pid(pid: Pid) -> u32 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    parse_inner_pid(&status).unwrap_or(0)
-}
-
-fn parse_inner_pid(status: &str) -> Option<u32> {
-    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    line.split_whitespace().next_back()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_innermost_pid_is_the_last() {
-        assert_eq!(parse_inner_pid("Name:\tsh\nNSpid:\t61\t7\nNSsid:\t61\t7\n"), Some(7));
-        assert_eq!(parse_inner_pid("Name:\tsh\n"), None);
-    }
 }

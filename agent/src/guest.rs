@@ -4,14 +4,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::attach::Attachable;
 use crate::error::AgentError;
 use crate::freeze::Freezer;
-use crate::process::{self, Namespaces, Place, Started, Stdio, World};
-use crate::proto::{Exit, Process};
+use crate::process::{self, Namespaces, Stdio, World};
+use crate::proto::Process;
 use crate::reaper::Reaper;
+use crate::starting::{Child, Starting};
 use crate::status::StatusBoard;
 use crate::storage::Device;
 
@@ -68,24 +69,10 @@ impl Guest {
         Self { world, status, reaper, freezer, attachable, running, shutdown }
     }
 
-    /// Starts the workload. It counts as running from here on; its pid and end are returned.
-    pub fn start_workload(
-        &self,
-        process: &Process,
-        stdio: Stdio,
-    ) -> Result<(Started, oneshot::Receiver<Exit>), AgentError> {
-        let started = process::start(&self.world, process, Place::First, stdio)?;
-        let exit = self.reaper.watch(started.pid);
-        *self.running() = Some(Running { pid: started.pid, namespaces: Namespaces::of(started.pid)? });
-        Ok((started, exit))
-    }
-
-    /// Takes up the namespaces that the workload has made by the time it has executed.
-    pub fn workload_executed(&self) -> Result<(), AgentError> {
-        if let Some(running) = self.running().as_mut() {
-            running.namespaces = Namespaces::of(running.pid)?;
-        }
-        Ok(())
+    /// The workload runs, in these namespaces. They are as its first child has made them: none that the workload may
+    /// have entered since.
+    pub fn workload_runs(&self, workload: &Child, namespaces: Namespaces) {
+        *self.running() = Some(Running { pid: workload.pid(), namespaces });
     }
 
     /// From here on nothing can be done to the workload: its pid may be another's.
@@ -105,17 +92,10 @@ impl Guest {
     }
 
     /// Starts a process beside the workload.
-    pub fn start_beside(
-        &self,
-        process: &Process,
-        stdio: Stdio,
-    ) -> Result<(Started, oneshot::Receiver<Exit>), GuestError> {
-        let running = self.running();
-        let running = running.as_ref().ok_or(GuestError::NotRunning)?;
-        let place = Place::Beside(&running.namespaces);
-        let started = process::start(&self.world, process, place, stdio)?;
-        let exit = self.reaper.watch(started.pid);
-        Ok((started, exit))
+    pub fn start_beside(&self, process: &Process, stdio: Stdio) -> Result<Starting, GuestError> {
+        self.in_workload(|namespaces| {
+            process::start_beside(&self.world, process, namespaces, stdio, &self.reaper)
+        })
     }
 
     /// Does what needs the workload's namespaces.

@@ -6,18 +6,17 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::clock;
 use crate::error::Context;
-use crate::exec::read_outcome;
-use crate::guest::{Guest, GuestError, send_signal};
+use crate::exec::ORPHAN_OUTPUT_GRACE;
+use crate::guest::{Guest, GuestError};
 use crate::process::{self, Stdio};
-use crate::proto::{Exit, Health, HealthCheck, HealthResult, HealthState, Process};
+use crate::proto::{Health, HealthCheck, HealthResult, HealthState, Process};
+use crate::starting::Starting;
 
 /// As many as Docker keeps.
 const LOG_RESULTS: usize = 5;
@@ -25,8 +24,6 @@ const LOG_RESULTS: usize = 5;
 const OUTPUT_BYTES: usize = 512;
 /// A check without an exit code: out of time, or never started.
 const NO_EXIT: i32 = -1;
-/// What the check has left behind may hold its pipe open: how long to wait for more of its output.
-const ORPHAN_OUTPUT_GRACE: Duration = Duration::from_millis(200);
 
 impl Health {
     pub fn starting() -> Self {
@@ -82,49 +79,51 @@ pub async fn watch(guest: Arc<Guest>, check: HealthCheck, process: Process) {
 /// Runs the check once: its exit code and what it printed. `None` when there is no workload any more.
 async fn run(guest: &Guest, probe: &Process, limit: Duration) -> Option<(i32, String)> {
     let deadline = Instant::now() + limit;
-    let (outcome, pid, mut exit, mut output) = match start(guest, probe) {
+    let out_of_time = || Some((NO_EXIT, format!("Health check exceeded timeout ({})", seconds(limit))));
+    let (starting, mut output) = match start(guest, probe) {
         Ok(started) => started,
         Err(GuestError::NotRunning) => return None,
         Err(error) => return Some((NO_EXIT, cut(error.to_string().as_bytes()))),
     };
-    match read_outcome(outcome).await {
-        Ok(None) => {}
-        Ok(Some(error)) => return Some((error.code.into(), cut(error.message.as_bytes()))),
+    // The workload can hold up a process that is being started beside it.
+    let Ok(executed) = timeout_at(deadline, starting.executed(&guest.reaper)).await else {
+        return out_of_time();
+    };
+    let mut child = match executed {
+        Ok(Ok(child)) => child,
+        Ok(Err(error)) => return Some((error.code.into(), cut(error.message.as_bytes()))),
         Err(error) => return Some((NO_EXIT, cut(error.to_string().as_bytes()))),
-    }
+    };
     let mut printed = Vec::new();
     let ended = timeout_at(deadline, async {
         // Until both have ended: what fills the pipe must not hold up the check.
         let mut open = true;
         loop {
             tokio::select! {
-                exit = &mut exit => break exit.unwrap_or_default(),
+                exit = child.exit() => break exit,
                 more = read_some(&mut output, &mut printed), if open => open = more,
             }
         }
     });
     let Ok(exit) = ended.await else {
-        // Unreaped, so the numbers are still the check's own.
-        let _ = send_signal(Pid::from_raw(-pid.as_raw()), libc::SIGKILL);
-        let _ = send_signal(pid, libc::SIGKILL);
-        let _ = exit.await;
-        let text = format!("Health check exceeded timeout ({})", seconds(limit));
-        return Some((NO_EXIT, text));
+        child.kill();
+        child.exit().await;
+        return out_of_time();
     };
-    while timeout(ORPHAN_OUTPUT_GRACE, read_some(&mut output, &mut printed)).await.unwrap_or(false) {}
+    // What the check has left behind may write for ever.
+    let enough = Instant::now() + ORPHAN_OUTPUT_GRACE;
+    while timeout_at(enough, read_some(&mut output, &mut printed)).await.unwrap_or(false) {}
     Some((i32::try_from(exit.code).unwrap_or(NO_EXIT), cut(&printed)))
 }
 
-type Started = (OwnedFd, Pid, oneshot::Receiver<Exit>, pipe::Receiver);
-
-fn start(guest: &Guest, probe: &Process) -> Result<Started, GuestError> {
+fn start(guest: &Guest, probe: &Process) -> Result<(Starting, pipe::Receiver), GuestError> {
     let (reader, writer) = process::pipe()?;
     let stderr = writer.try_clone().context(|| "share a pipe".into())?;
     let null = OpenOptions::new().read(true).open("/dev/null").context(|| "open /dev/null".into())?;
     let stdio = Stdio::Streams { stdin: OwnedFd::from(null), stdout: writer, stderr };
-    let (started, exit) = guest.start_beside(probe, stdio)?;
+    let starting = guest.start_beside(probe, stdio)?;
     let output = pipe::Receiver::from_owned_fd(reader).context(|| "read a check's output".into())?;
-    Ok((started.outcome, started.pid, exit, output))
+    Ok((starting, output))
 }
 
 /// Reads once, and keeps what is worth keeping. Returns whether there may be more.

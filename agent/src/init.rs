@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::prctl::set_dumpable;
 use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
 use nix::unistd::sethostname;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::cgroup::{self, Cgroup};
@@ -34,6 +35,7 @@ use crate::resources::{self, Settings};
 use crate::service::{self, Server};
 use crate::shares;
 use crate::snapshot;
+use crate::starting::Child;
 use crate::status::StatusBoard;
 use crate::storage::{AlignedBuffer, Device, Storage};
 use crate::swap::Swap;
@@ -47,6 +49,8 @@ const FIRST_READ_BYTES: usize = 32 * 1024;
 
 /// Runs the guest from boot to reboot.
 pub fn run() -> ! {
+    // What the agent forks has its rights and descriptors for a while: nothing of the workload's may look at either.
+    let _ = set_dumpable(false);
     let resumed_at = snapshot::resumed_at(std::env::args().skip(1));
     clock::begin_at(resumed_at.unwrap_or_default());
     let started_us = clock::since_boot_us();
@@ -236,7 +240,7 @@ async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device
     let guest = Arc::new(Guest::new(world, status, reaper, freezer, shutdown));
     report_panics(Arc::clone(&guest));
 
-    let (exit, streams) = match workload::start(&guest, &spec, ring).await {
+    let (workload, streams) = match workload::start(&guest, &spec, ring).await {
         Ok(started) => started,
         Err(error) => {
             mounts::seal_disks();
@@ -249,7 +253,7 @@ async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device
     let checks = spec.health_check.clone().map(|check| {
         tokio::spawn(health::watch(Arc::clone(&guest), check, spec.process.clone().unwrap_or_default()))
     });
-    let mut exit = wait_for_end(&guest, &spec, exit, orders).await;
+    let mut exit = wait_for_end(&guest, &spec, workload, orders).await;
     if let Some(checks) = checks {
         checks.abort();
     }
@@ -276,7 +280,7 @@ async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device
 async fn wait_for_end(
     guest: &Guest,
     spec: &VmSpec,
-    mut exit: oneshot::Receiver<Exit>,
+    mut workload: Child,
     mut orders: mpsc::Receiver<ShutdownOrder>,
 ) -> Exit {
     // Without it the kernel resets the machine at once, disks and all.
@@ -285,7 +289,7 @@ async fn wait_for_end(
     let mut kill_at: Option<Instant> = None;
     let exit = loop {
         let order = tokio::select! {
-            exit = &mut exit => break exit,
+            exit = workload.exit() => break exit,
             Some(order) = orders.recv() => order,
             Some(()) = pressed(keyboard.as_mut()) => ShutdownOrder { signal: 0, grace_ms: KEYBOARD_GRACE_MS },
             () = sleep_until(kill_at.unwrap_or_else(Instant::now)), if kill_at.is_some() => {
@@ -295,8 +299,7 @@ async fn wait_for_end(
         kill_at = carry_out(guest, spec, order);
     };
     guest.workload_ended();
-    // The reaper lives as long as the agent.
-    exit.unwrap_or_default()
+    exit
 }
 
 /// Sends what the order asks for; returns when to lose patience.

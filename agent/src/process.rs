@@ -1,15 +1,20 @@
 //! Starting a process in the workload's world: the first one, which makes it, and those that join it.
 //!
-//! The child reports over a close-on-exec pipe: bytes are a [`StartError`], an end without bytes means that
-//! execve has succeeded. Between fork and exec the child may allocate: the agent's other thread holds no lock
-//! of Rust's, and musl keeps its own consistent across fork.
+//! Between fork and exec a child may allocate: the agent's other thread holds no lock of Rust's, and musl keeps its
+//! own consistent across fork.
+//!
+//! What joins the world is forked twice. A process is in the PID namespace of its birth: the agent's own child, which
+//! the workload cannot see, stop or trace, gives up what is the agent's, and only what it forks then is born beside the
+//! workload, as the user, with nothing of the agent's open.
 
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::fs;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -18,21 +23,24 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::unistd::{
-    ForkResult, Gid, Pid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fchown, fork, pipe2,
-    setsid,
+    ForkResult, Gid, Uid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fchown, fork, pipe2, setsid,
 };
 
 use crate::capabilities;
 use crate::cgroup::Cgroup;
+use crate::descriptors;
 use crate::devices;
 use crate::environment;
 use crate::error::{AgentError, Context, StartError};
+use crate::etc_files;
+use crate::guest::send_signal;
 use crate::helper;
 use crate::init_process;
 use crate::mounts;
-use crate::network;
 use crate::proto::{Mount, Process, Rlimit};
+use crate::reaper::Reaper;
 use crate::resources::Settings;
+use crate::starting::{Child, Starting, announce};
 use crate::systemd;
 use crate::terminal;
 use crate::user::{self, Identity};
@@ -52,6 +60,13 @@ pub struct World {
     pub settings: Settings,
 }
 
+impl World {
+    /// Whether the host mounts something just there.
+    pub fn has_mount_at(&self, path: &str) -> bool {
+        self.mounts.iter().any(|each| each.destination == path)
+    }
+}
+
 /// Descriptors of a running workload's namespaces: they stay valid, and the same, whatever becomes of its pid.
 #[derive(Debug)]
 pub struct Namespaces {
@@ -62,32 +77,25 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    pub fn of(workload: Pid) -> Result<Self, AgentError> {
-        let open = |owner: &str, kind: &str| {
-            let path = format!("/proc/{owner}/ns/{kind}");
+    /// Takes those that the workload's first child has sent, once it has made its world and before it executed.
+    pub fn receive(channel: &OwnedFd) -> Result<Self, AgentError> {
+        let [pid, mount] = descriptors::receive(channel)?.map(File::from);
+        Ok(Self { pid, mount, cgroup: Path::new(crate::cgroup::MAIN).is_dir() })
+    }
+
+    /// Sends the calling process's own.
+    fn send(channel: &OwnedFd) -> Result<(), AgentError> {
+        let open = |kind: &str| {
+            let path = format!("/proc/self/ns/{kind}");
             File::open(&path).context(|| format!("open {path}"))
         };
-        let owner = workload.to_string();
-        Ok(Self {
-            pid: open(&owner, "pid")?,
-            mount: open(&owner, "mnt")?,
-            cgroup: Path::new(crate::cgroup::MAIN).is_dir(),
-        })
+        descriptors::send(channel, [open("pid")?.as_fd(), open("mnt")?.as_fd()])
     }
 
     /// Puts the calling process into the mount namespace alone.
     pub fn join_mounts(&self) -> Result<(), AgentError> {
         setns(&self.mount, CloneFlags::CLONE_NEWNS).context(|| "join the mount namespace".into())
     }
-}
-
-/// Where the child's place is.
-#[derive(Debug, Clone, Copy)]
-pub enum Place<'a> {
-    /// PID 1 of new namespaces.
-    First,
-    /// Beside the workload.
-    Beside(&'a Namespaces),
 }
 
 /// The child's standard streams.
@@ -99,103 +107,194 @@ pub enum Stdio {
     Terminal(terminal::Request),
 }
 
-/// A child on its way to execve.
-#[derive(Debug)]
-pub struct Started {
-    pub pid: Pid,
-    /// Ends when execve has succeeded; else carries a [`StartError`].
-    pub outcome: OwnedFd,
-}
-
 /// A pipe of which no child inherits an end.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd), AgentError> {
     pipe2(OFlag::O_CLOEXEC).context(|| "create a pipe".into())
 }
 
-/// Forks a child that becomes `process`.
-pub fn start(
+/// Forks the child that makes the world and becomes the workload. Its namespaces come over `channel`, whose other end
+/// the caller has.
+pub fn start_first(
     world: &World,
     process: &Process,
-    place: Place<'_>,
     stdio: Stdio,
-) -> Result<Started, AgentError> {
-    let (outcome, report) = pipe()?;
+    channel: OwnedFd,
+    reaper: &Reaper,
+) -> Result<Starting, AgentError> {
     let own = File::open("/proc/self/ns/pid").context(|| "open the PID namespace".into())?;
     // Only children are affected, never the agent itself.
-    match place {
-        Place::First => unshare(CloneFlags::CLONE_NEWPID),
-        Place::Beside(namespaces) => setns(&namespaces.pid, CloneFlags::CLONE_NEWPID),
-    }
-    .context(|| "enter the PID namespace".into())?;
-    // SAFETY: see the head of the file for why the child may do more than async-signal-safe calls.
-    let forked = unsafe { fork() };
-    if matches!(forked, Ok(ForkResult::Child)) {
-        let Err(error) = run_child(world, process, place, &stdio);
-        // When even this fails, the parent sees an end without bytes and then this exit code.
-        let _ = File::from(report).write_all(&error.encode());
-        // SAFETY: _exit never returns and runs nothing of the parent's that was copied into the child.
-        unsafe { libc::_exit(i32::from(error.code)) }
-    }
+    unshare(CloneFlags::CLONE_NEWPID).context(|| "enter a PID namespace".into())?;
+    let forked = fork_child(reaper, |_| become_first(world, process, &stdio, &channel));
     setns(own, CloneFlags::CLONE_NEWPID).context(|| "leave the PID namespace".into())?;
-    match forked.context(|| "start a process".into())? {
-        ForkResult::Parent { child } => Ok(Started { pid: child, outcome }),
-        ForkResult::Child => Err(AgentError::Invalid("unreachable: the child has left above".into())),
+    let (child, report) = forked?;
+    Ok(Starting::direct(child, report))
+}
+
+/// Forks the child that forks `process`, in the world of these namespaces.
+pub fn start_beside(
+    world: &World,
+    process: &Process,
+    namespaces: &Namespaces,
+    stdio: Stdio,
+    reaper: &Reaper,
+) -> Result<Starting, AgentError> {
+    let (starter, report) =
+        fork_child(reaper, |report| fork_beside(world, process, namespaces, &stdio, report))?;
+    Ok(Starting::by(starter, report))
+}
+
+/// Forks a child that does `run` and, should that come back, tells why.
+fn fork_child(
+    reaper: &Reaper,
+    run: impl FnOnce(&UnixStream) -> Result<Infallible, StartError>,
+) -> Result<(Child, UnixStream), AgentError> {
+    let (ours, theirs) = UnixStream::pair().context(|| "create a socket".into())?;
+    // SAFETY: see the head of the file for why the child may do more than async-signal-safe calls.
+    match unsafe { fork() }.context(|| "start a process".into())? {
+        ForkResult::Parent { child } => Ok((Child::new(child, reaper), ours)),
+        ForkResult::Child => {
+            let Err(error) = run(&theirs);
+            give_up(&theirs, &error)
+        }
     }
 }
 
-fn run_child(
+/// The end of a child that has failed to become the process.
+fn give_up(report: &UnixStream, error: &StartError) -> ! {
+    // When even this fails, the agent sees an end without bytes and then this exit code.
+    let _ = (&*report).write_all(&error.encode());
+    // SAFETY: _exit never returns and runs nothing of the parent's that was copied into the child.
+    unsafe { libc::_exit(i32::from(error.code)) }
+}
+
+fn become_first(
     world: &World,
     process: &Process,
-    place: Place<'_>,
     stdio: &Stdio,
+    channel: &OwnedFd,
 ) -> Result<Infallible, StartError> {
-    reset_signals()?;
-    if let Some(cgroup) = &world.cgroup {
-        cgroup.join(matches!(place, Place::First));
-    }
-    let settings = &world.settings;
-    // The agent is exempt from the OOM killer; the workload is not.
-    let _ = fs::write("/proc/self/oom_score_adj", settings.oom_score_adj.to_string());
+    leave_the_agent(world, true)?;
     setsid().context(|| "setsid".into())?;
-    match place {
-        Place::First => make_world(world)?,
-        Place::Beside(namespaces) => join_world(namespaces)?,
-    }
-    let terminal = match stdio {
-        Stdio::Terminal(request) => Some(terminal::allocate(request, matches!(place, Place::First))?),
-        Stdio::Streams { .. } => None,
-    };
-
+    make_world(world)?;
+    Namespaces::send(channel)?;
+    let terminal = allocate_terminal(stdio, true)?;
     if process.idle {
         if world.read_only {
             mounts::make_root_read_only()?;
         }
         helper::wait_for_the_end();
     }
-    let mut identity = user::look_up(&process.user)?;
-    user::add_groups(&mut identity, &settings.privileges.groups)?;
-    let cwd = if process.cwd.is_empty() { "/" } else { &process.cwd };
-    if matches!(place, Place::First) {
-        create_cwd(cwd)?;
-        if world.read_only {
-            mounts::make_root_read_only()?;
-        }
+    let identity = identity_of(world, process)?;
+    create_cwd(cwd_of(process))?;
+    if world.read_only {
+        mounts::make_root_read_only()?;
     }
-    set_limits(settings.rlimits.iter().chain(&process.rlimits))?;
-    capabilities::limit_bounding_set(&settings.privileges)?;
-    match (stdio, &terminal) {
-        (Stdio::Streams { stdin, stdout, stderr }, _) => connect_streams(stdin, [stdout, stderr], &identity)?,
-        (Stdio::Terminal(_), Some(slave)) => terminal::connect(slave, Uid::from_raw(identity.uid))?,
-        (Stdio::Terminal(_), None) => {}
+    connect_stdio(stdio, terminal.as_ref(), &identity)?;
+    let program = become_user(world, process, &identity)?;
+    if terminal.is_some() {
+        terminal::take_control()?;
     }
-    // A directory that only root may enter is entered before root is given up, as runc does.
-    let entered = enter_cwd(cwd);
-    capabilities::become_user(&identity, &settings.privileges)?;
-    entered.or_else(|_| enter_cwd(cwd))?;
-    if world.init && matches!(place, Place::First) {
+    if world.init {
         init_process::stay_behind()?;
     }
-    execute(process, &environment::environment(&world.hostname, &process.env, &identity.home))
+    program.execute()
+}
+
+fn fork_beside(
+    world: &World,
+    process: &Process,
+    namespaces: &Namespaces,
+    stdio: &Stdio,
+    report: &UnixStream,
+) -> Result<Infallible, StartError> {
+    leave_the_agent(world, false)?;
+    setns(&namespaces.pid, CloneFlags::CLONE_NEWPID).context(|| "enter the PID namespace".into())?;
+    join_world(namespaces)?;
+    let terminal = allocate_terminal(stdio, false)?;
+    let identity = identity_of(world, process)?;
+    connect_stdio(stdio, terminal.as_ref(), &identity)?;
+    let has_terminal = terminal.is_some();
+    // Not to be dropped once it is closed.
+    std::mem::forget(terminal);
+    close_others(report.as_raw_fd())?;
+    let program = become_user(world, process, &identity)?;
+    // SAFETY: this process has one thread, a fork of it may do anything.
+    match unsafe { fork() }.context(|| "start a process".into())? {
+        ForkResult::Child => {
+            setsid().context(|| "setsid".into())?;
+            if has_terminal {
+                terminal::take_control()?;
+            }
+            program.execute()
+        }
+        ForkResult::Parent { child } => {
+            if announce(report, child).is_err() {
+                // Nobody waits for it any more.
+                let _ = send_signal(child, libc::SIGKILL);
+            }
+            // SAFETY: as in give_up.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
+/// What sets any child apart from the agent.
+fn leave_the_agent(world: &World, is_workload: bool) -> Result<(), AgentError> {
+    reset_signals()?;
+    if let Some(cgroup) = &world.cgroup {
+        cgroup.join(is_workload);
+    }
+    // The agent is exempt from the OOM killer; the workload is not.
+    let _ = fs::write("/proc/self/oom_score_adj", world.settings.oom_score_adj.to_string());
+    Ok(())
+}
+
+fn allocate_terminal(stdio: &Stdio, is_console: bool) -> Result<Option<File>, AgentError> {
+    match stdio {
+        Stdio::Terminal(request) => terminal::allocate(request, is_console).map(Some),
+        Stdio::Streams { .. } => Ok(None),
+    }
+}
+
+fn connect_stdio(stdio: &Stdio, terminal: Option<&File>, identity: &Identity) -> Result<(), AgentError> {
+    if let Stdio::Streams { stdin, stdout, stderr } = stdio {
+        connect_streams(stdin, [stdout, stderr], identity)?;
+    }
+    terminal.map_or(Ok(()), |slave| terminal::connect(slave, Uid::from_raw(identity.uid)))
+}
+
+fn identity_of(world: &World, process: &Process) -> Result<Identity, StartError> {
+    let mut identity = user::look_up(&process.user)?;
+    user::add_groups(&mut identity, &world.settings.privileges.groups)?;
+    Ok(identity)
+}
+
+fn cwd_of(process: &Process) -> &str {
+    if process.cwd.is_empty() { "/" } else { &process.cwd }
+}
+
+/// Takes on the limits and rights of the user, in the working directory, and finds what is to be executed.
+fn become_user(world: &World, process: &Process, identity: &Identity) -> Result<Program, StartError> {
+    let World { hostname, settings, .. } = world;
+    set_limits(settings.rlimits.iter().chain(&process.rlimits))?;
+    capabilities::limit_bounding_set(&settings.privileges)?;
+    // A directory that only root may enter is entered before root is given up, as runc does.
+    let entered = enter_cwd(cwd_of(process));
+    capabilities::become_user(identity, &settings.privileges)?;
+    entered.or_else(|_| enter_cwd(cwd_of(process)))?;
+    Program::find(process, &environment::environment(hostname, &process.env, &identity.home))
+}
+
+/// Closes everything but the standard streams and `kept`. The values that own what is closed must not be dropped.
+fn close_others(kept: RawFd) -> Result<(), AgentError> {
+    for (first, last) in [(libc::STDERR_FILENO + 1, kept - 1), (kept + 1, RawFd::MAX)] {
+        if first <= last {
+            // SAFETY: close_range takes numbers. This child never unwinds, and uses nothing of what is closed.
+            Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
+                .context(|| "close descriptors".into())?;
+        }
+    }
+    Ok(())
 }
 
 /// A handler of the agent's must not run in the child, and what it ignores must not stay ignored.
@@ -216,18 +315,14 @@ fn make_world(world: &World) -> Result<(), AgentError> {
     let devices = if privileges.all_devices { devices::list() } else { Vec::new() };
     let sources = Sources::open(&world.mounts)?;
     mounts::enter_root()?;
-    mounts::furnish_root(privileges.unmasked, |path| is_mounted(world, path))?;
+    mounts::furnish_root(privileges.unmasked, |path| world.has_mount_at(path))?;
     devices::create(&devices)?;
     if world.systemd {
         systemd::furnish()?;
     }
+    etc_files::write(world)?;
     volumes::attach(&world.mounts, &sources)?;
-    write_identity_files(world)
-}
-
-/// Whether the host mounts something just there.
-fn is_mounted(world: &World, path: &str) -> bool {
-    world.mounts.iter().any(|each| each.destination == path)
+    etc_files::cover(world)
 }
 
 fn join_world(namespaces: &Namespaces) -> Result<(), AgentError> {
@@ -238,44 +333,6 @@ fn join_world(namespaces: &Namespaces) -> Result<(), AgentError> {
     namespaces.join_mounts()?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     Ok(())
-}
-
-/// The files that tell the workload where it is, as Docker gives them to every container.
-fn write_identity_files(world: &World) -> Result<(), AgentError> {
-    let World { hostname, settings, .. } = world;
-    if world.mounts.iter().any(|each| each.destination == "/etc" && each.read_only) {
-        return Ok(()); // all of it is the user's own
-    }
-    match fs::create_dir("/etc") {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(error).context(|| "create /etc".into());
-        }
-        _ => {}
-    }
-    let files = [
-        ("/etc/hostname", format!("{hostname}\n")),
-        ("/etc/hosts", network::hosts_file(hostname, &settings.names)),
-        ("/etc/resolv.conf", network::resolver_file(&settings.names)),
-    ];
-    for (path, contents) in files {
-        // The user's own file is what counts there.
-        if !is_mounted(world, path) {
-            write_file(path, &contents)?;
-        }
-    }
-    if fs::symlink_metadata("/etc/mtab").is_err() {
-        symlink("/proc/mounts", "/etc/mtab").context(|| "create /etc/mtab".into())?;
-    }
-    Ok(())
-}
-
-/// Replaces whatever is there: an image may have a link into a directory that only exists on its builder.
-fn write_file(path: &str, contents: &str) -> Result<(), AgentError> {
-    if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        fs::remove_file(path).context(|| format!("replace {path}"))?;
-    }
-    fs::write(path, contents).context(|| format!("write {path}"))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).context(|| format!("write {path}"))
 }
 
 /// Docker creates a missing working directory, and its parents, as root's.
@@ -334,29 +391,51 @@ fn parse_resource(name: &str) -> Option<Resource> {
     })
 }
 
-/// The streams belong to the user, who may open them again as /dev/stdout.
+/// The streams belong to the user, who may open them again as /dev/stdin, /dev/stdout and /dev/stderr. What is no pipe
+/// of the process's own stays as it is.
 fn connect_streams(
     stdin: &OwnedFd,
     [stdout, stderr]: [&OwnedFd; 2],
     identity: &Identity,
 ) -> Result<(), AgentError> {
-    for stream in [stdout, stderr] {
-        let owner = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-        fchown(stream.as_fd(), Some(owner.0), Some(owner.1))
-            .context(|| "give the streams to the user".into())?;
+    let failed = || "give the streams to the user".into();
+    for stream in [stdin, stdout, stderr] {
+        let metadata = File::from(stream.try_clone().context(failed)?).metadata().context(failed)?;
+        if metadata.file_type().is_fifo() {
+            let owner = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+            fchown(stream.as_fd(), Some(owner.0), Some(owner.1)).context(failed)?;
+        }
     }
     dup2_stdin(stdin).context(|| "connect stdin".into())?;
     dup2_stdout(stdout).context(|| "connect stdout".into())?;
     dup2_stderr(stderr).context(|| "connect stderr".into())
 }
 
-fn execute(process: &Process, variables: &[String]) -> Result<Infallible, StartError> {
-    let name = process.args.first().ok_or_else(|| StartError::refused("no command specified"))?;
-    let arguments = environment::c_strings(&process.args)?;
-    let path = environment::find_executable(name, variables)?;
-    let program = environment::c_strings(std::slice::from_ref(&path))?;
-    let variables = environment::c_strings(variables)?;
-    execve(&program[0], &arguments, &variables).map_err(|error| environment::exec_failure(&path, error))
+/// What a process executes.
+struct Program {
+    path: String,
+    file: CString,
+    arguments: Vec<CString>,
+    variables: Vec<CString>,
+}
+
+impl Program {
+    /// Finds it as the calling process, in the directory that it is in.
+    fn find(process: &Process, variables: &[String]) -> Result<Self, StartError> {
+        let name = process.args.first().ok_or_else(|| StartError::refused("no command specified"))?;
+        let path = environment::find_executable(name, variables)?;
+        Ok(Self {
+            file: environment::c_string(&path)?,
+            arguments: environment::c_strings(&process.args)?,
+            variables: environment::c_strings(variables)?,
+            path,
+        })
+    }
+
+    fn execute(&self) -> Result<Infallible, StartError> {
+        execve(&self.file, &self.arguments, &self.variables)
+            .map_err(|error| environment::exec_failure(&self.path, error))
+    }
 }
 
 #[cfg(test)]

@@ -2,19 +2,15 @@
 //! its name means there what it means everywhere; the agent gets the other end over a socket.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::mount::{MsFlags, mount};
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    socketpair,
-};
 use nix::unistd::{Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
 
+use crate::descriptors;
 use crate::error::{AgentError, Context};
 use crate::proto::ConsoleSize;
 
@@ -30,13 +26,17 @@ pub struct Request {
     pub size: Option<ConsoleSize>,
 }
 
-/// A socket for one terminal: the agent's end, then the child's.
-pub fn channel() -> Result<(OwnedFd, OwnedFd), AgentError> {
-    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-        .context(|| "create a socket".into())
+/// The agent's ends of a terminal.
+#[derive(Debug)]
+pub struct Terminal {
+    /// Non-blocking.
+    pub master: OwnedFd,
+    /// Held for as long as the process runs: a master whose slaves are all closed for a moment, because the process
+    /// opens its terminal anew, reads as if it had ended.
+    pub slave: OwnedFd,
 }
 
-/// Allocates a terminal in the child, sends its master to the agent and returns the slave. `is_console` makes it
+/// Allocates a terminal in the child, sends both of its ends to the agent and returns the slave. `is_console` makes it
 /// the world's /dev/console too, as in Docker.
 pub fn allocate(request: &Request, is_console: bool) -> Result<File, AgentError> {
     let master = OpenOptions::new()
@@ -62,10 +62,7 @@ pub fn allocate(request: &Request, is_console: bool) -> Result<File, AgentError>
     if is_console {
         make_console(&master)?;
     }
-    let descriptors = [master.as_raw_fd()];
-    let rights = [ControlMessage::ScmRights(&descriptors)];
-    sendmsg::<()>(request.channel.as_raw_fd(), &[IoSlice::new(b"t")], &rights, MsgFlags::empty(), None)
-        .context(|| "hand over a terminal".into())?;
+    descriptors::send(&request.channel, [master.as_fd(), slave.as_fd()])?;
     Ok(slave)
 }
 
@@ -80,36 +77,29 @@ fn make_console(master: &File) -> Result<(), AgentError> {
         .context(|| format!("bind {path} to {CONSOLE}"))
 }
 
-/// Makes the terminal the child's controlling one and its standard streams. It belongs to the user, who may
-/// open it again; its group stays that of terminals.
+/// Makes the terminal the calling process's standard streams. It belongs to the user, who may open it again; its
+/// group stays that of terminals.
 pub fn connect(slave: &File, user: Uid) -> Result<(), AgentError> {
     fchown(slave, Some(user), None).context(|| "give the terminal to the user".into())?;
-    // SAFETY: TIOCSCTTY takes a number.
-    Errno::result(unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY, 0) })
-        .context(|| "take the terminal".into())?;
     dup2_stdin(slave).context(|| "connect stdin".into())?;
     dup2_stdout(slave).context(|| "connect stdout".into())?;
     dup2_stderr(slave).context(|| "connect stderr".into())
 }
 
-/// Takes the master that a child has sent before it executed, non-blocking from here on.
-pub fn receive(channel: &OwnedFd) -> Result<OwnedFd, AgentError> {
-    let mut byte = [0; 1];
-    let mut buffers = [IoSliceMut::new(&mut byte)];
-    let mut space = nix::cmsg_space!(RawFd);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message = recvmsg::<()>(channel.as_raw_fd(), &mut buffers, Some(&mut space), flags)
-        .context(|| "take over a terminal".into())?;
-    let descriptor = message.cmsgs().ok().into_iter().flatten().find_map(|control| match control {
-        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
-        _ => None,
-    });
-    let descriptor = descriptor.ok_or_else(|| AgentError::Invalid("a child has sent no terminal".into()))?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    let master = unsafe { OwnedFd::from_raw_fd(descriptor) };
+/// Makes the terminal that is stdin the controlling one of the calling session leader.
+pub fn take_control() -> Result<(), AgentError> {
+    // SAFETY: TIOCSCTTY takes a number.
+    Errno::result(unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) })
+        .context(|| "take the terminal".into())
+        .map(drop)
+}
+
+/// Takes the ends that a child has sent before it executed.
+pub fn receive(channel: &OwnedFd) -> Result<Terminal, AgentError> {
+    let [master, slave] = descriptors::receive(channel)?;
     fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK))
         .context(|| "take over a terminal".into())?;
-    Ok(master)
+    Ok(Terminal { master, slave })
 }
 
 /// Sets the size; whoever is in the terminal's foreground is told, if it has changed.
@@ -129,35 +119,42 @@ pub fn resize(master: impl AsFd, size: &ConsoleSize) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Read, Write};
+    use std::io::{ErrorKind, Read, Write};
+
+    /// The line discipline works in the kernel's own time.
+    fn read(master: &OwnedFd) -> std::io::Result<Vec<u8>> {
+        let mut bytes = [0; 8];
+        loop {
+            match File::from(master.try_clone()?).read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
+                length => return length.map(|length| bytes[..length].to_vec()),
+            }
+        }
+    }
 
     #[test]
     fn a_terminal_crosses_the_socket_with_its_size() {
-        let (ours, theirs) = channel().unwrap();
-        let request = Request { channel: theirs, size: Some(ConsoleSize { height: 12, width: 70_000 }) };
+        let (ours, channel) = descriptors::channel().unwrap();
+        let request = Request { channel, size: Some(ConsoleSize { height: 12, width: 70_000 }) };
         let mut slave = allocate(&request, false).unwrap();
-        let mut master = File::from(receive(&ours).unwrap());
+        let terminal = receive(&ours).unwrap();
         let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: TIOCGWINSZ writes one winsize, to a live one.
         unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
         assert_eq!((size.ws_row, size.ws_col), (12, u16::MAX));
         slave.write_all(b"hi\n").unwrap();
-        let mut read = [0; 8];
-        // The line discipline works in the kernel's own time.
-        let length = loop {
-            match master.read(&mut read) {
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),
-                length => break length.unwrap(),
-            }
-        };
-        assert_eq!(&read[..length], b"hi\r\n");
+        assert_eq!(read(&terminal.master).unwrap(), b"hi\r\n");
     }
 
     #[test]
-    fn a_child_that_sends_nothing_is_an_error() {
-        let (ours, theirs) = channel().unwrap();
-        receive(&ours).unwrap_err();
-        drop(theirs);
-        assert!(receive(&ours).unwrap_err().to_string().contains("no terminal"));
+    fn a_terminal_that_its_process_has_closed_has_not_ended() {
+        let (ours, channel) = descriptors::channel().unwrap();
+        drop(allocate(&Request { channel, size: None }, false).unwrap());
+        let Terminal { master, slave } = receive(&ours).unwrap();
+        let mut byte = [0; 1];
+        let error = File::from(master.try_clone().unwrap()).read(&mut byte).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        drop(slave);
+        assert_eq!(read(&master).unwrap_err().raw_os_error(), Some(libc::EIO));
     }
 }

@@ -12,16 +12,17 @@ use tokio::time::timeout;
 
 use crate::attach::{self, Attachable};
 use crate::clock;
+use crate::descriptors;
 use crate::error::{AgentError, Context, StartError};
-use crate::exec::read_outcome;
 use crate::flow::Flow;
 use crate::guest::Guest;
 use crate::output;
 use crate::output_ring::{OutputRing, Stream};
-use crate::process::{self, Stdio};
-use crate::proto::{Exit, Health, Phase, Process, VmSpec};
+use crate::process::{self, Namespaces, Stdio};
+use crate::proto::{Health, Phase, Process, VmSpec};
+use crate::starting::Child;
 use crate::storage::Device;
-use crate::terminal;
+use crate::terminal::{self, Terminal};
 
 /// How long the output may take to reach the drive once the workload has ended.
 const OUTPUT_DEADLINE: Duration = Duration::from_secs(5);
@@ -31,12 +32,15 @@ const OUTPUT_DEADLINE: Duration = Duration::from_secs(5);
 pub struct Streams {
     attachable: Arc<Attachable>,
     drained: oneshot::Receiver<()>,
+    /// The workload's end of its terminal, until it has ended.
+    slave: Option<OwnedFd>,
 }
 
 impl Streams {
     /// Waits until the output is complete on the drive, then lets those go who are attached. One of them who
     /// does not read on holds it up for a while, not for ever.
     pub async fn drain(mut self) {
+        self.slave = None;
         if timeout(OUTPUT_DEADLINE, &mut self.drained).await.is_err() {
             self.attachable.flow.release();
             let _ = timeout(OUTPUT_DEADLINE, &mut self.drained).await;
@@ -56,17 +60,15 @@ pub async fn start(
     guest: &Guest,
     spec: &VmSpec,
     ring: OutputRing<Device>,
-) -> Result<(oneshot::Receiver<Exit>, Streams), StartError> {
+) -> Result<(Child, Streams), StartError> {
     let session = spec.session.unwrap_or_default();
     let no_process = Process::default();
     let process = spec.process.as_ref().unwrap_or(&no_process);
     let (stdio, ends) = connect(process, session.open_stdin)?;
-    let (started, exit) = guest.start_workload(process, stdio)?;
-    if let Some(error) = read_outcome(started.outcome).await? {
-        return Err(error);
-    }
-    // Fails when the workload has ended already: then there is nothing to join.
-    let _ = guest.workload_executed();
+    let (namespaces, channel) = descriptors::channel()?;
+    let starting = process::start_first(&guest.world, process, stdio, channel, &guest.reaper)?;
+    let workload = starting.executed(&guest.reaper).await??;
+    guest.workload_runs(&workload, Namespaces::receive(&namespaces)?);
     let flow = Flow::new(ring.capacity(), ring.head(), session.await_reader);
     let taken = take_up(ends).context(|| "take up the workload's streams".into())?;
     let attachable = Attachable::new(Arc::clone(&flow), taken.input, taken.terminal, session.stdin_once);
@@ -78,12 +80,12 @@ pub async fn start(
         status.timings.get_or_insert_default().workload_started_us = clock::since_boot_us();
         status.health = spec.health_check.as_ref().map(|_| Health::starting());
     });
-    Ok((exit, Streams { attachable, drained }))
+    Ok((workload, Streams { attachable, drained, slave: taken.slave }))
 }
 
 fn connect(process: &Process, open_stdin: bool) -> Result<(Stdio, Ends), AgentError> {
     if process.terminal {
-        let (ours, channel) = terminal::channel()?;
+        let (ours, channel) = descriptors::channel()?;
         let stdio = Stdio::Terminal(terminal::Request { channel, size: process.console_size });
         return Ok((stdio, Ends::Terminal { channel: ours, open_stdin }));
     }
@@ -103,6 +105,7 @@ fn connect(process: &Process, open_stdin: bool) -> Result<(Stdio, Ends), AgentEr
 struct Taken {
     input: Option<tokio::net::unix::pipe::Sender>,
     terminal: Option<OwnedFd>,
+    slave: Option<OwnedFd>,
     sources: Vec<(OwnedFd, Stream)>,
 }
 
@@ -111,12 +114,14 @@ fn take_up(ends: Ends) -> io::Result<Taken> {
         Ends::Pipes { stdin, stdout, stderr } => Ok(Taken {
             input: stdin.map(tokio::net::unix::pipe::Sender::from_owned_fd).transpose()?,
             terminal: None,
+            slave: None,
             sources: vec![(stdout, Stream::Stdout), (stderr, Stream::Stderr)],
         }),
         Ends::Terminal { channel, open_stdin } => {
-            let master = terminal::receive(&channel).map_err(io::Error::other)?;
+            let Terminal { master, slave } = terminal::receive(&channel).map_err(io::Error::other)?;
             let input = if open_stdin { Some(attach::writer(master.try_clone()?)?) } else { None };
-            Ok(Taken { input, terminal: Some(master.try_clone()?), sources: vec![(master, Stream::Stdout)] })
+            let terminal = Some(master.try_clone()?);
+            Ok(Taken { input, terminal, slave: Some(slave), sources: vec![(master, Stream::Stdout)] })
         }
     }
 }

@@ -96,6 +96,20 @@ onEveryBackend("exec", (vmm) => {
     expect((await exec(["-u", "12:34", "box", "/bin/sh", "-c", "id -u; id -g"])).stdout).toBe("12\n34\n");
   });
 
+  test("a user who is not root may open the streams again by their names", async () => {
+    const reopened = ["/bin/sh", "-c", "cat /dev/stdin >/dev/stdout; echo end >/dev/stderr"];
+    expect(await exec(["-i", "-u", "12:34", "box", ...reopened], Buffer.from("in\n"))).toEqual({
+      stdout: "in\n",
+      stderr: "end\n",
+      status: 0,
+    });
+  });
+
+  test("ends with its command, whatever that leaves behind to write on", async () => {
+    const { stdout, status } = await exec(["box", "/bin/sh", "-c", "while :; do echo more; done & exit 3"]);
+    expect([stdout.slice(0, 5), status]).toEqual(["more\n", 3]);
+  });
+
   test("-d returns at once and leaves the command running; one that cannot start says so", async () => {
     expect(await exec(["-d", "box", "/bin/sh", "-c", "echo unseen; sleep 1; echo done >/left"])).toEqual({
       stdout: "",

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { onEveryBackend } from "./support/backends.ts";
 import { IMAGES, Sandbox } from "./support/firectl.ts";
@@ -33,6 +34,24 @@ for my $i (1 .. 2000) { my $s = vsock(); connect($s, address(1024, 3)); push @op
 print "flooded\\n"; sleep 30;
 `;
 
+/** Prints what processes that come up beside it have open, as long as it may look. */
+const SPY = `
+$| = 1; print "watching\n";
+my %seen = ($$ => 1);
+while (1) {
+  opendir(my $proc, "/proc");
+  for my $pid (grep { /^\\d+$/ && !$seen{$_} } readdir $proc) {
+    for my $fd (glob "/proc/$pid/fd/*") {
+      my $link = readlink $fd;
+      next if !defined $link || $link =~ m{^(pipe:|/dev/null$|/dev/pts/|/usr/|/etc/|/lib)};
+      print "$link\n";
+    }
+  }
+}
+`;
+/** Directories without the program: looking through them takes a while. */
+const LONG_PATH = Array.from({ length: 2000 }, (_, index) => `/nowhere/${index}`).join(":");
+
 onEveryBackend("a hostile workload", (vmm) => {
   let sandbox: Sandbox;
   beforeAll(async () => {
@@ -63,6 +82,49 @@ onEveryBackend("a hostile workload", (vmm) => {
     expect(seen.stdout).not.toMatch(/init|agent/);
     await inside("kill -9 0; kill -9 1; true");
     expect(await answers()).toBe("alive\n");
+  });
+
+  test.each([
+    ["by itself", []],
+    ["that may trace", ["--cap-add", "SYS_PTRACE"]],
+  ])("a spy %s finds nothing of the agent's in what exec starts", async (_, flags) => {
+    await sandbox.ok([
+      ...["run", "-d", "--vmm", vmm, "--name", "spy", "-e", `PATH=${LONG_PATH}:/bin`, ...flags],
+      ...["--entrypoint", "/usr/bin/perl", IMAGE, "-e", SPY],
+    ]);
+    try {
+      await expect.poll(() => sandbox.ok(["logs", "spy"]), SOON).toBe("watching\n");
+      for (let round = 0; round < 10; round++) {
+        expect(await sandbox.ok(["exec", "spy", "echo", "unseen"])).toBe("unseen\n");
+      }
+      const seen = new Set((await sandbox.ok(["logs", "spy"])).trim().split("\n"));
+      // A tracer sees the one socket on which the process tells whether it has executed.
+      expect([...seen].filter((link) => !(flags.length > 0 && link.startsWith("socket:")))).toEqual([
+        "watching",
+      ]);
+    } finally {
+      await sandbox.call(["rm", "-f", "spy"]);
+    }
+  });
+
+  test("stops whatever comes up beside it, and its health check and exec end all the same", async () => {
+    await sandbox.ok([
+      ...["run", "-d", "--vmm", vmm, "--name", "stopper", "--health-cmd", "true", "--health-retries", "1"],
+      ...["--health-interval", "1s", "--health-timeout", "3s", "--entrypoint", "/bin/sh", IMAGE],
+      ...["-c", "sleep 5; while :; do kill -STOP -1; done"],
+    ]);
+    try {
+      const health = ["inspect", "-f", "{{json .health}}", "stopper"];
+      await expect.poll(() => sandbox.ok(health), SOON).toContain("exceeded timeout");
+      const held = sandbox.start(["exec", "stopper", "true"]);
+      await sleep(3000);
+      held.kill("SIGTERM");
+      await expect
+        .poll(() => sandbox.ok(["top", "stopper", "-o", "comm"]), SOON)
+        .not.toMatch(/init|agent|true/);
+    } finally {
+      await sandbox.call(["rm", "-f", "stopper"]);
+    }
   });
 
   test("floods its port to no avail", async () => {

@@ -125,6 +125,27 @@ onEveryBackend("a directory of the host, live", (vmm) => {
     expect(mtimeNs).toBe(981_173_106_123_456_789n);
   });
 
+  test("the files of a shared /etc stay the user's, whatever the VM has in their place", async () => {
+    const etc = path.join(sandbox.directory, "etc");
+    await mkdir(etc);
+    await writeFile(path.join(etc, "hosts"), "the user's\n");
+    await symlink("/run/resolv.conf", path.join(etc, "resolv.conf"));
+    const seen = await sandbox.ok([
+      ...["run", "--rm", "--vmm", vmm, "--hostname", "covered", "-v", `${etc}:/etc`],
+      ...[
+        `oci:${IMAGES}/tools`,
+        "/bin/sh",
+        "-c",
+        "cat /etc/hostname /etc/resolv.conf /etc/hosts; echo x >>/etc/hosts",
+      ],
+    ]);
+    expect(seen).toMatch(/^covered\n.*localhost.*\tcovered\n$/s);
+    expect(await readFile(path.join(etc, "hosts"), "utf8")).toBe("the user's\n");
+    expect((await lstat(path.join(etc, "resolv.conf"))).isSymbolicLink()).toBe(true);
+    // As docker leaves it, which needs something to mount on.
+    expect(await readFile(path.join(etc, "hostname"), "utf8")).toBe("");
+  });
+
   test("what builds do: tar, make, git, sqlite", async () => {
     const script = `
       mkdir src build && for i in $(seq 100); do echo "file $i" >src/$i.txt; done

@@ -45,6 +45,12 @@ onEveryBackend("terminals", (vmm) => {
     });
   });
 
+  test("a workload that closes its terminal for a while is heard again when it opens it", async () => {
+    const script = "echo before; exec </dev/null >/dev/null 2>&1; sleep 1; echo after >/dev/console";
+    const finished = await sandbox.call(shell(["--rm", "-t"], "/bin/sh", "-c", script));
+    expect(finished).toEqual({ stdout: "before\r\nafter\r\n", stderr: "", status: 0 });
+  });
+
   test("-it without a terminal of ours is refused in docker's words", async () => {
     const refused = await sandbox.call(shell(["--rm", "-it"]));
     expect(refused).toMatchObject({ status: 125, stdout: "" });
