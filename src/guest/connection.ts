@@ -3,6 +3,7 @@ import type { Client } from "@connectrpc/connect";
 import { assertNever } from "../core/assert-never.ts";
 import { FirectlError } from "../core/errors.ts";
 import { MIB } from "../core/units.ts";
+import type { AgentSession } from "./agent-session.ts";
 import type { AgentService } from "./gen/firectl/agent/v1/agent_pb.ts";
 
 export type AgentClient = Client<typeof AgentService>;
@@ -12,8 +13,6 @@ export type Dial = () => Promise<Duplex>;
 
 /** A reply larger than this is not the agent's; its largest are pieces of output. */
 const MAX_REPLY_BYTES = 4 * MIB;
-/** What may arrive before we have read it: with Node's default of 64 KiB output waits for round trips. */
-const WINDOW_BYTES = 1 * MIB;
 
 /** How long after the stream has closed a call may still find its answer among what was received. */
 const LAST_ANSWERS_MS = 100;
@@ -28,7 +27,12 @@ export interface LiveClient {
 type State =
   | { readonly kind: "idle" }
   | { readonly kind: "connecting"; readonly live: Promise<LiveClient> }
-  | { readonly kind: "open"; readonly live: LiveClient; readonly stream: Duplex; readonly abort: () => void }
+  | {
+      readonly kind: "open";
+      readonly live: LiveClient;
+      readonly stream: Duplex;
+      readonly session: AgentSession;
+    }
   | { readonly kind: "closed" };
 
 /** One HTTP/2 connection over a stream that `dial` opens: at the first call, and again once it is lost. */
@@ -71,10 +75,11 @@ export class GuestConnection implements Disposable {
 
   async #open(): Promise<LiveClient> {
     // Loaded here: a command that talks to no guest does not pay for it.
-    const [{ createClient }, { createGrpcTransport, Http2SessionManager }, { AgentService }, stream] =
+    const [{ createClient }, { createGrpcTransport }, { openAgentSession }, { AgentService }, stream] =
       await Promise.all([
         import("@connectrpc/connect"),
         import("@connectrpc/connect-node"),
+        import("./agent-session.ts"),
         import("./gen/firectl/agent/v1/agent_pb.ts"),
         this.#dial(),
       ]);
@@ -83,20 +88,15 @@ export class GuestConnection implements Disposable {
       throw closedError();
     }
     const baseUrl = "http://agent";
-    let used = false;
-    const sessionManager = new Http2SessionManager(baseUrl, undefined, {
-      createConnection: () => {
-        // Asked for again when the guest has said goodbye and its end of the stream is about to close.
-        if (used) throw new FirectlError("AGENT_UNREACHABLE", "the guest has closed its connection");
-        used = true;
-        return stream;
-      },
-      settings: { initialWindowSize: WINDOW_BYTES, enablePush: false },
-      maxSessionMemory: 16, // MiB; more than the replies of this connection can take
-    });
+    const session = openAgentSession(baseUrl, stream);
     const client = createClient(
       AgentService,
-      createGrpcTransport({ baseUrl, sessionManager, readMaxBytes: MAX_REPLY_BYTES, acceptCompression: [] }),
+      createGrpcTransport({
+        baseUrl,
+        sessionManager: session,
+        readMaxBytes: MAX_REPLY_BYTES,
+        acceptCompression: [],
+      }),
     );
     // After the session's own handler: the error reaches the calls under way, and must not reach the process.
     stream.on("error", () => {});
@@ -106,15 +106,7 @@ export class GuestConnection implements Disposable {
       else setTimeout(() => loss.abort(), LAST_ANSWERS_MS);
     });
     const live = { client, lost: loss.signal };
-    this.#state = {
-      kind: "open",
-      live,
-      stream,
-      abort: () => {
-        sessionManager.abort();
-        stream.destroy();
-      },
-    };
+    this.#state = { kind: "open", live, stream, session };
     return live;
   }
 
@@ -122,7 +114,7 @@ export class GuestConnection implements Disposable {
   close(): void {
     const state = this.#state;
     this.#state = { kind: "closed" };
-    if (state.kind === "open") state.abort();
+    if (state.kind === "open") state.session.abort();
   }
 
   [Symbol.dispose](): void {
