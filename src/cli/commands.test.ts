@@ -350,6 +350,23 @@ describe("exec", () => {
   });
 });
 
+describe("cp", () => {
+  test("names of a guest's files do nothing to the terminal", async () => {
+    const result = await firectl(["cp", "web:/d", "."], {
+      operations: {
+        copyFromVm: async () => ({ bytes: 5, leftOut: ["d/x\x1b]0;owned\x07\x1b[2J\nfirectl: all is well"] }),
+      },
+    });
+    expect(result).toEqual({
+      status: 1,
+      stdout: "",
+      stderr:
+        "firectl: d/x\\x1b]0;owned\\x07\\x1b[2J\\nfirectl: all is well is a device, " +
+        "which a VM must not put on this machine: left out\n",
+    });
+  });
+});
+
 describe("export", () => {
   async function* exportVm(vm: string, options?: { signal?: AbortSignal }): AsyncGenerator<Uint8Array> {
     expect(options?.signal?.aborted).toBe(false);

@@ -184,6 +184,12 @@ describe("rmi", () => {
     return { calls, result };
   };
 
+  test("a name of foreign origin does nothing to the terminal", async () => {
+    expect(await remove("evil\x1b[2J", "x").result).toMatchObject({
+      stdout: "Untagged: evil\\x1b[2J:latest\nDeleted: sha256:aa\nUntagged: x:latest\nDeleted: sha256:aa\n",
+    });
+  });
+
   test("says what went", async () => {
     const { result, calls } = remove("a", "both", "a");
     expect(await result).toEqual({

@@ -3,6 +3,7 @@ import { formatSize } from "../../core/units.ts";
 import type { CopyReport } from "../../manager/api.ts";
 import { type Command, defineCommand } from "../command.ts";
 import { outputFor } from "../output-file.ts";
+import { escapeControls } from "../sanitize.ts";
 
 /** One of the two places: a path of this machine, or of a VM. */
 interface CopyArgument {
@@ -50,7 +51,8 @@ copied out.`,
     };
     const report = (copied: CopyReport): number => {
       for (const path of copied.leftOut) {
-        io.stderr.write(`firectl: ${path} is a device, which a VM must not put on this machine: left out\n`);
+        const name = escapeControls(path);
+        io.stderr.write(`firectl: ${name} is a device, which a VM must not put on this machine: left out\n`);
       }
       const isQuiet = given.has("quiet") ? flags.quiet : !io.stderr.isTerminal;
       if (!isQuiet) io.stderr.write(`Successfully copied ${formatSize(copied.bytes)} to ${to}\n`);

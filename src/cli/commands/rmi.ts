@@ -1,5 +1,5 @@
 import { type Command, defineCommand } from "../command.ts";
-import { safeJson } from "../sanitize.ts";
+import { escapeControls, safeJson } from "../sanitize.ts";
 
 export const rmi: Command = defineCommand({
   name: "rmi",
@@ -43,7 +43,7 @@ function removedText({
   untagged: readonly string[];
   deleted: readonly string[];
 }): string {
-  return [...untagged.map((name) => `Untagged: ${name}\n`), ...deleted.map((id) => `Deleted: ${id}\n`)].join(
-    "",
-  );
+  return [...untagged.map((name) => `Untagged: ${name}`), ...deleted.map((id) => `Deleted: ${id}`)]
+    .map((line) => `${escapeControls(line)}\n`)
+    .join("");
 }
