@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { crc32c } from "../core/crc32c.ts";
+import { MIB } from "../core/units.ts";
 import { createControlDrive, readStatus, watchStatus } from "./control-drive.ts";
 import { BLOCK_BYTES, OUTPUT_OFFSET, RING_OFFSET, STATUS_OFFSET } from "./control-drive-format.ts";
 import { VmSpecSchema } from "./gen/firectl/agent/v1/control_pb.ts";
@@ -163,6 +164,69 @@ describe("following", () => {
     await expect(collect(new OutputReader(drive).follow({ ended, signal: stop.signal }))).rejects.toThrow(
       "enough",
     );
+  });
+});
+
+describe("a guest that writes as fast as it is read", () => {
+  const piece = record("x".repeat(1000));
+  let head: number;
+  const write = async (): Promise<void> => {
+    await writeRing(head, piece);
+    head += piece.length;
+    await writeHeader(head, Math.max(0, head - RING_BYTES + piece.length));
+  };
+
+  test("has an end of what is there, and following goes on from it", async () => {
+    head = 0;
+    for (let i = 0; i < 20; i++) await write();
+    const reader = new OutputReader(drive);
+    let stored = 0;
+    for await (const event of reader.available()) {
+      expect(event).toHaveProperty("data");
+      stored++;
+      if (stored > 100) break;
+      await write();
+    }
+    expect(stored).toBe(20);
+    expect(reader.position).toBe(20 * piece.length);
+    let followed = 0;
+    for await (const event of reader.follow({ ended: Promise.resolve() })) {
+      expect(event).toHaveProperty("data");
+      followed++;
+    }
+    expect(followed).toBe(20);
+    expect(reader.position).toBe(head);
+  });
+
+  test("may have written over what is left of it: that is lost", async () => {
+    await drive.truncate(RING_OFFSET + 2 * MIB);
+    const whole = Buffer.concat(Array.from({ length: 1000 }, () => piece));
+    await drive.write(whole, 0, whole.length, RING_OFFSET);
+    await writeHeader(whole.length, 0);
+    const reader = new OutputReader(drive);
+    let read = 0;
+    let lost = 0;
+    for await (const event of reader.available()) {
+      if ("lost" in event) lost += event.lost;
+      else read++;
+      await writeHeader(whole.length + 2 * MIB, whole.length + 1 * MIB);
+    }
+    // What had been read from the file by then, and no more.
+    expect(read).toBe(Math.floor((512 * 1024) / piece.length));
+    expect(lost).toBe(whole.length + 1 * MIB - read * piece.length);
+    expect(reader.position).toBe(whole.length + 1 * MIB);
+  });
+
+  test("does not keep a follower after its end", async () => {
+    head = 0;
+    await write();
+    let seen = 0;
+    for await (const _ of new OutputReader(drive).follow({ ended: Promise.resolve() })) {
+      seen++;
+      if (seen > 1000) break;
+      await write();
+    }
+    expect(seen).toBeLessThan(10);
   });
 });
 

@@ -55,15 +55,16 @@ export class OutputReader {
   }
 
   /**
-   * Yields what is on the drive now.
+   * Yields what is on the drive now, and ends there however fast a guest writes: at most what the ring holds.
    * @throws FirectlError CONTROL_DRIVE_INVALID when the file is too short to be a control drive.
    */
   async *available(): AsyncGenerator<OutputEvent, void> {
-    for (;;) {
-      const header = await this.#readHeader();
-      // An invalid header is either no output yet or a write caught half-way: the next look will tell.
-      if (header === undefined || header.head <= this.#position) return;
-      yield* this.#readUpTo(header);
+    const now = await this.#readHeader();
+    // An invalid header is either no output yet or a write caught half-way: the next look will tell.
+    if (now === undefined) return;
+    for (let { tail } = now; this.#position < now.head; ) {
+      yield* this.#readUpTo({ head: now.head, tail });
+      tail = (await this.#readHeader())?.tail ?? tail;
     }
   }
 
@@ -80,17 +81,20 @@ export class OutputReader {
     for (let last = false; !last; ) {
       // Read before the bytes are: what was written before the end is there to be read after it.
       last = end.signal.aborted;
+      const before = this.#position;
       for await (const event of this.available()) {
         options.signal?.throwIfAborted();
         yield event;
       }
       options.signal?.throwIfAborted();
-      if (!last) await changes.next(signal);
+      // More may have come while that was delivered.
+      if (!last && this.#position === before) await changes.next(signal);
     }
   }
 
   async *#readUpTo(header: RingHeader): AsyncGenerator<OutputEvent, void> {
     if (header.tail > this.#position) yield this.#lose(header.tail);
+    if (this.#position >= header.head) return;
     const bytes = await this.#readRing(this.#position, Math.min(header.head - this.#position, READ_BYTES));
     const after = (await this.#readHeader()) ?? header;
     const end = this.#position + bytes.length;

@@ -26,4 +26,18 @@ describe("tailOf", () => {
   ])("of %j, %i lines are %j", async (parts, lines, expected) => {
     expect(await tail(parts, lines)).toBe(expected);
   });
+
+  test.each([1, 10, 1000])("of many short entries, %i lines are the last of them", async (lines) => {
+    const parts = Array.from({ length: 2000 }, (_, number) => `${number}\n`);
+    expect(await tail(parts, lines)).toBe(parts.slice(-lines).join(""));
+  });
+
+  test("looks at each entry once, however many follow that have no newline", async () => {
+    const large = "a".repeat(64 * 1024);
+    const parts = [large, ...Array.from({ length: 30_000 }, () => "b")];
+    const begun = performance.now();
+    expect(await tail(parts, 1)).toBe(parts.join(""));
+    // Counting the first one each time takes many times as long.
+    expect(performance.now() - begun).toBeLessThan(1000);
+  });
 });

@@ -2,28 +2,41 @@ import type { LogEntry } from "./api.ts";
 
 const NEWLINE = 0x0a;
 
+interface KeptEntry {
+  readonly entry: LogEntry;
+  readonly newlines: number;
+}
+
 /**
  * The last `lines` lines of a log, stdout and stderr counted together in the order of writing, as Docker
- * does. Holds no more than these lines in memory; a last line without its newline counts.
+ * does; a last line without its newline counts. Holds about these lines in memory, which in a log without
+ * newlines is all of it: what is stored of a VM's output is at most what its ring holds.
  */
 export async function* tailOf(entries: AsyncIterable<LogEntry>, lines: number): AsyncIterable<LogEntry> {
-  const kept: LogEntry[] = [];
+  let kept: KeptEntry[] = [];
+  let dropped = 0;
   let newlines = 0;
   for await (const entry of entries) {
-    kept.push(entry);
-    newlines += countNewlines(entry.data);
+    const added = { entry, newlines: countNewlines(entry.data) };
+    kept.push(added);
+    newlines += added.newlines;
     // Whole entries are dropped from the front while enough lines stay behind them.
-    let first = kept[0];
-    while (first !== undefined && newlines - countNewlines(first.data) > lines) {
-      newlines -= countNewlines(first.data);
-      kept.shift();
-      first = kept[0];
+    let first = kept[dropped];
+    while (first !== undefined && newlines - first.newlines > lines) {
+      newlines -= first.newlines;
+      dropped++;
+      first = kept[dropped];
+    }
+    // Seldom: to move what is left costs as much as there is of it.
+    if (dropped > kept.length / 2) {
+      kept = kept.slice(dropped);
+      dropped = 0;
     }
   }
-  const last = kept.at(-1);
+  const last = kept.at(-1)?.entry;
   const isOpen = last !== undefined && last.data.at(-1) !== NEWLINE;
   let surplus = newlines + (isOpen ? 1 : 0) - lines;
-  for (const entry of kept) {
+  for (const { entry } of kept.slice(dropped)) {
     if (surplus <= 0) {
       yield entry;
       continue;
