@@ -161,6 +161,76 @@ describe("superviseDetached", () => {
     expect(isAlive(vmm)).toBe(true);
   });
 
+  test("what the VMM says is bounded too, and its flood does not stop it", async () => {
+    const console = { path: path.join(directory, "console"), limitBytes: 10_000, pipe: true };
+    const log = path.join(directory, "vmm.log");
+    const flood = `trap '' PIPE; echo first >&2; sleep 0.2; seq 100000 >&2; echo lived; exec sleep 60`;
+    const { process: vmm, companions } = await superviseDetached(options(["sh", "-c", flood], { console }));
+    await until(() => readFileSync(log, "utf8") === "first\n");
+    await until(() => existsSync(console.path) && readFileSync(console.path, "utf8").includes("lived"));
+    expect(readFileSync(log, "utf8").startsWith("first\n1\n2\n3\n")).toBe(true);
+    expect(readFileSync(log, "utf8")).toMatch(/\n\d+\n$/);
+    expect(readFileSync(log).length).toBeGreaterThan(9_900);
+    expect(readFileSync(log).length).toBeLessThanOrEqual(10_000);
+    expect(isAlive(vmm)).toBe(true);
+    // The supervisor and the console's reader: nobody more for the log.
+    expect(companions).toHaveLength(2);
+    signalProcess(vmm, "SIGKILL");
+    await until(() => readVmmStatus(directory) === 137);
+  });
+
+  test("what the VMM says arrives as it is, and nothing of the pipes is open in the VMM", async () => {
+    const console = { path: path.join(directory, "console"), limitBytes: 10_000, pipe: true };
+    const words = `  a\\tb "c" $HOME \`id\` %s -n é`;
+    const { process: vmm } = await superviseDetached(
+      options(["sh", "-c", `printf '%s\\n\\nno newline' "$0" >&2; exec sleep 0.5`, words], { console }),
+    );
+    await until(() => readFileSync(`/proc/${vmm.pid}/cmdline`, "latin1").startsWith("sleep"));
+    const descriptors = readdirSync(`/proc/${vmm.pid}/fd`).filter((fd) => Number(fd) < 16);
+    expect(descriptors).toEqual(["0", "1", "2"]);
+    await until(() => readVmmStatus(directory) !== undefined);
+    expect(readFileSync(path.join(directory, "vmm.log"), "utf8")).toBe(`${words}\n\nno newline\n`);
+  });
+
+  test("the last words of a VMM that ends at once are quoted, whole", async () => {
+    const failing = superviseDetached(
+      options(["sh", "-c", "seq 300 >&2; echo cannot open the disk >&2; exit 1"], {
+        console: { path: path.join(directory, "console"), limitBytes: 10_000, pipe: true },
+        ready: async ({ process: vmm }) => {
+          while (isAlive(vmm)) await sleep(1);
+          throw new FirectlError("VMM_FAILED", "it has ended");
+        },
+      }),
+    );
+    await expect(failing).rejects.toThrow(
+      /^it has ended; its last words:\n1\n2\n(?:\d+\n)*300\ncannot open the disk$/,
+    );
+  });
+
+  test("a side process that says much is bounded, and lives on", async () => {
+    const socketPath = path.join(directory, "side.sock");
+    const flood = `
+${LISTENER}
+const { writeSync } = require("node:fs");
+for (let i = 0; i < 1000; i++) try { writeSync(2, "a packet that makes no sense\\n"); } catch {}
+`;
+    const side = { name: "side", argv: [process.execPath, "-e", flood, socketPath], socketPath };
+    const { companions } = await superviseDetached(
+      options(["sleep", "60"], { sideProcesses: [{ ...side, logLimitBytes: 10_000 }] }),
+    );
+    const log = path.join(directory, "vmm.log");
+    await until(() => readFileSync(log).length >= 10_000);
+    expect(await greeting(socketPath)).toBe("hello");
+    expect(readFileSync(log).length).toBeLessThan(10_500);
+    expect(companions.every(isAlive)).toBe(true);
+  });
+
+  test("an earlier life's log is not added to", async () => {
+    writeFileSync(path.join(directory, "vmm.log"), "old");
+    await superviseDetached(options(["sh", "-c", "echo new; sleep 60"]));
+    await until(() => readFileSync(path.join(directory, "vmm.log"), "utf8") === "new\n");
+  });
+
   test("a short console is whole when the VMM has ended", async () => {
     const console = { path: path.join(directory, "console"), limitBytes: 10_000, pipe: true };
     await superviseDetached(

@@ -1,6 +1,7 @@
 import { closeSync, lstatSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { open } from "node:fs/promises";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf, FirectlError } from "../core/errors.ts";
 import { mark } from "../core/trace.ts";
 import { pollUntil } from "./deadline.ts";
@@ -22,6 +23,8 @@ export interface SideProcess {
   readonly name: string;
   readonly argv: readonly string[];
   readonly socketPath: string;
+  /** The size beyond which it cannot write to the log, nor to any other file; absent where it writes others. */
+  readonly logLimitBytes?: number | undefined;
 }
 
 export interface SuperviseOptions {
@@ -32,12 +35,18 @@ export interface SuperviseOptions {
   /** What all of them have in their environment besides this process's own. */
   readonly environment?: Readonly<Record<string, string>> | undefined;
   readonly sideProcesses: readonly SideProcess[];
-  /** Receives stdout and stderr of all of them, except what `console` takes. */
+  /**
+   * Receives stdout and stderr of all of them, except what `console` takes; removed before the start and when it
+   * fails.
+   */
   readonly logPath: string;
   /** The guest's console; removed before the start and when it fails. */
   readonly console: {
     readonly path: string;
-    /** Whether it is what the VMM writes to stdout; after `limitBytes` the rest of that goes nowhere. */
+    /**
+     * Whether it is what the VMM writes to stdout. Both that and what it writes to stderr go through pipes then,
+     * of which each takes `limitBytes`; the rest goes nowhere.
+     */
     readonly pipe: boolean;
     readonly limitBytes: number;
   };
@@ -77,13 +86,14 @@ const CONSOLE_PID = "console.pid";
 export async function superviseDetached(options: SuperviseOptions): Promise<Supervised> {
   for (const socketPath of options.sockets) checkSocketPath(socketPath);
   removeLeftovers(options);
-  removeIfPresent(options.console.path);
+  for (const file of [options.logPath, options.console.path]) removeIfPresent(file);
   try {
     const supervised = await startUnderShell(options);
     mark("vmm process");
     await options.ready(supervised);
     return supervised;
   } catch (error) {
+    await logIsWhole(options.runtimeDirectory);
     await killSupervised(options.runtimeDirectory);
     const told = await withLogTail(error, options.logPath);
     removeLeftovers(options);
@@ -149,15 +159,19 @@ function removeIfPresent(file: string): void {
   rmSync(file, { force: true });
 }
 
+/** The unit of `ulimit -f`, by POSIX. */
+const FILE_LIMIT_BLOCK_BYTES = 512;
+
 async function startShell(options: SuperviseOptions): Promise<number> {
   const parameters = [
     options.runtimeDirectory,
     options.console.pipe ? options.console.path : "",
     String(options.console.limitBytes),
     String(options.sideProcesses.length),
-    ...options.sideProcesses.flatMap(({ name, socketPath, argv }) => [
+    ...options.sideProcesses.flatMap(({ name, socketPath, logLimitBytes, argv }) => [
       name,
       socketPath,
+      logLimitBytes === undefined ? "" : String(Math.ceil(logLimitBytes / FILE_LIMIT_BLOCK_BYTES)),
       String(argv.length),
       ...argv,
     ]),
@@ -233,10 +247,29 @@ export function readVmmStatus(runtimeDirectory: string): number | undefined {
   return match === null ? undefined : Number(match[1]);
 }
 
+/** From the VMM's end to the shell's note of its status. */
+const NOTE_TIMEOUT_MS = 1_000;
+
+/**
+ * Resolves once the log has what a VMM that has ended has said: when the shell has noted its status, or can no
+ * longer do so. At once while the VMM lives.
+ */
+export async function logIsWhole(runtimeDirectory: string): Promise<void> {
+  const [vmm, supervisor] = [VMM_PID, SUPERVISOR_PID].map((name) =>
+    readPidFile(path.join(runtimeDirectory, name)),
+  );
+  if (vmm === undefined || isAlive(vmm)) return;
+  const deadline = performance.now() + NOTE_TIMEOUT_MS;
+  while (readVmmStatus(runtimeDirectory) === undefined && performance.now() < deadline) {
+    if (supervisor === undefined || !isAlive(supervisor)) return;
+    await sleep(1);
+  }
+}
+
 /** Removes the files that supervision itself leaves in a runtime directory. */
 function removeSupervisionFiles(runtimeDirectory: string): void {
   const names = directoryNames(runtimeDirectory).filter(
-    (name) => name.endsWith(".pid") || name === "vmm.status" || name === "console.fifo",
+    (name) => name.endsWith(".pid") || ["vmm.status", "console.fifo", "log.fifo"].includes(name),
   );
   for (const name of names) removeIfPresent(path.join(runtimeDirectory, name));
 }

@@ -1,13 +1,15 @@
 /**
  * The supervisor: a constant, so that no value can ever become shell code. Its parameters are the runtime
- * directory; the console file or ""; its limit in bytes; the number of side processes; name, socket, number
- * of words and words of each; number of words and words of the VMM; and what to become when the VMM has ended.
+ * directory; the console file or ""; the limit of console and log in bytes; the number of side processes; name,
+ * socket, limit in blocks or "", number of words and words of each; number of words and words of the VMM; and what
+ * to become when the VMM has ended.
  *
  * Each pid file is written by the shell itself, so killing firectl at any instant loses nothing; should the
  * shell be killed between a start and the note of it, `findSupervised` goes by the environment.
  *
  * The console's reader is dd(1) byte by byte: the one POSIX tool that is both exact in its bound and never
- * holds back what it has read; when it has had enough, the VMM's writes fail and are dropped.
+ * holds back what it has read; when it has had enough, the VMM's writes fail and are dropped. What the VMM says
+ * on stderr comes in lines and is read by the shell itself, which would only wait: that costs no process.
  */
 export const SUPERVISOR_SCRIPT: string = `
 umask 077
@@ -28,16 +30,30 @@ run() {
   shift $(($# - words))
   exec "$@"
 }
+run_side() {
+  # In blocks of 512 bytes. A write beyond that fails, and by no signal.
+  [ -z "$1" ] || { trap '' XFSZ; ulimit -f "$1"; }
+  shift
+  run "$@"
+}
 # What the VMM's snapshots say of its files is relative to there.
 run_vmm() {
   cd "$dir" || exit 1
   run "$@"
 }
+keep_log() {
+  while IFS= read -r line || [ -n "$line" ]; do
+    limit=$((limit - \${#line} - 1))
+    [ "$limit" -ge 0 ] || break
+    printf '%s\\n' "$line" >&2
+  done <&4
+  exec 4<&-
+}
 note supervisor $$ || exit 1
 while [ "$sides" -gt 0 ]; do
-  name=$1 socket=$2 words=$3
-  shift 3
-  run "$words" "$@" &
+  name=$1 socket=$2 blocks=$3 words=$4
+  shift 4
+  run_side "$blocks" "$words" "$@" &
   side=$!
   companions="$companions $side"
   note "$name" "$side" || fail "$name has ended"
@@ -55,16 +71,20 @@ done
 words=$1
 shift
 if [ -n "$console" ]; then
-  mkfifo "$dir/console.fifo" || fail "cannot make the console's pipe"
+  mkfifo "$dir/console.fifo" "$dir/log.fifo" || fail "cannot make the VMM's pipes"
   dd bs=1 "count=$limit" <"$dir/console.fifo" >"$console" 2>/dev/null &
   reader=$!
   note console "$reader" || fail "the console's reader has ended"
-  run_vmm "$words" "$@" >"$dir/console.fifo" &
+  # Opened for both at first: to open one end would wait for the other. Not left so: who can read it gets no EPIPE.
+  exec 3<>"$dir/log.fifo" 4<"$dir/log.fifo" 3>"$dir/log.fifo"
+  run_vmm "$words" "$@" >"$dir/console.fifo" 2>&3 3>&- 4<&- &
+  exec 3>&-
 else
   run_vmm "$words" "$@" &
 fi
 vmm=$!
 note vmm "$vmm" || fail "the VMM has ended"
+[ -z "$console" ] || keep_log
 wait "$vmm"
 echo $? >"$dir/vmm.status"
 [ -z "$companions" ] || kill -9 $companions 2>/dev/null

@@ -3,7 +3,7 @@ import { mark } from "../core/trace.ts";
 import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import { withDeadline } from "../host/deadline.ts";
 import { makePrivateDirectory } from "../host/files.ts";
-import { readLogTail } from "../host/supervise.ts";
+import { logIsWhole, readLogTail } from "../host/supervise.ts";
 import type { ShareRecord } from "../state/share-record.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
@@ -175,6 +175,7 @@ function hintOfEarlyEnd(memoryMib: number): string {
 }
 
 async function lastWords(paths: VmPaths): Promise<string> {
+  await logIsWhole(paths.runtimeDirectory);
   const [kernel, vmm] = await Promise.all([
     readLogTail(paths.console, QUOTED_CONSOLE_BYTES),
     readLogTail(paths.vmmLog, QUOTED_CONSOLE_BYTES),

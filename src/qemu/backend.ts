@@ -19,8 +19,8 @@ export interface QemuPrograms {
 /** Emulated machines start slowly when many do at once. */
 const START_TIMEOUT_MS = 60_000;
 
-/** A hostile guest can write to its serial port without end; after this much the rest is dropped. */
-const CONSOLE_LIMIT_BYTES = 1024 * 1024;
+/** A hostile guest can write to its serial port, and make QEMU complain, without end: the rest is dropped. */
+const OUTPUT_LIMIT_BYTES = 1024 * 1024;
 
 /** QEMU in software emulation: the virtual machine monitor of hosts on which KVM cannot be used. */
 export function qemuVmm(programs: QemuPrograms): Vmm {
@@ -53,7 +53,7 @@ async function launch(
       ...(options.sideProcesses ?? []),
     ],
     logPath: options.logPath,
-    console: { path: options.consolePath, limitBytes: CONSOLE_LIMIT_BYTES, pipe: true },
+    console: { path: options.consolePath, limitBytes: OUTPUT_LIMIT_BYTES, pipe: true },
     afterExit: options.afterExit,
     sockets: [
       ...[qmpSocketPath, vhostSocketPath, ...(vsock === undefined ? [] : [vsock.socketPath])],
@@ -75,6 +75,8 @@ function vsockProcess(
   return {
     name: "vsock",
     socketPath: vhostSocketPath,
+    // A guest can make it complain without end, too.
+    logLimitBytes: OUTPUT_LIMIT_BYTES,
     argv: [
       ...[programs.vhostDeviceVsock, "--guest-cid", String(vsock.guestCid)],
       ...["--socket", vhostSocketPath, "--uds-path", vsock.socketPath],
