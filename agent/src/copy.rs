@@ -18,7 +18,7 @@ use crate::copy_in::copy_in;
 use crate::copy_out::{copy_out, stat};
 use crate::error::AgentError;
 use crate::guest::Guest;
-use crate::helper::{self, Workshop};
+use crate::helper::{self, Helper, Workshop};
 use crate::process;
 use crate::proto::copy_in_request::Request;
 use crate::proto::{
@@ -41,17 +41,17 @@ enum Flow {
 }
 
 /// Our ends of a helper's pipes.
-struct Helper {
+struct Pipes {
     data: OwnedFd,
     report: OwnedFd,
 }
 
 pub async fn stat_path(guest: &Guest, request: StatPathRequest) -> Result<StatPathResponse, Status> {
-    let helper = start(guest, Flow::Out, move |workshop| {
+    let (pipes, _helper) = start(guest, Flow::Out, move |workshop| {
         let answer = stat(&workshop.root, &request).map(|found| found.encode_to_vec());
         report(workshop.report, answer);
     })?;
-    let answer = answer_of(helper.report).await?;
+    let answer = answer_of(pipes.report).await?;
     StatPathResponse::decode(answer.as_slice()).map_err(|error| Status::internal(error.to_string()))
 }
 
@@ -64,11 +64,11 @@ pub async fn serve_out(guest: Arc<Guest>, request: CopyOutRequest, answers: Answ
 }
 
 async fn run_out(guest: &Guest, request: CopyOutRequest, answers: &Answers) -> Result<(), Status> {
-    let helper = start(guest, Flow::Out, move |workshop| {
+    let (pipes, _helper) = start(guest, Flow::Out, move |workshop| {
         let copied = copy_out(&workshop.root, &request, workshop.data).map(|()| Vec::new());
         report(workshop.report, copied);
     })?;
-    let mut data = pipe::Receiver::from_owned_fd(helper.data)?;
+    let mut data = pipe::Receiver::from_owned_fd(pipes.data)?;
     loop {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         while piece.len() < PIECE_BYTES && data.read_buf(&mut piece).await? > 0 {}
@@ -78,7 +78,7 @@ async fn run_out(guest: &Guest, request: CopyOutRequest, answers: &Answers) -> R
         let answer = Ok(CopyOutResponse { piece });
         answers.send(answer).await.map_err(|_| Status::cancelled("the caller has gone"))?;
     }
-    answer_of(helper.report).await.map(drop)
+    answer_of(pipes.report).await.map(drop)
 }
 
 /// Dropped when the caller cancels: the helper then finds that its input ends before its time.
@@ -89,12 +89,12 @@ pub async fn serve_in(
     let Some(Request::Start(order)) = requests.message().await?.and_then(|message| message.request) else {
         return Err(Status::invalid_argument("the first request must be `start`"));
     };
-    let helper = start(guest, Flow::In, move |workshop| {
+    let (pipes, _helper) = start(guest, Flow::In, move |workshop| {
         let copied =
             copy_in(&workshop.root, &order, std::io::BufReader::with_capacity(PIECE_BYTES, &workshop.data));
         report(workshop.report, copied.map(|()| Vec::new()));
     })?;
-    let mut data = pipe::Sender::from_owned_fd(helper.data)?;
+    let mut data = pipe::Sender::from_owned_fd(pipes.data)?;
     while let Some(message) = requests.message().await? {
         let Some(Request::Piece(piece)) = message.request else {
             return Err(Status::invalid_argument("every request but the first must be a piece"));
@@ -105,17 +105,18 @@ pub async fn serve_in(
         }
     }
     drop(data);
-    answer_of(helper.report).await.map(|_| CopyInResponse {})
+    answer_of(pipes.report).await.map(|_| CopyInResponse {})
 }
 
-fn start(guest: &Guest, flow: Flow, work: impl FnOnce(Workshop)) -> Result<Helper, Status> {
+fn start(guest: &Guest, flow: Flow, work: impl FnOnce(Workshop)) -> Result<(Pipes, Helper), Status> {
     let pipes = || -> Result<_, AgentError> { Ok((process::pipe()?, process::pipe()?)) };
     let (data, report) = pipes().map_err(|error| Status::resource_exhausted(error.to_string()))?;
     // A refinement: without it the copy is slower, not wrong.
     let _ = fcntl(&data.0, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
     let (ours, theirs) = if flow == Flow::Out { data } else { (data.1, data.0) };
-    guest.in_workload(|namespaces| helper::start(namespaces, &theirs, &report.1, work))?;
-    Ok(Helper { data: ours, report: report.0 })
+    let helper =
+        guest.in_workload(|namespaces| helper::start(namespaces, &theirs, &report.1, &guest.reaper, work))?;
+    Ok((Pipes { data: ours, report: report.0 }, helper))
 }
 
 /// What a helper says at its end.

@@ -5,19 +5,26 @@
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::panic;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, fork};
+use tokio::time::timeout;
 
 use crate::error::{AgentError, Context};
 use crate::guest_path::GuestRoot;
 use crate::process::{Namespaces, reset_signals};
+use crate::reaper::Reaper;
+use crate::starting::Child;
 
 /// One for each directory on the way to a file.
 const MAX_DESCRIPTORS: u64 = 16_384;
+
+/// How long a helper may take to end once nobody waits for it.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// What a helper is given.
 #[derive(Debug)]
@@ -29,16 +36,34 @@ pub struct Workshop {
     pub report: File,
 }
 
+/// A helper at work. When nobody waits for it any more it has a while to notice and to clean up; what is stuck in a
+/// filesystem of the workload's is then killed.
+#[derive(Debug)]
+pub struct Helper(Option<Child>);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            tokio::spawn(async move {
+                if timeout(LEAVING, child.exit()).await.is_err() {
+                    child.kill();
+                }
+            });
+        }
+    }
+}
+
 /// Forks a child that does `work` and ends.
 pub fn start(
     namespaces: &Namespaces,
     data: &OwnedFd,
     report: &OwnedFd,
+    reaper: &Reaper,
     work: impl FnOnce(Workshop),
-) -> Result<Pid, AgentError> {
+) -> Result<Helper, AgentError> {
     // SAFETY: as in process::start, the child may do more than async-signal-safe calls.
     match unsafe { fork() }.context(|| "start a helper".into())? {
-        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Parent { child } => Ok(Helper(Some(Child::new(child, reaper)))),
         ForkResult::Child => {
             if let Ok(workshop) = enter(namespaces, data, report) {
                 work(workshop);

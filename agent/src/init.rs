@@ -12,7 +12,7 @@ use nix::unistd::sethostname;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::cgroup::{self, Cgroup};
 use crate::clock;
@@ -44,6 +44,8 @@ use crate::workload;
 
 /// Ctrl-Alt-Delete, which is how a VMM without the service asks: as `docker stop` would.
 const KEYBOARD_GRACE_MS: u64 = 10_000;
+/// How long what is killed at the end may take to be gone.
+const LEAVING: Duration = Duration::from_secs(1);
 /// The first read takes superblock, status and all of most specs in one: each request is an exit of the machine.
 const FIRST_READ_BYTES: usize = 32 * 1024;
 
@@ -261,6 +263,8 @@ async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device
     // Complete before the end is told: first the output, then the disks, then the status.
     streams.drain().await;
     guest.freezer.end();
+    // What has been started beside the workload, or on its files, must not hold up the disks' end.
+    let _ = timeout(LEAVING, guest.reaper.kill_all()).await;
     if let Some(swap) = swap {
         swap.disable();
     }

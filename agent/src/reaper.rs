@@ -7,14 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
+use crate::guest::send_signal;
 use crate::proto::Exit;
 
 /// Knows who waits for which child.
 #[derive(Debug, Clone, Default)]
 pub struct Reaper {
     waiting: Arc<Mutex<HashMap<Pid, oneshot::Sender<Exit>>>>,
+    reaped: Arc<Notify>,
 }
 
 impl Reaper {
@@ -38,6 +40,23 @@ impl Reaper {
         receiver
     }
 
+    /// Kills whatever is still waited for, and waits until it is gone.
+    pub async fn kill_all(&self) {
+        loop {
+            let reaped = self.reaped.notified();
+            {
+                let waiting = self.lock();
+                if waiting.is_empty() {
+                    return;
+                }
+                for &pid in waiting.keys() {
+                    let _ = send_signal(pid, libc::SIGKILL);
+                }
+            }
+            reaped.await;
+        }
+    }
+
     /// Signals stand for any number of children: takes all that have ended.
     fn reap(&self) {
         let mut status = 0;
@@ -45,6 +64,7 @@ impl Reaper {
             // SAFETY: waitpid writes one int, to a live one.
             let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
             if pid <= 0 {
+                self.reaped.notify_waiters();
                 return;
             }
             let waiting = self.lock().remove(&Pid::from_raw(pid));
