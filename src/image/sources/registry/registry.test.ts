@@ -230,7 +230,7 @@ describe.skipIf(!(await hasTool("docker-registry")))("a real registry (needs doc
     if (broken === undefined) throw new Error("it has a layer");
     await expect(collect(images.openLayer(broken))).rejects.toMatchObject({
       code: "LAYER_INVALID",
-      hint: /--pull always/,
+      hint: expect.stringMatching(/--pull always/),
     });
     await pull(directory, name, { pull: "always" });
     expect((await collect(images.openLayer(broken))).length).toBeGreaterThan(0);
@@ -298,7 +298,7 @@ describe.skipIf(!(await hasTool("docker-registry")))("a real registry (needs doc
     const name = `${locked.host}/private:1`;
     await expect(pull(directory, name)).rejects.toMatchObject({
       code: "AUTHENTICATION_FAILED",
-      message: /without a login/,
+      message: expect.stringMatching(/without a login/),
     });
     const wrong = await login(directory, locked.host, "user:wrong");
     await expect(pull(directory, name, { env: wrong })).rejects.toMatchObject({
@@ -413,7 +413,7 @@ describe("tokens", () => {
     const env = { ...noLogin, DOCKER_CONFIG: directory.join("docker") };
     await expect(pull(directory, `${server.host}/a:1`, { env })).rejects.toMatchObject({
       code: "REGISTRY_REFUSED",
-      message: /answers 307/,
+      message: expect.stringMatching(/answers 307/),
     });
     expect(thief.requests).toEqual([]);
   });
@@ -445,7 +445,7 @@ describe("tokens", () => {
       await using _ = server;
       await expect(pull(directory, `${server.host}/a/b:1`)).rejects.toMatchObject({
         code: "AUTHENTICATION_FAILED",
-        message: /not an HTTPS address/,
+        message: expect.stringMatching(/not an HTTPS address/),
       });
     },
   );
@@ -696,7 +696,11 @@ describe("a connection that fails", () => {
           .end('{"errors":[{"message":"toomanyrequests\\u001b[2J"}]}');
     });
     const failure = await pull(directory, `${server.host}/a:1`).catch((error: unknown) => error);
-    expect(failure).toMatchObject({ code: "REGISTRY_REFUSED", message: /answers 429/, hint: /limits/ });
+    expect(failure).toMatchObject({
+      code: "REGISTRY_REFUSED",
+      message: expect.stringMatching(/answers 429/),
+      hint: expect.stringMatching(/limits/),
+    });
     expect(server.requests.filter(({ url }) => url !== "/v2/")).toHaveLength(1);
   });
 
@@ -894,6 +898,9 @@ describe("lies", () => {
     const pulling = pull(directory, `${server.host}/a:1`);
     if (outcome === "taken") await pulling;
     else
-      await expect(pulling).rejects.toMatchObject({ code: "MANIFEST_INVALID", message: /more than 4 deep/ });
+      await expect(pulling).rejects.toMatchObject({
+        code: "MANIFEST_INVALID",
+        message: expect.stringMatching(/more than 4 deep/),
+      });
   });
 });
