@@ -13,26 +13,31 @@ import { listen } from "./servers.test-helper.ts";
 const image = makeImage();
 const serve = serveImage({ root: image.manifest, blobs: [image.config, ...image.layers] });
 
-/** Takes connections and says nothing, ever. */
+/** Takes connections and says nothing, ever, or the same to everything. */
 class SilentServer implements AsyncDisposable {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   port = 0;
   connections = 0;
 
-  private constructor() {
+  private constructor(answer: string) {
     this.#server = createServer((socket) => {
       this.connections += 1;
       this.#sockets.add(socket);
       socket.on("error", () => {});
-      socket.resume();
+      socket.once("close", () => this.#sockets.delete(socket));
+      socket.on("data", () => socket.write(answer));
     });
   }
 
-  static async start(): Promise<SilentServer> {
-    const silent = new SilentServer();
+  static async start(answer = ""): Promise<SilentServer> {
+    const silent = new SilentServer(answer);
     silent.port = await listen(silent.#server);
     return silent;
+  }
+
+  get open(): number {
+    return this.#sockets.size;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -72,7 +77,11 @@ function clientOf(
   });
 }
 
-const unreachable = (message: RegExp): object => ({ code: "REGISTRY_UNREACHABLE", message });
+// A pattern alone would match any message: vitest compares it as an object without fields.
+const unreachable = (message: RegExp): object => ({
+  code: "REGISTRY_UNREACHABLE",
+  message: expect.stringMatching(message),
+});
 
 describe("the wait has an end", () => {
   it.each([
@@ -153,6 +162,92 @@ describe("the wait has an end", () => {
     using client = clientOf(server.host, { protocol: "http:", timeoutMs: 10_000 });
     expect((await client.getManifest("1", undefined)).bytes).toEqual(image.manifest.bytes);
     expect(sent).toBeLessThan(50_000_000);
+  });
+});
+
+describe("a change of protocol that nobody asked for is refused", () => {
+  const SWITCHES = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: foo\r\n\r\n";
+  const refused = (message: RegExp): object => ({
+    code: "REGISTRY_REFUSED",
+    message: expect.stringMatching(message),
+  });
+
+  it.each([
+    ["", SWITCHES],
+    [" without a word of which", "HTTP/1.1 101 Switching Protocols\r\n\r\n"],
+  ])("of a registry%s", async (_name, answer) => {
+    await using switching = await SilentServer.start(answer);
+    using client = clientOf(`127.0.0.1:${switching.port}`, { protocol: "http:", timeoutMs: 60_000 });
+    await expect(client.getManifest("1", undefined)).rejects.toMatchObject(
+      refused(new RegExp(`^http://127\\.0\\.0\\.1:${switching.port}/v2/ answers 101`)),
+    );
+    await expect.poll(() => switching.open).toBe(0);
+  });
+
+  it("of a token server", async () => {
+    await using switching = await SilentServer.start(SWITCHES);
+    const challenge = `Bearer realm="http://127.0.0.1:${switching.port}/token"`;
+    await using server = await TestServer.start((_request, response) => {
+      response.writeHead(401, { "www-authenticate": challenge }).end();
+    });
+    using client = clientOf(server.host, { protocol: "http:", timeoutMs: 60_000 });
+    await expect(client.getManifest("1", undefined)).rejects.toMatchObject(refused(/\/token answers 101/));
+  });
+
+  it("of where a blob's redirect leads, whose query is kept back", async () => {
+    await using switching = await SilentServer.start(SWITCHES);
+    await using server = await TestServer.start((request, response) => {
+      const location = `http://127.0.0.1:${switching.port}/blob?signature=s3cret`;
+      if (request.url === "/v2/") response.end();
+      else response.writeHead(307, { location }).end();
+    });
+    using client = clientOf(server.host, { protocol: "http:", timeoutMs: 60_000 });
+    const blob = { digest: image.config.digest, size: 500 };
+    await expect(collect(client.getBlob(blob, { offset: 0, signal: undefined }))).rejects.toMatchObject(
+      refused(/\/blob answers 101/),
+    );
+  });
+
+  it.each<["http:" | "https:", string, object]>([
+    ["http:", "http", refused(/^http:\/\/registry\.test:5000\/v2\/ through proxy 127.* answers 101/)],
+    ["https:", "http", unreachable(/proxy .* does not connect to registry\.test:5000: it answers 101/)],
+  ])("of a proxy on the way to %s", async (protocol, kind, failure) => {
+    await using switching = await SilentServer.start(SWITCHES);
+    using client = clientOf("registry.test:5000", {
+      protocol,
+      env: { ALL_PROXY: `${kind}://127.0.0.1:${switching.port}` },
+      timeoutMs: 60_000,
+    });
+    await expect(client.getManifest("1", undefined)).rejects.toMatchObject(failure);
+  });
+});
+
+describe("an abort is followed at once", () => {
+  it.each<["http:" | "https:", string | undefined]>([
+    ["http:", undefined],
+    ["https:", undefined],
+    ["http:", "http"],
+    ["https:", "http"],
+    ["https:", "https"],
+    ["https:", "socks5"],
+    ["http:", "socks5"],
+  ])("while %s is asked for by way of %s, which says nothing", async (protocol, kind) => {
+    await using silent = await SilentServer.start();
+    const address = `127.0.0.1:${silent.port}`;
+    const client = clientOf(kind === undefined ? address : "registry.test:5000", {
+      protocol,
+      env: kind === undefined ? {} : { ALL_PROXY: `${kind}://${address}` },
+      timeoutMs: 60_000,
+    });
+    const reason = new Error("enough");
+    const controller = new AbortController();
+    const asking = client.getManifest("1", controller.signal);
+    await expect.poll(() => silent.open).toBe(1);
+    controller.abort(reason);
+    await expect(asking).rejects.toBe(reason);
+    // Nothing of it outlives the client.
+    client[Symbol.dispose]();
+    await expect.poll(() => silent.open).toBe(0);
   });
 });
 

@@ -3,12 +3,16 @@ import { errnoOf, FirectlError } from "../../../core/errors.ts";
 import { bodyChunks } from "./body.ts";
 import { Connections, type Network } from "./connections.ts";
 import { failureOf, isUnknownAuthority, StaleConnection } from "./http-failure.ts";
+import type { ProxyServer } from "./proxy.ts";
 import { proxyWantsLogin } from "./tunnel.ts";
 
 /** Hops of a redirected request; registries need one. */
 const MAX_REDIRECTS = 5;
 /** A whole small body may take as long as so many silences: it must not come a byte at a time. */
 const SMALL_BODY_SILENCES = 4;
+
+/** https://www.rfc-editor.org/rfc/rfc9110#status.101 */
+const SWITCHING_PROTOCOLS = 101;
 
 export interface HttpRequest {
   readonly method: "GET" | "HEAD" | "POST";
@@ -118,46 +122,37 @@ export class HttpClient implements Disposable {
     return isUnknownAuthority(error) && this.#connections.trustAll(url);
   }
 
-  #exchange(url: URL, request: HttpRequest, authorization: string | undefined): Promise<HttpResponse> {
+  async #exchange(url: URL, request: HttpRequest, authorization: string | undefined): Promise<HttpResponse> {
     request.signal?.throwIfAborted();
     const route = this.#connections.route(url);
-    return new Promise((resolve, reject) => {
-      const outgoing: ClientRequest = route.request({
-        ...route.options,
-        method: request.method,
-        headers: {
-          "user-agent": "firectl",
-          // What is downloaded must be the bytes that the digest is of.
-          "accept-encoding": "identity",
-          ...route.headers,
-          ...request.headers,
-          ...(authorization === undefined ? {} : { authorization }),
-          ...(request.body === undefined ? {} : { "content-length": Buffer.byteLength(request.body) }),
-        },
-        ...(request.signal === undefined ? {} : { signal: request.signal }),
-      });
-      const timer = setTimeout(() => {
-        outgoing.destroy(timedOut("no answer"));
-      }, request.headTimeoutMs ?? this.#headTimeoutMs);
-      outgoing.once("response", (body) => {
-        clearTimeout(timer);
-        const status = body.statusCode ?? 0;
-        if (status === 407 && route.proxy !== undefined && url.protocol === "http:") {
-          body.destroy();
-          reject(proxyWantsLogin(route.proxy));
-          return;
-        }
-        resolve({ status, headers: body.headers, url, body });
-      });
-      // It stays for the life of the request: a late error of the socket must not be unhandled.
-      outgoing.on("error", (error) => {
-        clearTimeout(timer);
-        if (request.signal?.aborted === true) reject(request.signal.reason);
-        else
-          reject(outgoing.reusedSocket && isLeftBehind(request, error) ? new StaleConnection(error) : error);
-      });
-      outgoing.end(request.body);
+    const outgoing = route.request({
+      ...route.options,
+      method: request.method,
+      headers: {
+        "user-agent": "firectl",
+        // What is downloaded must be the bytes that the digest is of.
+        "accept-encoding": "identity",
+        ...route.headers,
+        ...request.headers,
+        ...(authorization === undefined ? {} : { authorization }),
+        ...(request.body === undefined ? {} : { "content-length": Buffer.byteLength(request.body) }),
+      },
+      ...(request.signal === undefined ? {} : { signal: request.signal }),
     });
+    const answer = answerTo(outgoing, {
+      url,
+      request,
+      proxy: route.proxy,
+      timeoutMs: request.headTimeoutMs ?? this.#headTimeoutMs,
+    });
+    outgoing.end(request.body);
+    const body = await answer;
+    const status = body.statusCode ?? 0;
+    if (status === 407 && route.proxy !== undefined && url.protocol === "http:") {
+      body.destroy();
+      throw proxyWantsLogin(route.proxy);
+    }
+    return { status, headers: body.headers, url, body };
   }
 
   /** The chunks of a body; a silence longer than the idle timeout, or a connection that breaks, is transient. */
@@ -208,6 +203,77 @@ export class HttpClient implements Disposable {
     }
     return Buffer.concat(parts);
   }
+}
+
+interface Asked {
+  readonly url: URL;
+  readonly request: HttpRequest;
+  readonly proxy: ProxyServer | undefined;
+  readonly timeoutMs: number;
+}
+
+/**
+ * The head of the answer to `outgoing`. Time and the caller's signal reject by themselves: of a request that is
+ * destroyed while its agent still opens the connection, Node says nothing.
+ */
+function answerTo(outgoing: ClientRequest, asked: Asked): Promise<IncomingMessage> {
+  const { request, proxy, timeoutMs } = asked;
+  const { signal } = request;
+  return new Promise((resolve, reject) => {
+    const stopWaiting = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    };
+    const fail = (error: unknown): void => {
+      stopWaiting();
+      reject(error);
+    };
+    const onAbort = (): void => fail(signal?.reason);
+    const onError = (error: Error): void => {
+      if (signal?.aborted === true) fail(signal.reason);
+      else fail(outgoing.reusedSocket && isLeftBehind(request, error) ? new StaleConnection(error) : error);
+    };
+    const refuseSwitch = (): void => {
+      fail(switchesProtocol(asked));
+      outgoing.destroy();
+    };
+    const timer = setTimeout(() => {
+      // Without a socket it is the tunnel that is waited for.
+      const isInTunnel = proxy !== undefined && outgoing.socket === null;
+      fail(timedOut(isInTunnel ? "the proxy does not answer" : "no answer"));
+      outgoing.destroy();
+    }, timeoutMs);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    outgoing.once("response", (answer) => {
+      // With no protocol named it comes as an answer, whose body would have no end.
+      if (answer.statusCode === SWITCHING_PROTOCOLS) return refuseSwitch();
+      stopWaiting();
+      resolve(answer);
+    });
+    // Without a listener Node would end the connection and report no error.
+    outgoing.once("upgrade", (_answer, socket) => {
+      socket.destroy();
+      refuseSwitch();
+    });
+    // It stays for the life of the request: a late error of the socket must not be unhandled.
+    outgoing.on("error", onError);
+    // The last event of every request, whatever came before it.
+    outgoing.once("close", () => onError(closedEarly()));
+  });
+}
+
+function switchesProtocol({ url, proxy }: Asked): FirectlError {
+  const way = proxy === undefined ? "" : ` through proxy ${proxy.name}`;
+  return new FirectlError(
+    "REGISTRY_REFUSED",
+    // Without the query, which may hold a signature.
+    `${url.origin}${url.pathname}${way} answers ${SWITCHING_PROTOCOLS}, a change of protocol that nobody asked for`,
+    { hint: "check that the name is a registry's, and that no proxy in between answers for it" },
+  );
+}
+
+function closedEarly(): Error {
+  return Object.assign(new Error("the connection was closed without an answer"), { code: "ECONNRESET" });
 }
 
 function timedOut(message: string): Error {
