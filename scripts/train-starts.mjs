@@ -101,6 +101,7 @@ function ioFor(env) {
     stdin: [],
     env,
     onSignal: () => () => {},
+    onIdle: () => () => {},
     exitNow() {},
     close() {},
   };

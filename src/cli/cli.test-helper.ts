@@ -80,6 +80,7 @@ export function testIo(options: TestIoOptions = {}): TestIo {
       listeners.add(handler);
       return () => listeners.delete(handler);
     },
+    onIdle: () => () => {},
     exitNow(status) {
       exits.push(status);
     },

@@ -44,6 +44,8 @@ export interface CliIo {
    * business; returns how to stop that.
    */
   onSignal(handler: (signal: CliSignal) => void, options?: { passedOn: boolean }): () => void;
+  /** Calls `handler` if nothing is left that the process could wait for; returns how to stop that. */
+  onIdle(handler: () => void): () => void;
   /** Ends the process at once. */
   exitNow(status: number): void;
   /** Waits until everything written has left, and lets go of stdin, which would keep the process alive. */
@@ -128,6 +130,10 @@ export function processIo(): CliIo {
         for (const { signal, listener } of listeners) process.off(signal, listener);
         if (!passedOn) process.off("SIGHUP", closeTerminalsAtExit);
       };
+    },
+    onIdle(handler) {
+      process.once("beforeExit", handler);
+      return () => process.off("beforeExit", handler);
     },
     exitNow(status) {
       process.exit(status);

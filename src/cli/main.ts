@@ -54,12 +54,18 @@ export async function runCli(
     failureStatus: undefined,
     displays: [],
   };
+  // Node would end with status 0 then, as if all had been done.
+  const stopWatching = io.onIdle(() => {
+    const error = new Error("the command waits for something that can no longer come");
+    io.exitNow(reportFailure(error, session));
+  });
   try {
     return await dispatch(argv, session);
   } catch (error) {
     if (error instanceof OutputClosed) return 0;
     return reportFailure(error, session);
   } finally {
+    stopWatching();
     for (const display of session.displays) display.stop();
     interrupts.release();
   }

@@ -18,6 +18,7 @@ export class Firectl {
   static async open() { return new Firectl(); }
   async list() { return Array.from({ length: 20000 }, (_, i) => vm(i)); }
   async wait(name, { signal }) {
+    if (name === "lost") await new Promise(() => {});
     const alive = setInterval(() => {}, 1000);
     process.stderr.write("waiting\\n");
     await new Promise((_resolve, reject) => signal.addEventListener("abort", () => {
@@ -25,7 +26,8 @@ export class Firectl {
       reject(signal.reason);
     }));
   }
-  async exec(_name, { stdin, onOutput }) {
+  async exec(name, { stdin, onOutput }) {
+    if (name === "lost") await new Promise(() => {});
     for await (const data of stdin) { onOutput({ stream: "stdout", data }); break; }
     return { exitCode: 5, oomKilled: false };
   }
@@ -217,6 +219,20 @@ describe("pipes", () => {
     const child = start(["exec", "-i", "web", "cat"]);
     child.stdin?.write("hello");
     expect(await ended(child)).toEqual({ status: 5, stdout: "hello", stderr: "" });
+  });
+});
+
+describe("a command that waits for what cannot come", () => {
+  test.each([
+    ["wait", ["wait", "lost"], 1],
+    ["exec, which passes on other programs' statuses", ["exec", "lost", "true"], 125],
+  ])("is a bug, not a success: %s", async (_name, argv, status) => {
+    const { stderr, ...result } = await ended(start(argv));
+    expect(result).toEqual({ status, stdout: "" });
+    expect(stderr).toMatch(
+      /^firectl: unexpected error: the command waits for something that can no longer come\n/,
+    );
+    expect(stderr).toMatch(/please report/);
   });
 });
 
