@@ -6,6 +6,7 @@ import { ioError } from "../host/files.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import { removeBootSnapshots } from "./boot-snapshots.ts";
 import type { Context } from "./context.ts";
+import { dataLock, dataLocksDirectory } from "./data-locks.ts";
 import { type DiskFile, diskFile } from "./disk-file.ts";
 
 /** A file in the directory of the filesystems built from images. */
@@ -17,6 +18,7 @@ export interface BaseFile extends DiskFile {
 }
 
 const NAME = /^(([0-9a-f]{64})(?:-\d+)?)\.ext4(\.[^.]*\.tmp)?$/;
+const BASE_LOCK = /^base-[0-9a-f]{64}(?:-\d+)?\.lock$/;
 
 /** The filesystems that VMs on record read, by path. */
 export function basesOf(records: readonly VmRecord[]): ReadonlySet<string> {
@@ -28,15 +30,27 @@ export function baseDirectoryOf(context: Context): string {
   return path.join(context.directories.data, "base");
 }
 
+/**
+ * The lock of whoever builds the filesystem `name`, its file's name without the ending. Taken with the store held,
+ * by which {@link removeBases} knows that nobody has it.
+ */
+export function baseLock(context: Context, name: string): Promise<string> {
+  return dataLock(context, `base-${name}`);
+}
+
 /** All files there, finished or not; none when nothing was ever built. */
 export async function listBaseFiles(context: Context): Promise<readonly BaseFile[]> {
   const directory = baseDirectoryOf(context);
-  const names = await readdir(directory).catch((error: unknown) => {
+  const names = await namesIn(directory);
+  const files = await Promise.all(names.map((name) => lookAt(path.join(directory, name))));
+  return files.filter((file) => file !== undefined);
+}
+
+async function namesIn(directory: string): Promise<readonly string[]> {
+  return readdir(directory).catch((error: unknown) => {
     if (errnoOf(error) === "ENOENT") return [];
     throw ioError(`cannot read ${directory}`, error);
   });
-  const files = await Promise.all(names.map((name) => lookAt(path.join(directory, name))));
-  return files.filter((file) => file !== undefined);
 }
 
 async function lookAt(file: string): Promise<BaseFile | undefined> {
@@ -55,8 +69,7 @@ export async function sweepUnfinishedBases(context: Context): Promise<readonly B
   for (const file of await listBaseFiles(context)) {
     const name = NAME.exec(path.basename(file.path))?.[1];
     if (!file.isUnfinished || name === undefined) continue;
-    const lock = path.join(context.directories.runtime, `base-${name}.lock`);
-    await tryFileLock(lock, async () => {
+    await tryFileLock(await baseLock(context, name), async () => {
       await rm(file.path, { force: true });
       removed.push(file);
     });
@@ -64,7 +77,10 @@ export async function sweepUnfinishedBases(context: Context): Promise<readonly B
   return removed;
 }
 
-/** Removes the finished bases for which `isUsed` is false. Returns what went. */
+/**
+ * Removes the finished bases for which `isUsed` is false, and the locks. The caller has the store alone: nobody
+ * builds. Returns what went.
+ */
 export async function removeBases(
   context: Context,
   isUsed: (file: BaseFile) => boolean,
@@ -76,5 +92,14 @@ export async function removeBases(
     await rm(file.path, { force: true });
     await removeBootSnapshots(context.directories.data, file.path);
   }
+  await removeBaseLocks(context);
   return unused;
+}
+
+/** A sweep that still has one open looks for a file that was there before: no builder's who comes after us. */
+async function removeBaseLocks(context: Context): Promise<void> {
+  const directory = dataLocksDirectory(context);
+  for (const name of await namesIn(directory)) {
+    if (BASE_LOCK.test(name)) await rm(path.join(directory, name), { force: true });
+  }
 }

@@ -4,11 +4,11 @@ import type { Digest } from "../core/brands.ts";
 import { digestHex } from "../core/brands.ts";
 import { sha256Hex } from "../core/sha256.ts";
 import { withFileLock } from "../host/file-lock.ts";
-import { exists, makePrivateDirectory, syncDirectory } from "../host/files.ts";
+import { exists, ioError, makePrivateDirectory, syncDirectory } from "../host/files.ts";
 import { randomUuid } from "../host/random.ts";
-import type { LocalImage, OpenLayer } from "../image/images.ts";
+import type { Images, LocalImage, OpenLayer } from "../image/images.ts";
 import type { ImageLimits, ProgressEvent } from "./api.ts";
-import { baseDirectoryOf } from "./base-files.ts";
+import { baseDirectoryOf, baseLock } from "./base-files.ts";
 import type { Context } from "./context.ts";
 
 /** Changes whenever the writer's output for the same layers does: older base images are then built anew. */
@@ -47,12 +47,16 @@ export async function obtainBaseImage(
   const target = path.join(baseDirectoryOf(context), `${name}.ext4`);
   if (await exists(target)) return { path: target, built: false };
   await makePrivateDirectory(path.dirname(target));
-  await makePrivateDirectory(context.directories.runtime);
-  const lock = path.join(context.directories.runtime, `base-${name}.lock`);
-  return withFileLock(lock, { timeoutMs: BUILD_LOCK_TIMEOUT_MS, signal: options.signal }, async () => {
-    if (await exists(target)) return { path: target, built: false };
-    await build(context, { image, target, key, base: options });
-    return { path: target, built: true };
+  const images = await context.images();
+  const { signal } = options;
+  // Held: nobody collects the layers while they are read, nor the lock while it is waited for.
+  return images.hold(signal, async () => {
+    const lock = await baseLock(context, name);
+    return withFileLock(lock, { timeoutMs: BUILD_LOCK_TIMEOUT_MS, signal }, async () => {
+      if (await exists(target)) return { path: target, built: false };
+      await build(images, { image, target, key, base: options });
+      return { path: target, built: true };
+    });
   });
 }
 
@@ -63,36 +67,38 @@ export function baseKeyOf(image: LocalImage, writableBytes?: number): string {
 }
 
 async function build(
-  context: Context,
+  images: Images,
   options: { image: LocalImage; target: string; key: string; base: BaseOptions },
 ): Promise<void> {
   const { image, base } = options;
-  const [{ buildRootfs }, images] = await Promise.all([
-    import("../rootfs/build-rootfs.ts"),
-    context.images(),
-  ]);
+  const { buildRootfs } = await import("../rootfs/build-rootfs.ts");
   const temporary = `${options.target}.${randomUuid()}.tmp`;
   const open: OpenLayer = base.open ?? ((layer, how) => images.openLayer(layer, how));
   try {
-    // Held: nobody collects the layers while they are read.
-    await images.hold(base.signal, () =>
-      buildRootfs({
-        layers: image.layers.map((layer) => ({
-          name: shortDigest(layer.digest),
-          open: (signal) => open(layer, { signal }),
-        })),
-        path: temporary,
-        uuid: uuidOf(options.key),
-        limits: base.limits,
-        writable: base.writableBytes === undefined ? undefined : { sizeBytes: base.writableBytes },
-        signal: base.signal,
-        onProgress: (readBytes) => base.onProgress?.({ kind: "building", readBytes, totalBytes: undefined }),
-      }),
-    );
-    await rename(temporary, options.target);
-    await syncDirectory(path.dirname(options.target));
+    await buildRootfs({
+      layers: image.layers.map((layer) => ({
+        name: shortDigest(layer.digest),
+        open: (signal) => open(layer, { signal }),
+      })),
+      path: temporary,
+      uuid: uuidOf(options.key),
+      limits: base.limits,
+      writable: base.writableBytes === undefined ? undefined : { sizeBytes: base.writableBytes },
+      signal: base.signal,
+      onProgress: (readBytes) => base.onProgress?.({ kind: "building", readBytes, totalBytes: undefined }),
+    });
+    await putInPlace(temporary, options.target);
   } finally {
     await rm(temporary, { force: true });
+  }
+}
+
+async function putInPlace(built: string, target: string): Promise<void> {
+  try {
+    await rename(built, target);
+    await syncDirectory(path.dirname(target));
+  } catch (error) {
+    throw ioError(`cannot put the filesystem ${target} in its place`, error);
   }
 }
 

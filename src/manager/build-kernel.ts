@@ -13,6 +13,7 @@ import {
 import type { Kernel } from "../kernel/kernel.ts";
 import type { BuildKernelOptions, KernelSummary } from "./api.ts";
 import type { Context } from "./context.ts";
+import { dataLock } from "./data-locks.ts";
 import { addBuiltKernel, summaryOf } from "./kernels.ts";
 
 /** Another build goes on for minutes: that is to be told, not waited for. */
@@ -25,9 +26,8 @@ const LOCK_TIMEOUT_MS = 1000;
  *   TOOL_MISSING, PROCESS_FAILED.
  */
 export async function buildKernel(context: Context, options: BuildKernelOptions): Promise<KernelSummary> {
-  await makePrivateDirectory(context.directories.runtime);
   const kernel = await withFileLock(
-    lockOf(context),
+    await lockOf(context),
     { timeoutMs: LOCK_TIMEOUT_MS, signal: options.signal },
     () => buildAlone(context, options),
   );
@@ -87,15 +87,15 @@ async function installed(context: Context, name: string, plan: BuildPlan): Promi
 export async function sweepKernelBuild(context: Context): Promise<void> {
   const directory = directoryOf(context);
   if (!(await exists(directory))) return;
-  await tryFileLock(lockOf(context), () => rm(directory, { recursive: true, force: true }));
+  await tryFileLock(await lockOf(context), () => rm(directory, { recursive: true, force: true }));
 }
 
 function isUrl(source: string | undefined): boolean {
   return source !== undefined && /^https:\/\//.test(source);
 }
 
-function lockOf(context: Context): string {
-  return path.join(context.directories.runtime, "kernel-build.lock");
+function lockOf(context: Context): Promise<string> {
+  return dataLock(context, "kernel-build");
 }
 
 function directoryOf(context: Context): string {

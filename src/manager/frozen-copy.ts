@@ -28,7 +28,7 @@ export async function copyOfRunning(
 ): Promise<string | undefined> {
   if (record.state !== "running") return undefined;
   const { from, signal } = options;
-  const { directory, runtimeDirectory } = vmPathsOf(context.directories, record.id);
+  const { directory } = vmPathsOf(context.directories, record.id);
   await removeStaleCopies(directory);
   const { pid, startTime } = ownIdentity();
   const to = path.join(directory, `export-${pid}-${startTime}-${randomUUID()}.img`);
@@ -37,7 +37,7 @@ export async function copyOfRunning(
   try {
     // One at a time: a disk can be frozen once.
     const lock = { timeoutMs: limitMs, signal };
-    await withFileLock(path.join(runtimeDirectory, "export.lock"), lock, () => copyFrozen(record, copy));
+    await withFileLock(path.join(directory, "export.lock"), lock, () => copyFrozen(record, copy));
     return to;
   } catch (error) {
     await rm(to, { force: true });
@@ -48,7 +48,7 @@ export async function copyOfRunning(
   }
 }
 
-/** What may go wrong with a VM that ends: no agent, nothing to freeze, no run-time directory. */
+/** What may go wrong with a VM that ends: no agent, nothing to freeze, no directory. */
 const SIGNS_OF_THE_END: ReadonlySet<string> = new Set([
   "AGENT_UNREACHABLE",
   "WRONG_STATE",

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { withFileLock } from "../host/file-lock.ts";
 import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
 import { makeImage, writeLayout } from "../image/image.test-helper.ts";
-import { baseDirectoryOf } from "./base-files.ts";
+import { baseDirectoryOf, baseLock } from "./base-files.ts";
 import { freshContext, layerOf } from "./images.test-helper.ts";
 import { pullImage } from "./images.ts";
 
@@ -17,8 +17,7 @@ test("a pull removes the filesystem that a killed one has left, not one that is 
   const unfinished = (digit: string): string => `${digit.repeat(64)}.ext4.${crypto.randomUUID()}.tmp`;
   const [left, coming] = [unfinished("a"), unfinished("b")];
   for (const name of [left, coming]) await writeFile(path.join(directory, name), "half");
-  await mkdir(context.directories.runtime, { recursive: true });
-  const lock = path.join(context.directories.runtime, `base-${"b".repeat(64)}.lock`);
+  const lock = await baseLock(context, "b".repeat(64));
   await withFileLock(lock, { timeoutMs: 1000 }, () => pullImage(context, `oci:${layout}:x`, {}));
   const names = await readdir(directory);
   expect(names).toHaveLength(2);

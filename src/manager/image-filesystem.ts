@@ -1,5 +1,4 @@
 import { mark } from "../core/trace.ts";
-import { makePrivateDirectory } from "../host/files.ts";
 import type { LocalImage } from "../image/images.ts";
 import type { PullPolicy } from "./api.ts";
 import { sweepUnfinishedBases } from "./base-files.ts";
@@ -63,7 +62,6 @@ export async function obtainImageFilesystem(
       whileLayersCome: async (coming, open, untilFailure) => {
         try {
           // A killed pull has no record by which it would be mended.
-          await makePrivateDirectory(context.directories.runtime);
           await sweepUnfinishedBases(context);
           early = await obtainBaseImage(context, coming, { ...baseOptions, open, signal: untilFailure });
         } catch (error) {

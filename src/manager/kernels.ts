@@ -2,11 +2,12 @@ import { rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { FirectlError } from "../core/errors.ts";
 import { tryFileLock, withFileLock } from "../host/file-lock.ts";
-import { exists, makePrivateDirectory } from "../host/files.ts";
+import { exists } from "../host/files.ts";
 import type { Kernel } from "../kernel/kernel.ts";
 import { addHostKernel, downloadKernel, installDistributionKernel } from "../kernel/sources.ts";
 import type { AddKernelOptions, KernelSummary } from "./api.ts";
 import type { Context } from "./context.ts";
+import { dataLock } from "./data-locks.ts";
 
 /** The installed kernels, by name. */
 export async function listKernels(context: Context): Promise<readonly KernelSummary[]> {
@@ -58,7 +59,7 @@ async function addStandardKernel(context: Context, options: { signal?: AbortSign
 export async function sweepKernelWork(context: Context): Promise<void> {
   const directory = workDirectoryOf(context);
   if (!(await exists(directory))) return;
-  await tryFileLock(lockOf(context), () => rm(directory, { recursive: true, force: true }));
+  await tryFileLock(await lockOf(context), () => rm(directory, { recursive: true, force: true }));
 }
 
 /** A download on a slow line and the unpacking of a package are waited for. */
@@ -69,12 +70,11 @@ async function exclusively<T>(
   signal: AbortSignal | undefined,
   work: () => Promise<T>,
 ): Promise<T> {
-  await makePrivateDirectory(context.directories.runtime);
-  return withFileLock(lockOf(context), { timeoutMs: INSTALL_TIMEOUT_MS, signal }, work);
+  return withFileLock(await lockOf(context), { timeoutMs: INSTALL_TIMEOUT_MS, signal }, work);
 }
 
-function lockOf(context: Context): string {
-  return path.join(context.directories.runtime, "kernels.lock");
+function lockOf(context: Context): Promise<string> {
+  return dataLock(context, "kernels");
 }
 
 function workDirectoryOf(context: Context): string {

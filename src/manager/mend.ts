@@ -1,5 +1,4 @@
 import { removeStaleProbe } from "../firecracker/probe.ts";
-import { makePrivateDirectory } from "../host/files.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import { sweepUnfinishedBases } from "./base-files.ts";
 import type { Context } from "./context.ts";
@@ -33,8 +32,6 @@ async function mendOne(context: Context, record: VmRecord): Promise<void> {
 }
 
 async function sweep(context: Context): Promise<void> {
-  // The locks lie there, and a reboot of the host has emptied it.
-  await makePrivateDirectory(context.directories.runtime);
   await sweepUnfinishedBases(context);
   await sweepKernelWork(context);
   await removeStaleProbe(context.directories.runtime);

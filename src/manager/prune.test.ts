@@ -7,7 +7,7 @@ import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
 import { makeImage } from "../image/image.test-helper.ts";
 import { buildInitramfs } from "../kernel/initramfs.ts";
 import { fakeVmlinux } from "../kernel/kernel.test-helper.ts";
-import { baseDirectoryOf } from "./base-files.ts";
+import { baseDirectoryOf, baseLock } from "./base-files.ts";
 import { obtainBaseImage } from "./base-image.ts";
 import { blankDisksDirectory } from "./blank-disks.ts";
 import type { Context } from "./context.ts";
@@ -90,10 +90,9 @@ describe("prune", () => {
     const partial = path.join(context.directories.data, "images/ingest", `${"1".repeat(64)}.partial`);
     await writeFile(partial, "begun");
     await mkdir(baseDirectoryOf(context), { recursive: true });
-    await mkdir(context.directories.runtime, { recursive: true });
     const [mine, others] = ["a", "b"].map((digit) => `${digit.repeat(64)}.ext4.${digit}.tmp`);
     for (const name of [mine, others]) await writeFile(path.join(baseDirectoryOf(context), name ?? ""), "x");
-    await tryFileLock(path.join(context.directories.runtime, `base-${"b".repeat(64)}.lock`), async () => {
+    await tryFileLock(await baseLock(context, "b".repeat(64)), async () => {
       const { items } = await prune(context, {});
       expect(items.map(({ kind, name }) => [kind, path.basename(name)])).toEqual([
         ["filesystem", mine],

@@ -2,7 +2,6 @@ import { rm } from "node:fs/promises";
 import path from "node:path";
 import type { Digest } from "../core/brands.ts";
 import { FirectlError } from "../core/errors.ts";
-import { exists } from "../host/files.ts";
 import { familiarName } from "../image/image-names.ts";
 import type { Images, StoredImage } from "../image/images.ts";
 import type { VmRecord } from "../state/vm-record.ts";
@@ -26,11 +25,9 @@ const ALONE_TIMEOUT_MS = 3000;
 export async function prune(context: Context, options: PruneOptions): Promise<PruneReport> {
   const report = new Report(context.directories.data);
   // Nothing of this needs the index written: a full disk gets room first.
-  if (await exists(context.directories.runtime)) {
-    for (const file of await sweepUnfinishedBases(context)) report.addFile("filesystem", file);
-    await sweepKernelWork(context);
-    await sweepKernelBuild(context);
-  }
+  for (const file of await sweepUnfinishedBases(context)) report.addFile("filesystem", file);
+  await sweepKernelWork(context);
+  await sweepKernelBuild(context);
   if (options.volumes === true) await pruneUnusedVolumes(context, report);
   const images = await context.images();
   await images.mend();

@@ -6,9 +6,9 @@ import { FirectlError } from "../core/errors.ts";
 export interface Directories {
   /** Configuration and `vms.json`. */
   readonly config: string;
-  /** Images, base and VM disks, kernels. */
+  /** Images, base and VM disks, kernels, and the locks of what lies here. */
   readonly data: string;
-  /** Sockets, pid files and locks: gone after a reboot. */
+  /** Sockets and pid files: gone after a reboot, and another one in each kind of session. */
   readonly runtime: string;
 }
 
