@@ -27,13 +27,7 @@ export async function writeFileAtomic(
 ): Promise<void> {
   const temporary = `${file}.${randomUuid()}.tmp`;
   try {
-    const descriptor = openSync(temporary, "wx", options.mode ?? 0o600);
-    try {
-      writeFileSync(descriptor, contents);
-      await synced(descriptor);
-    } finally {
-      closeSync(descriptor);
-    }
+    await writeNewFileSynced(temporary, contents, options);
     renameSync(temporary, file);
   } catch (error) {
     // Where it could not be made it cannot be looked for either: the first failure is the one to tell.
@@ -41,6 +35,25 @@ export async function writeFileAtomic(
     throw cannotWrite(file, error);
   }
   await syncDirectory(path.dirname(file));
+}
+
+/**
+ * Writes the new file `file` and waits until the disk has its bytes; its name is durable after a
+ * {@link syncDirectory}.
+ * @throws The system's error, EEXIST among them.
+ */
+export async function writeNewFileSynced(
+  file: string,
+  contents: string | Uint8Array,
+  options: { mode?: number } = {},
+): Promise<void> {
+  const descriptor = openSync(file, "wx", options.mode ?? 0o600);
+  try {
+    writeFileSync(descriptor, contents);
+    await synced(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /**

@@ -1,8 +1,8 @@
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError } from "../core/errors.ts";
-import { exists, ioError, makePrivateDirectory } from "../host/files.ts";
+import { exists, ioError, makePrivateDirectory, syncDirectory, writeNewFileSynced } from "../host/files.ts";
 import { builtinDrivers } from "./builtin.ts";
 import { decompress } from "./decompress.ts";
 import { type KernelFormat, requireKernel } from "./format.ts";
@@ -37,7 +37,7 @@ const DISPENSABLE_MODULES: ReadonlySet<string> = new Set([
 
 /**
  * Copies a kernel, and of its modules those that a guest needs, into the new directory `target`, which
- * appears whole or not at all.
+ * appears whole or not at all, also when the host's power fails.
  * @throws FirectlError INVALID_ARGUMENT when it is no kernel that a guest can boot, DIGEST_MISMATCH, NAME_IN_USE
  *   when `target` is there already, FILE_NOT_FOUND.
  */
@@ -63,14 +63,15 @@ export async function importKernel(source: KernelSource, target: string): Promis
   const temporary = path.join(path.dirname(target), `.${randomUUID()}.tmp`);
   await makePrivateDirectory(temporary);
   try {
-    await mkdir(path.join(temporary, "modules"));
+    const modulesDirectory = path.join(temporary, "modules");
+    await mkdir(modulesDirectory);
     const stored: StoredModule[] = [];
     for (const { name, dependsOn, contents } of modules) {
-      await writeFile(path.join(temporary, "modules", `${name}.ko`), contents);
+      await writeNewFileSynced(path.join(modulesDirectory, `${name}.ko`), contents);
       stored.push({ name, dependsOn, sha256: createHash("sha256").update(contents).digest("hex") });
     }
     const image = IMAGE_FILES[identity.format];
-    await writeFile(path.join(temporary, image), bytes);
+    await writeNewFileSynced(path.join(temporary, image), bytes);
     const manifest = formatManifest({
       image,
       format: identity.format,
@@ -85,8 +86,10 @@ export async function importKernel(source: KernelSource, target: string): Promis
       features: source.features,
       buildKey: source.buildKey,
     });
-    await writeFile(path.join(temporary, MANIFEST_FILE), manifest);
+    await writeNewFileSynced(path.join(temporary, MANIFEST_FILE), manifest);
+    for (const directory of [modulesDirectory, temporary]) await syncDirectory(directory);
     await rename(temporary, target);
+    await syncDirectory(path.dirname(target));
   } catch (error) {
     const taken = errnoOf(error) === "ENOTEMPTY" || errnoOf(error) === "EEXIST";
     if (taken) throw new FirectlError("NAME_IN_USE", `a kernel "${path.basename(target)}" is there already`);

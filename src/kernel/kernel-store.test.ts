@@ -1,4 +1,14 @@
-import { existsSync, readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs";
+import fs, {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { beforeEach, describe, expect, test } from "vitest";
@@ -92,6 +102,44 @@ describe("Kernels", () => {
       writeFileSync(path.join(directory, "kernel.json"), text);
       await expect(kernels.find("6.1.0-1-cloud")).rejects.toMatchObject({ code: "STATE_CORRUPT" });
     }
+  });
+
+  test.each([
+    ["cut off", (image: string) => truncateSync(image, 100), "has 100 bytes"],
+    ["gone", (image: string) => rmSync(image), "has 0 bytes"],
+  ])("an image that is %s is reported", async (_name, damage, message) => {
+    const { directory, image, size } = await kernels.add(modularKernel());
+    damage(path.join(directory, image));
+    await expect(kernels.find("6.1.0-1-cloud")).rejects.toMatchObject({
+      code: "STATE_CORRUPT",
+      message: `${directory}/${image} ${message}, and kernel "6.1.0-1-cloud" was installed with ${size}`,
+      hint: `remove ${directory} and add the kernel again`,
+    });
+  });
+
+  test("is on the disk before it has its name, and its name is when it has been added", async () => {
+    const root = path.join(home, "kernels");
+    const target = path.join(root, "mine");
+    const synced: { before: string[]; after: string[] } = { before: [], after: [] };
+    const fsync = fs.fsync;
+    // What is synced cannot be seen from outside without cutting the power.
+    fs.fsync = Object.assign((descriptor: number, done: fs.NoParamCallback) => {
+      const file = readlinkSync(`/proc/self/fd/${descriptor}`);
+      synced[existsSync(target) ? "after" : "before"].push(file.replace(/\.[0-9a-f-]{36}\.tmp/, "NEW"));
+      fsync(descriptor, done);
+    }, fsync);
+    syncBuiltinESMExports();
+    try {
+      await kernels.add({ ...modularKernel(), name: "mine" });
+    } finally {
+      fs.fsync = fsync;
+      syncBuiltinESMExports();
+    }
+    const files = ["virtio", "virtio_mmio", "virtio_net"].map((name) => `modules/${name}.ko`);
+    const names = [...files, "vmlinuz", "kernel.json", "modules"];
+    expect(synced.before).toEqual([...names.map((name) => `${root}/NEW/${name}`), `${root}/NEW`]);
+    // The directory's first is the kernel's name; a second one is the default's.
+    expect(synced.after[0]).toBe(root);
   });
 
   test("a path is taken in once for each state of the file", async () => {

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { statSync } from "node:fs";
 import { readdir, readFile, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError } from "../core/errors.ts";
@@ -130,10 +131,15 @@ export class Kernels {
       });
     }
     const kernel = parseManifest(text, { name, directory });
-    if (kernel !== undefined) return kernel;
-    throw new FirectlError("STATE_CORRUPT", `${path.join(directory, MANIFEST_FILE)} cannot be read`, {
-      hint: `remove ${directory} and add the kernel again`,
-    });
+    if (kernel === undefined)
+      throw damaged(directory, `${path.join(directory, MANIFEST_FILE)} cannot be read`);
+    const image = path.join(directory, kernel.image);
+    const size = statSync(image, { throwIfNoEntry: false })?.size ?? 0;
+    if (size === kernel.size) return kernel;
+    throw damaged(
+      directory,
+      `${image} has ${size} bytes, and kernel "${name}" was installed with ${kernel.size}`,
+    );
   }
 
   async #defaultName(): Promise<string | undefined> {
@@ -147,6 +153,12 @@ export class Kernels {
       hint: "use letters, digits, and . _ + - after the first; a path needs a slash",
     });
   }
+}
+
+function damaged(directory: string, message: string): FirectlError {
+  return new FirectlError("STATE_CORRUPT", message, {
+    hint: `remove ${directory} and add the kernel again`,
+  });
 }
 
 async function modulesOf(image: string): Promise<string | undefined> {
