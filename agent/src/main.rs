@@ -2,6 +2,7 @@
 //! what becomes of it on the control drive, and serves the host over vsock.
 
 mod attach;
+mod blocking;
 mod capabilities;
 mod cgroup;
 mod clock;

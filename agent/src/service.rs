@@ -16,6 +16,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::attach;
+use crate::blocking;
 use crate::clock_sync;
 use crate::copy;
 use crate::exec;
@@ -234,17 +235,14 @@ impl AgentService for Service {
         &self,
         _request: Request<ProcessesRequest>,
     ) -> Result<Response<ProcessesResponse>, Status> {
-        let listed = tokio::task::spawn_blocking(processes::list).await;
-        Ok(Response::new(listed.map_err(io::Error::other)?))
+        Ok(Response::new(blocking::run("list processes", processes::list).await?))
     }
 
     async fn update(&self, request: Request<UpdateRequest>) -> Result<Response<UpdateResponse>, Status> {
         let change = request.into_inner().change.unwrap_or_default();
         let guest = Arc::clone(&self.guest);
-        let updated =
-            tokio::task::spawn_blocking(move || resources::update(guest.world.cgroup.as_ref(), &change))
-                .await;
-        updated.map_err(io::Error::other)??;
+        let update = move || resources::update(guest.world.cgroup.as_ref(), &change);
+        blocking::run("change limits", update).await??;
         Ok(Response::new(UpdateResponse {}))
     }
 
