@@ -262,9 +262,10 @@ async fn live(spec: VmSpec, status: StatusBoard<Device>, ring: OutputRing<Device
     exit.oom_killed = cgroup::oom_kills() > 0;
     // Complete before the end is told: first the output, then the disks, then the status.
     streams.drain().await;
-    guest.freezer.end();
     // What has been started beside the workload, or on its files, must not hold up the disks' end.
+    guest.freezer.thaw();
     let _ = timeout(LEAVING, guest.reaper.kill_all()).await;
+    guest.freezer.end().await;
     if let Some(swap) = swap {
         swap.disable();
     }
@@ -314,10 +315,10 @@ fn carry_out(guest: &Guest, spec: &VmSpec, order: ShutdownOrder) -> Option<Insta
         0 => stop_signal.unwrap_or(libc::SIGTERM),
         signal => signal,
     };
-    // Processes that wait for a frozen disk cannot even be killed.
-    guest.freezer.thaw();
     // Fails only when the workload has just ended, which is what was wanted.
     let _ = guest.signal_workload(signal);
+    // Processes that wait for a frozen disk cannot even be killed, and a freeze may wait for one of them.
+    guest.freezer.thaw();
     if signal == libc::SIGKILL {
         return None;
     }

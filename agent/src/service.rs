@@ -216,10 +216,7 @@ impl AgentService for Service {
 
     async fn freeze(&self, request: Request<FreezeRequest>) -> Result<Response<FreezeResponse>, Status> {
         let limit = Duration::from_millis(request.get_ref().limit_ms);
-        let freezer = Arc::clone(&self.guest.freezer);
-        // Everything that is not written yet is written first.
-        let frozen = tokio::task::spawn_blocking(move || freezer.freeze(limit));
-        frozen.await.map_err(io::Error::other)??;
+        self.guest.freezer.freeze(limit).await?;
         Ok(Response::new(FreezeResponse {}))
     }
 
@@ -299,7 +296,11 @@ fn signal_number(number: u32) -> Result<i32, Status> {
 impl From<FreezeError> for Status {
     fn from(error: FreezeError) -> Self {
         match error {
-            FreezeError::Frozen | FreezeError::Ending => Self::failed_precondition(error.to_string()),
+            FreezeError::Frozen | FreezeError::Freezing | FreezeError::GivenUp | FreezeError::Ending => {
+                Self::failed_precondition(error.to_string())
+            }
+            FreezeError::Stuck(_) => Self::deadline_exceeded(error.to_string()),
+            FreezeError::Thread(_) => Self::resource_exhausted(error.to_string()),
             FreezeError::Agent(_) => Self::internal(error.to_string()),
         }
     }

@@ -99,7 +99,8 @@ export class GuestClient implements Disposable {
 
   /**
    * Writes everything to the VM's disk and holds back further writes to it, for at most `limitMs`.
-   * @throws FirectlError WRONG_STATE when it is frozen already or the guest is ending.
+   * @throws FirectlError WRONG_STATE when it is frozen already or the guest is ending, TIMEOUT when a write does not
+   * end.
    */
   async freeze(limitMs: number, options: WaitingOptions = {}): Promise<void> {
     await this.#call("freeze", { timeoutMs: limitMs + CALL_TIMEOUT_MS, ...options }, (client, call) =>
@@ -128,7 +129,7 @@ export class GuestClient implements Disposable {
     await this.#call("change the limits", options, (client, call) => client.update({ change }, call));
   }
 
-  /** Lets writes go on. Returns whether they were held back until now. */
+  /** Lets writes go on, or gives up the freeze under way. Returns whether they were held back until now. */
   async thaw(options: WaitingOptions = {}): Promise<boolean> {
     const { expired } = await this.#call("thaw", options, (client, call) => client.thaw({}, call));
     return !expired;

@@ -38,6 +38,21 @@ const CHANGES = `set -e
   i=0; mkdir /many; while [ $i -lt 300 ]; do : > /many/a-rather-long-name-for-a-file-$i; i=$((i+1)); done
   sync`;
 
+/**
+ * A write that does not end: the kernel waits in the middle of it for a page that userfaultfd(2) is to bring.
+ * x86_64's numbers of userfaultfd, mmap and write, then those of all others.
+ */
+const STUCK_WRITE = `
+my ($userfaultfd, $mmap, $write) = \`uname -m\` =~ /x86_64/ ? (323, 9, 1) : (282, 222, 64);
+open(my $faults, "+<&=", syscall($userfaultfd, 0)) or die "no userfaultfd: $!";
+ioctl($faults, 0xc018aa3f, my $api = pack("QQQ", 0xaa, 0, 0)) or die "no userfaultfd of version 0xaa: $!";
+my $page = syscall($mmap, 0, 4096, 3, 0x22, -1, 0);
+ioctl($faults, 0xc020aa00, my $range = pack("QQQQ", $page, 4096, 1, 0)) or die "no page to wait for: $!";
+open(my $file, ">", "/stuck") or die "no file: $!";
+syswrite(STDOUT, "writing\\n");
+syscall($write, fileno($file), $page, 4096);
+`;
+
 interface Exported {
   readonly lines: string[];
   /** Of small files, by name. */
@@ -223,6 +238,26 @@ onEveryBackend("firectl export", (vmm) => {
       await sandbox.ok(["rm", name]);
     },
   );
+
+  test("a write that does not end fails the export, and neither the guest's service nor its end", async () => {
+    await sandbox.ok([
+      ...["run", "-d", "--name", "stuck", "--vmm", vmm, "--sysctl", "vm.unprivileged_userfaultfd=1"],
+      ...["--entrypoint", "perl", `oci:${IMAGES}/nginx`, "-e", STUCK_WRITE],
+    ]);
+    await expect.poll(() => sandbox.ok(["logs", "stuck"]), { timeout: 60_000 }).toBe("writing\n");
+    using guest = guestOf("stuck");
+    await expect(guest.freeze(2000)).rejects.toMatchObject({
+      code: "TIMEOUT",
+      message: expect.stringContaining("a write to the disk has not ended within 2000 ms"),
+    });
+    const refused = await sandbox.call(["export", "-o", path.join(sandbox.directory, "stuck.tar"), "stuck"]);
+    expect(refused).toMatchObject({ status: 4, stderr: expect.stringContaining("is being frozen already") });
+    expect(await guest.thaw()).toBe(false);
+    await sandbox.ok(["stop", "--keep", "-t", "1", "stuck"]);
+    expect(sandbox.records()).toMatchObject([{ name: "stuck", state: "exited", exitCode: 137 }]);
+    expect((await exportTo("stuck", "stuck.tar")).entries.has("stuck")).toBe(true);
+    await sandbox.ok(["rm", "stuck"]);
+  });
 
   test("what was exported runs again as an image", async () => {
     await sandbox.ok([

@@ -648,7 +648,8 @@ export const AgentService: GenService<{
   },
   /**
    * Freeze writes everything to the VM's disk and holds back further writes to it until Thaw, but for at most
-   * `limit_ms`: whatever becomes of the host, the workload goes on. FAILED_PRECONDITION when it is frozen.
+   * `limit_ms`: whatever becomes of the host, the workload goes on. FAILED_PRECONDITION when it is frozen or is
+   * being frozen. DEADLINE_EXCEEDED when a write that was under way has not ended by then.
    *
    * @generated from rpc firectl.agent.v1.AgentService.Freeze
    */
@@ -658,7 +659,7 @@ export const AgentService: GenService<{
     output: typeof FreezeResponseSchema;
   },
   /**
-   * Thaw lets writes go on.
+   * Thaw lets writes go on, or gives up the Freeze under way, which then fails.
    *
    * @generated from rpc firectl.agent.v1.AgentService.Thaw
    */
