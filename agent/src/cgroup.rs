@@ -3,10 +3,18 @@
 //!
 //! ```text
 //! /cgroup            the agent
-//!   workload         limits of the whole: processors, memory less what the agent needs
-//!     main           the workload itself, which sees this group as its root; its limits are here once more
-//!     exec           what exec has started: it gets its share of the processors whatever main is doing
+//!   workload         limits of the whole: processors, memory less what the agent needs, processes
+//!     main           the workload's own limits
+//!       root         the workload itself, which sees this group as its root; its limits are here once more
+//!       checks       its health checks: root takes no processes any more once the workload has groups of its own
+//!     exec           limits of what exec has started; it gets its share of the processors whatever main is doing
+//!       root         what exec has started
 //! ```
+//!
+//! Whoever is root in a cgroup namespace can mount its root group writable, from a user namespace if need be, and
+//! change what limits that. So what counts is one group further up, which nobody but the agent can reach. The mount
+//! option nsdelegate, which is meant for this, is not enough: in a namespace made below it does not protect the root
+//! above, and it would keep Docker or systemd from taking in what exec has started.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -22,15 +30,28 @@ use crate::proto::{Resources, StatsResponse};
 const MOUNT: &str = "/cgroup";
 const GROUP: &str = "/cgroup/workload";
 pub const MAIN: &str = "/cgroup/workload/main";
+const MAIN_ROOT: &str = "/cgroup/workload/main/root";
+const CHECKS: &str = "/cgroup/workload/main/checks";
 const EXEC: &str = "/cgroup/workload/exec";
+const EXEC_ROOT: &str = "/cgroup/workload/exec/root";
 
 /// Microseconds in which a quota of processor time is to be had, Docker's too.
 const CPU_PERIOD_US: u32 = 100_000;
 
+/// Whose processes have a group of their own.
+#[derive(Debug, Clone, Copy)]
+pub enum Group {
+    Workload,
+    /// The image chooses what they do, as with the workload, whose limits they are under.
+    HealthCheck,
+    Exec,
+}
+
 /// The groups, if the kernel has control groups at all.
 #[derive(Debug)]
 pub struct Cgroup {
-    main: File,
+    workload: File,
+    checks: File,
     exec: File,
     pub memory: Option<MemoryLimit>,
 }
@@ -42,7 +63,7 @@ impl Cgroup {
         match Self::make(resources) {
             Ok(mut cgroup) => {
                 // A kernel without memory control groups kills by its own judgement, which spares the agent.
-                cgroup.memory = MemoryLimit::set(GROUP, MAIN, resources.swap_bytes).ok();
+                cgroup.memory = MemoryLimit::set(GROUP, [MAIN, MAIN_ROOT], resources.swap_bytes).ok();
                 set_cpu_quota(resources.cpu_quota_us)
                     .context(|| "limit the processors".into())
                     .or_else(|error| if resources.cpu_quota_us == 0 { Ok(()) } else { Err(error) })?;
@@ -64,24 +85,35 @@ impl Cgroup {
         let enable = enable.join(" ");
         // A controller that cannot be enabled is missing from the workload's view, nothing more.
         let _ = fs::write(format!("{MOUNT}/cgroup.subtree_control"), &enable);
-        fs::create_dir(GROUP)?;
-        let _ = fs::write(format!("{GROUP}/cgroup.subtree_control"), &enable);
-        fs::create_dir(MAIN)?;
-        fs::create_dir(EXEC)?;
+        for group in [GROUP, MAIN] {
+            fs::create_dir(group)?;
+            let _ = fs::write(format!("{group}/cgroup.subtree_control"), &enable);
+        }
+        for group in [MAIN_ROOT, CHECKS, EXEC, EXEC_ROOT] {
+            fs::create_dir(group)?;
+        }
         let all_devices = resources.privileges.as_ref().is_some_and(|privileges| privileges.all_devices);
         if !all_devices {
             // A kernel without it runs the workload all the same: what it can spoil is its own guest's story.
             let _ = File::open(GROUP).and_then(|directory| device_filter::attach(directory.as_fd()));
         }
         let processes = |group: &str| OpenOptions::new().write(true).open(format!("{group}/cgroup.procs"));
-        Ok(Self { main: processes(MAIN)?, exec: processes(EXEC)?, memory: None })
+        Ok(Self {
+            workload: processes(MAIN_ROOT)?,
+            checks: processes(CHECKS)?,
+            exec: processes(EXEC_ROOT)?,
+            memory: None,
+        })
     }
 
-    /// Moves the calling process into the workload's group, or into that of what runs beside it.
-    pub fn join(&self, is_workload: bool) {
-        let mut processes = if is_workload { &self.main } else { &self.exec };
-        // Failing this costs accounting, not correctness.
-        let _ = processes.write_all(b"0");
+    /// Moves the calling process into a group: what is in none is not limited.
+    pub fn join(&self, group: Group) -> Result<(), AgentError> {
+        let mut processes = match group {
+            Group::Workload => &self.workload,
+            Group::HealthCheck => &self.checks,
+            Group::Exec => &self.exec,
+        };
+        processes.write_all(b"0").context(|| format!("join the control group of {group:?}"))
     }
 }
 
@@ -89,24 +121,48 @@ impl Cgroup {
 pub fn set_cpu_quota(quota_us: u32) -> io::Result<()> {
     let quota = if quota_us == 0 { "max".into() } else { quota_us.to_string() };
     // The outer one is what counts, the inner one what the workload reads.
-    for group in [GROUP, MAIN] {
+    for group in [GROUP, MAIN_ROOT] {
         fs::write(format!("{group}/cpu.max"), format!("{quota} {CPU_PERIOD_US}"))?;
     }
     Ok(())
 }
 
-/// Limits the workload's processes and threads; 0 leaves it half of what the kernel can manage, so that the
-/// agent can always start one more.
-pub fn set_pids_limit(limit: u32) -> io::Result<()> {
-    let limit = if limit == 0 { default_pids_limit() } else { Some(limit) };
-    let text = limit.map_or_else(|| "max".into(), |limit| limit.to_string());
-    fs::write(format!("{MAIN}/pids.max"), text)
+/// How many processes and threads there may be. What is left of those that the kernel can manage is its own and the
+/// agent's, which needs one to serve any call.
+#[derive(Debug, PartialEq, Eq)]
+struct PidsLimits {
+    workload: u32,
+    /// Its own, so that neither can keep the other from starting a process.
+    exec: u32,
 }
 
-fn default_pids_limit() -> Option<u32> {
-    let setting = |name| fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?.trim().parse().ok();
-    let (threads, ids): (u32, u32) = (setting("threads-max")?, setting("pid_max")?);
-    Some(threads.min(ids) / 2)
+impl PidsLimits {
+    /// Of the workload `limit` at most; 0 is no limit of the user's.
+    fn of(manageable: u32, limit: u32) -> Self {
+        let most = manageable / 2;
+        Self { workload: if limit == 0 { most } else { limit.min(most) }, exec: manageable / 4 }
+    }
+}
+
+/// Limits the workload's processes and threads, and those of exec; 0 leaves the workload half of what the kernel can
+/// manage, and more than that it never has.
+pub fn set_pids_limit(limit: u32) -> io::Result<()> {
+    let limits = PidsLimits::of(manageable_pids()?, limit);
+    let whole = limits.workload.saturating_add(limits.exec);
+    for (group, limit) in
+        [(GROUP, whole), (MAIN, limits.workload), (MAIN_ROOT, limits.workload), (EXEC, limits.exec)]
+    {
+        fs::write(format!("{group}/pids.max"), limit.to_string())?;
+    }
+    Ok(())
+}
+
+fn manageable_pids() -> io::Result<u32> {
+    let setting = |name| -> io::Result<u32> {
+        let text = fs::read_to_string(format!("/proc/sys/kernel/{name}"))?;
+        text.trim().parse().map_err(io::Error::other)
+    };
+    Ok(setting("threads-max")?.min(setting("pid_max")?))
 }
 
 /// How many processes the kernel's OOM killer has ended: the workload's, or without a memory controller all.
@@ -169,6 +225,14 @@ mod tests {
         assert_eq!(kills("low 0\nhigh 0\nmax 0\noom 1\noom_kill 2\noom_group_kill 0\n"), Some(2));
         assert_eq!(kills("nr_free_pages 5\noom_kill 1\n"), Some(1));
         assert_eq!(kills(""), None);
+    }
+
+    #[test]
+    fn the_workload_and_exec_leave_the_agent_its_part() {
+        let limits = |limit| PidsLimits::of(1000, limit);
+        assert_eq!(limits(0), PidsLimits { workload: 500, exec: 250 });
+        assert_eq!(limits(499), PidsLimits { workload: 499, exec: 250 });
+        assert_eq!(limits(501), PidsLimits { workload: 500, exec: 250 });
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use tonic::{Status, Streaming};
 
 use crate::attach;
+use crate::cgroup::Group;
 use crate::descriptors;
 use crate::error::{AgentError, Context};
 use crate::guest::Guest;
@@ -170,7 +171,7 @@ async fn first_request(requests: &mut Streaming<ExecRequest>) -> Result<(Process
 
 fn start(guest: &Guest, process: &Process) -> Result<(Starting, Ends), Status> {
     let (stdio, ends) = connect(process).map_err(|error| Status::resource_exhausted(error.to_string()))?;
-    Ok((guest.start_beside(process, stdio)?, ends))
+    Ok((guest.start_beside(process, stdio, Group::Exec)?, ends))
 }
 
 fn connect(process: &Process) -> Result<(Stdio, Ends), AgentError> {

@@ -7,9 +7,10 @@ use nix::unistd::Pid;
 use tokio::sync::mpsc;
 
 use crate::attach::Attachable;
+use crate::cgroup::Group;
 use crate::error::AgentError;
 use crate::freeze::Freezer;
-use crate::process::{self, Namespaces, Stdio, World};
+use crate::process::{self, Beside, Namespaces, Stdio, World};
 use crate::proto::Process;
 use crate::reaper::Reaper;
 use crate::starting::{Child, Starting};
@@ -92,9 +93,14 @@ impl Guest {
     }
 
     /// Starts a process beside the workload.
-    pub fn start_beside(&self, process: &Process, stdio: Stdio) -> Result<Starting, GuestError> {
+    pub fn start_beside(
+        &self,
+        process: &Process,
+        stdio: Stdio,
+        group: Group,
+    ) -> Result<Starting, GuestError> {
         self.in_workload(|namespaces| {
-            process::start_beside(&self.world, process, namespaces, stdio, &self.reaper)
+            process::start_beside(&self.world, process, Beside { namespaces, group }, stdio, &self.reaper)
         })
     }
 

@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::cgroup::Group;
 use crate::clock;
 use crate::error::Context;
 use crate::exec::ORPHAN_OUTPUT_GRACE;
@@ -121,7 +122,7 @@ fn start(guest: &Guest, probe: &Process) -> Result<(Starting, pipe::Receiver), G
     let stderr = writer.try_clone().context(|| "share a pipe".into())?;
     let null = OpenOptions::new().read(true).open("/dev/null").context(|| "open /dev/null".into())?;
     let stdio = Stdio::Streams { stdin: OwnedFd::from(null), stdout: writer, stderr };
-    let starting = guest.start_beside(probe, stdio)?;
+    let starting = guest.start_beside(probe, stdio, Group::HealthCheck)?;
     let output = pipe::Receiver::from_owned_fd(reader).context(|| "read a check's output".into())?;
     Ok((starting, output))
 }

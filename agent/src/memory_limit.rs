@@ -34,27 +34,32 @@ pub enum MemoryLimitError {
 pub struct MemoryLimit {
     outer: &'static str,
     inner: &'static str,
+    shown: &'static str,
     limit: u64,
     /// Beyond `limit`, for what runs beside the workload while it is at its limit.
     margin: u64,
 }
 
 impl MemoryLimit {
-    /// Limits `inner`, the workload's group, and `outer`, which has besides it what exec starts.
-    pub fn set(outer: &'static str, inner: &'static str, swap_bytes: u64) -> io::Result<Self> {
+    /// Limits `inner`, the workload's group, in which `shown` is the one that the workload sees, and `outer`, which
+    /// has besides it what exec starts.
+    pub fn set(outer: &'static str, [inner, shown]: [&'static str; 2], swap_bytes: u64) -> io::Result<Self> {
         let (total, available) = guest_memory()?;
         let (limit, margin) = limit_of(total, available);
-        let memory = Self { outer, inner, limit, margin };
+        let memory = Self { outer, inner, shown, limit, margin };
         memory.write(limit)?;
         if swap_bytes > 0 {
-            fs::write(format!("{inner}/memory.swap.max"), swap_bytes.to_string())?;
+            for group in [inner, shown] {
+                fs::write(format!("{group}/memory.swap.max"), swap_bytes.to_string())?;
+            }
         }
         Ok(memory)
     }
 
     fn write(&self, limit: u64) -> io::Result<()> {
         fs::write(format!("{}/memory.max", self.outer), (limit + self.margin).to_string())?;
-        fs::write(format!("{}/memory.max", self.inner), limit.to_string())
+        fs::write(format!("{}/memory.max", self.inner), limit.to_string())?;
+        fs::write(format!("{}/memory.max", self.shown), limit.to_string())
     }
 
     /// Takes `returned` bytes of what there was at boot away from the workload. What it uses, or what exec has

@@ -27,7 +27,7 @@ use nix::unistd::{
 };
 
 use crate::capabilities;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Group};
 use crate::descriptors;
 use crate::devices;
 use crate::environment;
@@ -98,6 +98,13 @@ impl Namespaces {
     }
 }
 
+/// The place of a process that joins the world.
+#[derive(Debug, Clone, Copy)]
+pub struct Beside<'a> {
+    pub namespaces: &'a Namespaces,
+    pub group: Group,
+}
+
 /// The child's standard streams.
 #[derive(Debug)]
 pub enum Stdio {
@@ -130,16 +137,15 @@ pub fn start_first(
     Ok(Starting::direct(child, report))
 }
 
-/// Forks the child that forks `process`, in the world of these namespaces.
+/// Forks the child that forks `process`.
 pub fn start_beside(
     world: &World,
     process: &Process,
-    namespaces: &Namespaces,
+    place: Beside<'_>,
     stdio: Stdio,
     reaper: &Reaper,
 ) -> Result<Starting, AgentError> {
-    let (starter, report) =
-        fork_child(reaper, |report| fork_beside(world, process, namespaces, &stdio, report))?;
+    let (starter, report) = fork_child(reaper, |report| fork_beside(world, process, place, &stdio, report))?;
     Ok(Starting::by(starter, report))
 }
 
@@ -173,7 +179,7 @@ fn become_first(
     stdio: &Stdio,
     channel: &OwnedFd,
 ) -> Result<Infallible, StartError> {
-    leave_the_agent(world, true)?;
+    leave_the_agent(world, Group::Workload)?;
     setsid().context(|| "setsid".into())?;
     make_world(world)?;
     Namespaces::send(channel)?;
@@ -203,11 +209,11 @@ fn become_first(
 fn fork_beside(
     world: &World,
     process: &Process,
-    namespaces: &Namespaces,
+    Beside { namespaces, group }: Beside<'_>,
     stdio: &Stdio,
     report: &UnixStream,
 ) -> Result<Infallible, StartError> {
-    leave_the_agent(world, false)?;
+    leave_the_agent(world, group)?;
     setns(&namespaces.pid, CloneFlags::CLONE_NEWPID).context(|| "enter the PID namespace".into())?;
     join_world(namespaces)?;
     let terminal = allocate_terminal(stdio, false)?;
@@ -239,10 +245,10 @@ fn fork_beside(
 }
 
 /// What sets any child apart from the agent.
-fn leave_the_agent(world: &World, is_workload: bool) -> Result<(), AgentError> {
+fn leave_the_agent(world: &World, group: Group) -> Result<(), AgentError> {
     reset_signals()?;
     if let Some(cgroup) = &world.cgroup {
-        cgroup.join(is_workload);
+        cgroup.join(group)?;
     }
     // The agent is exempt from the OOM killer; the workload is not.
     let _ = fs::write("/proc/self/oom_score_adj", world.settings.oom_score_adj.to_string());

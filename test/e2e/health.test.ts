@@ -105,6 +105,25 @@ onEveryBackend("a VM's health", (vmm) => {
     await sandbox.ok(["rm", "-f", "slow"]);
   });
 
+  test("a check has the workload's limits, and fails where those leave it nothing", async () => {
+    const check = "for i in $(seq 40); do sleep 54321 & done";
+    await run(
+      ...["--name", "greedy", ...QUICK, "--pids-limit", "20", "--health-retries", "3"],
+      ...["--health-cmd", check, IMAGE, ...SLEEP],
+    );
+    expect(await sandbox.ok(["wait", "--condition", "unhealthy", "greedy"])).toBe("unhealthy\n");
+    const [{ health }] = JSON.parse(await sandbox.ok(["inspect", "greedy"]));
+    expect(health.log.at(-1)).toMatchObject({ output: expect.stringContaining("fork") });
+    const pids = async () =>
+      Number(await sandbox.ok(["stats", "--no-stream", "--format", "{{.PIDs}}", "greedy"]));
+    await expect.poll(pids, SOON).toBeGreaterThan(15);
+    // A check that has just begun is one more.
+    expect(await pids()).not.toBeGreaterThan(21);
+    expect(await sandbox.ok(["top", "greedy"])).toContain("sleep 54321");
+    expect(await sandbox.ok(["exec", "greedy", "echo", "served"])).toBe("served\n");
+    await sandbox.ok(["rm", "-f", "greedy"]);
+  });
+
   test("a VM that ends before it is healthy ends the wait", async () => {
     await run("--name", "brief", "--health-cmd", "true", IMAGE, "sh", "-c", "sleep 15; exit 4");
     const waiting = await sandbox.call(["wait", "--condition", "healthy", "brief"]);

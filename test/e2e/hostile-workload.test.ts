@@ -171,7 +171,29 @@ onEveryBackend("a hostile workload", (vmm) => {
     }
   });
 
-  /** In a group of exec's own, which has no limit: the bomb is put where the workload is. */
+  test("forks without end in exec, and neither the agent nor the workload notices", async () => {
+    // Few: a kernel that can manage more runs out of memory first.
+    await sandbox.ok([
+      ...["run", "-d", "--vmm", vmm, "--name", "host", "-m", "256m", "--sysctl", "kernel.threads-max=400"],
+      ...["--entrypoint", "/bin/sh", IMAGE, "-c", "while :; do /bin/sleep 1; echo beat; done"],
+    ]);
+    try {
+      await sandbox.ok(["exec", "-d", "host", "/bin/sh", "-c", "while :; do sleep 1000 & done"]);
+      const pids = async () =>
+        Number(await sandbox.ok(["stats", "--no-stream", "--format", "{{.PIDs}}", "host"]));
+      await expect.poll(pids, SOON).toBeGreaterThan(90);
+      expect(await pids()).not.toBeGreaterThan(110);
+      expect(await sandbox.ok(["exec", "host", "echo", "alive"])).toBe("alive\n");
+      expect(await sandbox.ok(["top", "host"])).toContain("sleep 1000");
+      const beats = async () => (await sandbox.ok(["logs", "host"])).split("\n").length;
+      const before = await beats();
+      await expect.poll(beats, SOON).toBeGreaterThan(before + 1);
+    } finally {
+      await sandbox.call(["rm", "-f", "host"]);
+    }
+  });
+
+  /** Not where exec has put it: the bomb is to be where the workload is. */
   async function bombAndSurvive(limit: number): Promise<void> {
     const script = [
       "for group in /sys/fs/cgroup/cgroup.procs; do echo $$ >$group; done",

@@ -1,8 +1,12 @@
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { onEveryBackend } from "./support/backends.ts";
 import { IMAGES, Sandbox } from "./support/firectl.ts";
 
 const IMAGE = `oci:${IMAGES}/layers`;
+/** Has util-linux. */
+const DEBIAN = `oci:${IMAGES}/nginx`;
 const SOON = { timeout: 120_000, interval: 500 };
 const MIB = 1024 * 1024;
 
@@ -134,6 +138,64 @@ onEveryBackend("limits and privileges", (vmm) => {
     expect(text.startsWith("33\n")).toBe(true);
     expect(Number(/^MemTotal:\s+(\d+)/m.exec(text)?.[1])).toBeLessThan(256 * 1024);
     expect(text).not.toContain("firectl-swap");
+  });
+});
+
+/** Whatever is called so gets what systemd needs. */
+const SYSTEMD = "/usr/local/bin/systemd";
+/** Each lifts the limit that it sees, by what is open to it, and says so. */
+const LIFTS: readonly (readonly [string, readonly string[], string])[] = [
+  [
+    "root in a user namespace",
+    [],
+    `unshare -UrmC sh -c 'mount -t cgroup2 none /mnt && echo max >/mnt/pids.max && cat /mnt/pids.max'`,
+  ],
+  [
+    "root in a namespace below its own",
+    [],
+    `unshare -UrmC sh -c 'mount -t cgroup2 none /mnt && mkdir /mnt/below && echo $$ >/mnt/below/cgroup.procs &&
+      unshare -C sh -c "echo max >/mnt/pids.max" && cat /mnt/pids.max'`,
+  ],
+  [
+    "an image's systemd, whose control groups are writable",
+    ["--entrypoint", SYSTEMD],
+    "echo max >/sys/fs/cgroup/pids.max && cat /sys/fs/cgroup/pids.max",
+  ],
+  [
+    "a privileged workload",
+    ["--privileged"],
+    "mount -t cgroup2 none /mnt && echo max >/mnt/pids.max && cat /mnt/pids.max",
+  ],
+];
+
+onEveryBackend("the limit of processes", (vmm) => {
+  let sandbox: Sandbox;
+  beforeAll(async () => {
+    sandbox = await Sandbox.create();
+  });
+  afterAll(async () => {
+    await sandbox.closeEmpty();
+  });
+
+  test.each(LIFTS)("holds for %s, which can change only what it sees", async (_, flags, lift) => {
+    const script = path.join(sandbox.directory, "script");
+    // A shell that cannot fork ends: the last one need not.
+    const body = `${lift}\n(for i in $(seq 40); do sleep 1000 & done)\necho at the limit\nexec sleep 100000\n`;
+    await writeFile(script, `#!/bin/sh\n${body}`, { mode: 0o755 });
+    await sandbox.ok([
+      ...["run", "-d", "--vmm", vmm, "--name", "vm", "-m", "256m", "--pids-limit", "20"],
+      ...["-v", `${script}:${SYSTEMD}:ro`, "--entrypoint", "/bin/sh", ...flags, DEBIAN, SYSTEMD],
+    ]);
+    try {
+      const said = () => sandbox.call(["logs", "vm"]).then(({ stdout }) => stdout);
+      await expect.poll(said, SOON).toBe("max\nat the limit\n");
+      const pids = async () =>
+        Number(await sandbox.ok(["stats", "--no-stream", "--format", "{{.PIDs}}", "vm"]));
+      await expect.poll(pids, SOON).toBeGreaterThan(15);
+      expect(await pids()).not.toBeGreaterThan(20);
+    } finally {
+      await sandbox.ok(["rm", "-f", "vm"]);
+    }
   });
 });
 
