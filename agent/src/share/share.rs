@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, Statx, fstatfs, open, openat};
 use rustix::io::Errno;
@@ -41,10 +41,10 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens what is to be shared. Links on the way to it are the user's and are followed.
+    /// Opens what is to be shared.
     pub fn new(path: &Path) -> Result<Self, String> {
         let told = |error: Errno| format!("cannot open {}: {error}", path.display());
-        let fd = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(told)?;
+        let fd = open_without_links(path)?;
         let stat = nodes::stat(&fd).map_err(told)?;
         match file_type(&stat) {
             FileType::Directory | FileType::RegularFile => {}
@@ -58,6 +58,38 @@ impl Opened {
             .map_err(|error| format!("cannot open /proc/self/fd: {error}"))?;
         Ok(Self { fd, stat, descriptors })
     }
+}
+
+/// Opens a path that had no links when the VM was made, one name after the other. A link that is there now may
+/// have been put there by a guest that shares a directory above, and would lead wherever that guest likes.
+fn open_without_links(path: &Path) -> Result<OwnedFd, String> {
+    const ROOT: &str = "/";
+    const FLAGS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+    let told = |at: &Path, error: Errno| format!("cannot open {}: {error}", at.display());
+    let mut reached = PathBuf::from(ROOT);
+    let mut fd = open(ROOT, FLAGS, Mode::empty()).map_err(|error| told(&reached, error))?;
+    let below = path.strip_prefix(ROOT);
+    let below = below.map_err(|_| format!("cannot share {}: the path must be absolute", path.display()))?;
+    for component in below.components() {
+        let Component::Normal(name) = component else {
+            return Err(format!("cannot share {}: the path must have no ..", path.display()));
+        };
+        reached.push(name);
+        // As a directory first: without that flag a filesystem that is mounted on demand would not be.
+        let opened = match openat(&fd, name, FLAGS | OFlags::DIRECTORY, Mode::empty()) {
+            Err(Errno::NOTDIR) => openat(&fd, name, FLAGS, Mode::empty()),
+            opened => opened,
+        };
+        fd = opened.map_err(|error| told(&reached, error))?;
+        let stat = nodes::stat(&fd).map_err(|error| told(&reached, error))?;
+        if file_type(&stat) == FileType::Symlink {
+            let (path, link) = (path.display(), reached.display());
+            return Err(format!(
+                "cannot share {path}: {link} has become a symbolic link since the VM was made; make it what it was, or make the VM anew"
+            ));
+        }
+    }
+    Ok(fd)
 }
 
 impl Share {

@@ -19,7 +19,7 @@ impl Scratch {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("firectl-share-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
+        let path = fs::canonicalize(std::env::temp_dir()).unwrap().join(name);
         fs::create_dir_all(path.join("shared")).unwrap();
         Self(path)
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -13,10 +14,16 @@ use crate::hello::{Ids, MAX_MESSAGE_BYTES};
 use crate::nodes::{self, Key, Nodes};
 use crate::reply::Reply;
 use crate::serve::serve;
+use crate::share::Opened;
 use crate::test_share::{
     Scratch, WORKLOAD, ask, ask_raw, create, long, name, number, open, owner, read, request, share, walk,
     write,
 };
+
+fn exchange(one: &Path, other: &Path) {
+    let flags = rustix::fs::RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(rustix::fs::CWD, one, rustix::fs::CWD, other, flags).unwrap();
+}
 
 #[test]
 fn files_are_made_written_read_and_removed() {
@@ -242,6 +249,70 @@ fn descriptors_are_bounded_and_closed_nodes_found_again() {
     assert_ne!(enter(moved, "file0"), ids[0]);
 }
 
+#[test]
+fn a_path_that_has_become_a_link_is_not_shared() {
+    let scratch = Scratch::new();
+    let shared = scratch.shared();
+    fs::create_dir_all(shared.join("project/data")).unwrap();
+    fs::create_dir_all(scratch.0.join("outside/data")).unwrap();
+    fs::write(shared.join("file"), "public").unwrap();
+    fs::write(scratch.0.join("outside/file"), "secret").unwrap();
+    Opened::new(&shared.join("project/data")).unwrap();
+    Opened::new(&shared.join("file")).unwrap();
+    let refused = |path: &str, link: &str| {
+        let message = Opened::new(&shared.join(path)).unwrap_err();
+        let told =
+            format!("{} has become a symbolic link since the VM was made", shared.join(link).display());
+        assert!(message.contains(&told), "{message}");
+    };
+    // As a guest does it that shares the directory above.
+    for (name, target) in [("project", "../outside"), ("file", "../outside/file")] {
+        fs::rename(shared.join(name), shared.join(format!("{name}-before"))).unwrap();
+        symlink(target, shared.join(name)).unwrap();
+    }
+    refused("project/data", "project");
+    refused("file", "file");
+    symlink(scratch.0.join("outside"), shared.join("project-before/link")).unwrap();
+    refused("project-before/link", "project-before/link");
+    // What has moved is what it was.
+    Opened::new(&shared.join("project-before/data")).unwrap();
+    for (path, message) in [("project-before/..", "must have no .."), ("gone/data", "gone: No such file")] {
+        let told = Opened::new(&shared.join(path)).unwrap_err();
+        assert!(told.contains(message), "{told}");
+    }
+}
+
+/// A guest swaps the directory for a link as fast as it can while the share begins.
+#[test]
+fn a_race_with_a_guest_shares_nothing_else() {
+    let scratch = Scratch::new();
+    let shared = scratch.shared();
+    fs::create_dir(scratch.0.join("outside")).unwrap();
+    fs::create_dir(shared.join("data")).unwrap();
+    symlink("../outside", shared.join("link")).unwrap();
+    let wanted = Key::of(&Opened::new(&shared.join("data")).unwrap().stat);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                exchange(&shared.join("data"), &shared.join("link"));
+            }
+        });
+        let (mut opened, mut refused) = (0, 0);
+        for _ in 0..5000 {
+            match Opened::new(&shared.join("data")) {
+                Ok(what) => {
+                    assert_eq!(Key::of(&what.stat), wanted);
+                    opened += 1;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(opened > 0 && refused > 0, "{opened} opened, {refused} refused");
+    });
+}
+
 /// The host swaps a directory for a link to the outside, as fast as it can, while the guest goes through it.
 #[test]
 fn a_race_with_the_host_leads_nowhere_else() {
@@ -257,15 +328,7 @@ fn a_race_with_the_host_leads_nowhere_else() {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                let (from, to) = (shared.join("dir"), shared.join("link"));
-                rustix::fs::renameat_with(
-                    rustix::fs::CWD,
-                    &from,
-                    rustix::fs::CWD,
-                    &to,
-                    rustix::fs::RenameFlags::EXCHANGE,
-                )
-                .unwrap();
+                exchange(&shared.join("dir"), &shared.join("link"));
             }
         });
         let mut reached = 0;
