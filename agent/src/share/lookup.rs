@@ -35,7 +35,7 @@ impl Share {
             return Err(Errno::ACCESS);
         }
         let attributes = self.attributes_of(&fd, stat);
-        let id = self.nodes.enter(fd, key, (parent, name))?;
+        let id = self.nodes.enter(fd, &stat, (parent, name))?;
         Ok(Found { id, attributes })
     }
 }

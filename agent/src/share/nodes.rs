@@ -2,20 +2,32 @@
 //!
 //! A node is an O_PATH descriptor, which stays with the file whatever is renamed around it. Descriptors are
 //! bounded, though, and a guest may know millions of files: the least used are closed, and such a node is
-//! found again by its name below its parent, if that is still the same file. Numbers are never used twice.
+//! found again by its name below its parent, if that is still the same file.
+//!
+//! Nodes are bounded too. Beyond the bound those that can be spared are dropped without the guest's doing: it
+//! gets ESTALE for such a number, and its kernel walks the path anew. A file's number follows from what the
+//! file is, so that it comes back under the same one: what the guest has mounted on it, or keeps of it, stays.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::{CStr, CString};
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags, openat, statx};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, openat, statx};
 use rustix::io::Errno;
 
 use crate::abi::ROOT_ID;
 
-/// More nodes than the inodes that fit into any guest's memory.
-const MAX_NODES: usize = 8 << 20;
+/// Enough for what a guest has in hand at once; what it only remembers can be dropped.
+const MAX_NODES: usize = 300_000;
+/// They take 256 MiB at most. A table of 2^20 places is emptied of what was removed from it rather than doubled
+/// as long as no more than half of what it can hold is there.
+const _: () = {
+    const LONGEST_NAME_ALLOCATED: usize = 288;
+    let places = (size_of::<(u64, Entry)>() + 1) << 20;
+    assert!(MAX_NODES < (7 << 20) / 8 / 2 && places + MAX_NODES * LONGEST_NAME_ALLOCATED <= 256 << 20);
+};
 /// Longer chains of names are no path.
 const MAX_DEPTH: usize = 4096;
 
@@ -83,6 +95,19 @@ impl Version {
     }
 }
 
+/// How much is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub descriptors: usize,
+    pub nodes: usize,
+}
+
+impl Limits {
+    pub fn new(descriptors: usize) -> Self {
+        Self { descriptors, nodes: MAX_NODES }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     key: Key,
@@ -98,14 +123,13 @@ struct Entry {
     pins: u64,
     /// Used since eviction last came by.
     used: bool,
+    is_directory: bool,
     seen: Option<Version>,
 }
 
 #[derive(Debug)]
 struct Table {
     entries: HashMap<u64, Entry>,
-    by_key: HashMap<Key, u64>,
-    next: u64,
     /// How many entries have a descriptor.
     open: usize,
     /// Those entries, in the order in which eviction looks at them; some may be gone.
@@ -115,34 +139,23 @@ struct Table {
 #[derive(Debug)]
 pub struct Nodes {
     table: Mutex<Table>,
-    /// How many descriptors may be kept.
-    limit: usize,
+    limits: Limits,
+    /// Makes numbers of files; which ones, no guest can tell beforehand.
+    numbers: RandomState,
+    root: Key,
 }
 
 impl Nodes {
-    pub fn new(root: OwnedFd, stat: &Statx, limit: usize) -> Self {
+    pub fn new(root: OwnedFd, stat: &Statx, limits: Limits) -> Self {
         let key = Key::of(stat);
-        let mut table = Table {
-            entries: HashMap::new(),
-            by_key: HashMap::new(),
-            next: ROOT_ID + 1,
-            open: 1,
-            queue: VecDeque::new(),
-        };
-        table.by_key.insert(key, ROOT_ID);
-        let root = Entry {
-            key,
-            fd: Some(Arc::new(root)),
-            parent: 0,
-            name: CString::default(),
-            lookups: 1,
-            children: 0,
-            pins: 1,
-            used: true,
-            seen: None,
-        };
-        table.entries.insert(ROOT_ID, root);
-        Self { table: Mutex::new(table), limit }
+        let root = Entry { fd: Some(Arc::new(root)), pins: 1, ..Entry::new(key, stat) };
+        let table = Table { entries: HashMap::from([(ROOT_ID, root)]), open: 1, queue: VecDeque::new() };
+        Self { table: Mutex::new(table), limits, numbers: RandomState::new(), root: key }
+    }
+
+    /// The number of a file, the same whenever the guest is told of it.
+    fn number(&self, key: &Key) -> u64 {
+        if *key == self.root { ROOT_ID } else { self.numbers.hash_one(key).max(ROOT_ID + 1) }
     }
 
     /// The file of a node. ESTALE when it cannot be found any more: the guest then looks its path up anew.
@@ -176,7 +189,7 @@ impl Nodes {
                 return Err(Errno::STALE);
             }
             let fd = Arc::new(fd);
-            self.lock().reopened(step, &fd, self.limit);
+            self.lock().reopened(step, &fd, self.limits.descriptors);
             if step == id {
                 return Ok(Node { fd, key });
             }
@@ -185,45 +198,35 @@ impl Nodes {
     }
 
     /// Counts one more telling of the file that was found as `name` below `parent`. Returns its number.
-    pub fn enter(&self, fd: OwnedFd, key: Key, place: (u64, &CStr)) -> Result<u64, Errno> {
+    pub fn enter(&self, fd: OwnedFd, stat: &Statx, place: (u64, &CStr)) -> Result<u64, Errno> {
+        let key = Key::of(stat);
+        let id = self.number(&key);
         let mut table = self.lock();
-        if let Some(&id) = table.by_key.get(&key) {
-            table.place(id, place);
-            let entry = table.entries.get_mut(&id).ok_or(Errno::STALE)?;
+        if let Some(entry) = table.entries.get_mut(&id) {
+            if entry.key != key {
+                // Two files in 2^64 with one number: the one that was there first has it.
+                return Err(Errno::STALE);
+            }
             entry.lookups += 1;
             entry.used = true;
-            if entry.fd.is_none() {
-                table.reopened(id, &Arc::new(fd), self.limit);
+            table.place(id, place);
+        } else {
+            table.entries.insert(id, Entry::new(key, stat));
+            table.place(id, place);
+            if !table.make_room(self.limits.nodes, id) {
+                table.drop_node(id);
+                return Err(Errno::NFILE);
             }
-            return Ok(id);
         }
-        if table.entries.len() >= MAX_NODES {
-            return Err(Errno::NFILE);
-        }
-        let id = table.next;
-        table.next += 1;
-        table.by_key.insert(key, id);
-        let entry = Entry {
-            key,
-            fd: None,
-            parent: 0,
-            name: CString::default(),
-            lookups: 1,
-            children: 0,
-            pins: 0,
-            used: true,
-            seen: None,
-        };
-        table.entries.insert(id, entry);
-        table.place(id, place);
-        table.reopened(id, &Arc::new(fd), self.limit);
+        table.reopened(id, &Arc::new(fd), self.limits.descriptors);
         Ok(id)
     }
 
     /// A known file has another name now.
     pub fn moved(&self, key: &Key, place: (u64, &CStr)) {
+        let id = self.number(key);
         let mut table = self.lock();
-        if let Some(&id) = table.by_key.get(key) {
+        if table.entries.get(&id).is_some_and(|entry| entry.key == *key) {
             table.place(id, place);
         }
     }
@@ -245,7 +248,7 @@ impl Nodes {
         if let Some(entry) = table.entries.get_mut(&id) {
             entry.pins += 1;
             if entry.fd.is_none() {
-                table.reopened(id, &node.fd, self.limit);
+                table.reopened(id, &node.fd, self.limits.descriptors);
             }
         }
     }
@@ -270,6 +273,29 @@ impl Nodes {
     pub fn counts(&self) -> (usize, usize) {
         let table = self.lock();
         (table.entries.len(), table.open)
+    }
+
+    #[cfg(test)]
+    pub fn queued(&self) -> usize {
+        self.lock().queue.len()
+    }
+}
+
+impl Entry {
+    /// A file that the guest has been told of once, nowhere yet.
+    fn new(key: Key, stat: &Statx) -> Self {
+        Self {
+            key,
+            fd: None,
+            parent: 0,
+            name: CString::default(),
+            lookups: 1,
+            children: 0,
+            pins: 0,
+            used: true,
+            is_directory: FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory,
+            seen: None,
+        }
     }
 }
 
@@ -300,8 +326,42 @@ impl Table {
             }
         }
         if self.queue.len() > 2 * self.open + 1024 {
-            let entries = &self.entries;
-            self.queue.retain(|id| entries.get(id).is_some_and(|entry| entry.fd.is_some()));
+            // What was forgotten and told of again is there twice.
+            let mut kept = HashSet::with_capacity(self.open);
+            let is_open = |id: &u64| self.entries.get(id).is_some_and(|entry| entry.fd.is_some());
+            self.queue.retain(|id| is_open(id) && kept.insert(*id));
+        }
+    }
+
+    /// Keeps at most `limit` nodes: drops some that the guest has not forgotten, but not `newest`, until a quarter
+    /// is free. Returns false when too many have to stay: those that are open, and what they lie in.
+    fn make_room(&mut self, limit: usize, newest: u64) -> bool {
+        if self.entries.len() <= limit {
+            return true;
+        }
+        // Directories go last: one may be where a process of the guest's is, which then has no path to walk.
+        let spare = |(&id, entry): (&u64, &Entry)| {
+            let is_spare = id != newest && entry.pins == 0 && entry.children == 0;
+            is_spare.then_some((entry.is_directory, entry.used, id))
+        };
+        let mut spares: Vec<_> = self.entries.iter().filter_map(spare).collect();
+        spares.sort_unstable();
+        for (.., id) in spares {
+            if self.entries.len() <= limit / 4 * 3 {
+                break;
+            }
+            self.drop_node(id);
+        }
+        for entry in self.entries.values_mut() {
+            entry.used = false;
+        }
+        self.entries.len() <= limit
+    }
+
+    fn drop_node(&mut self, id: u64) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.lookups = 0;
+            self.remove_unused(id);
         }
     }
 
@@ -351,9 +411,6 @@ impl Table {
         {
             let Some(entry) = self.entries.remove(&current) else { return };
             self.open -= usize::from(entry.fd.is_some());
-            if self.by_key.get(&entry.key) == Some(&current) {
-                self.by_key.remove(&entry.key);
-            }
             current = entry.parent;
             if let Some(above) = self.entries.get_mut(&current) {
                 above.children -= 1;

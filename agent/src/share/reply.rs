@@ -103,7 +103,7 @@ impl Reply {
     /// `fuse_entry_out`. Node 0 says that there is none, for directory listings.
     pub fn entry(&mut self, node: u64, attributes: Option<&Attributes>) {
         self.u64(node);
-        self.u64(0); // generation: no node number is used twice
+        self.u64(0); // generation: a number is that of one file for ever
         let valid = if attributes.is_some() { VALID_SECONDS } else { 0 };
         self.u64(valid);
         self.u64(valid);

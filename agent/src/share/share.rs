@@ -10,13 +10,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::handles::Handles;
 use crate::hello::Ids;
-use crate::nodes::{self, Key, Nodes};
+use crate::nodes::{self, Key, Limits, Nodes};
 use crate::owners::{self, Owners};
 use crate::reply::Attributes;
 
 /// Descriptors that are kept for files the guest knows of: more speed up what is seldom, and each holds an
 /// inode in the host's memory.
 const MAX_PATHS: usize = 64 * 1024;
+/// Files that the guest may have open: more than a workload has, and little memory.
+const MAX_HANDLES: usize = 64 * 1024;
 /// Descriptors for everything else: standard streams, sockets, what operations open for their own length.
 const RESERVED: usize = 96;
 
@@ -94,10 +96,10 @@ fn open_without_links(path: &Path) -> Result<OwnedFd, String> {
 
 impl Share {
     pub fn new(opened: Opened, owners: Owners, read_only: bool) -> Self {
-        let (paths, handles) = descriptor_limits();
+        let (descriptors, handles) = divide_descriptors(raise_descriptor_limit());
         Self {
             root: Key::of(&opened.stat),
-            nodes: Nodes::new(opened.fd, &opened.stat, paths),
+            nodes: Nodes::new(opened.fd, &opened.stat, Limits::new(descriptors)),
             handles: Handles::new(handles),
             owners,
             read_only,
@@ -161,15 +163,18 @@ pub fn is_proc(fd: &OwnedFd) -> Result<bool, Errno> {
     Ok(u64::try_from(fstatfs(fd)?.f_type) == Ok(PROC_SUPER_MAGIC))
 }
 
-/// How many descriptors nodes may keep, and how many files the guest may have open.
-fn descriptor_limits() -> (usize, usize) {
+/// Lets this process have as many descriptors as it may, and returns how many: `usize::MAX` is no limit.
+fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let available = getrlimit(Resource::Nofile)
-        .current
-        .map_or(usize::MAX, |value| usize::try_from(value).unwrap_or(usize::MAX));
+    let raised = getrlimit(Resource::Nofile).current;
+    raised.map_or(usize::MAX, |value| usize::try_from(value).unwrap_or(usize::MAX))
+}
+
+/// How many descriptors nodes may keep, and how many files the guest may have open.
+pub fn divide_descriptors(available: usize) -> (usize, usize) {
     let usable = available.saturating_sub(RESERVED).max(64);
     // An open file holds two: its own, and its node's.
     let paths = (usable / 2).min(MAX_PATHS);
-    (paths, (usable - paths) / 2)
+    (paths, ((usable - paths) / 2).min(MAX_HANDLES))
 }

@@ -8,13 +8,15 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use rustix::io::Errno;
+
 use crate::abi::{ROOT_ID, op};
 use crate::dispatch;
 use crate::hello::{Ids, MAX_MESSAGE_BYTES};
-use crate::nodes::{self, Key, Nodes};
+use crate::nodes::{self, Key, Limits, Nodes};
 use crate::reply::Reply;
 use crate::serve::serve;
-use crate::share::Opened;
+use crate::share::{Opened, divide_descriptors};
 use crate::test_share::{
     Scratch, WORKLOAD, ask, ask_raw, create, long, name, number, open, owner, read, request, share, walk,
     write,
@@ -205,18 +207,24 @@ fn what_is_forgotten_is_gone() {
     ask(&share, op::GETATTR, ROOT_ID, &[0; 16]).unwrap();
 }
 
+fn nodes_of(scratch: &Scratch, limits: Limits) -> Nodes {
+    let root = nodes::open_path(&fs::File::open(&scratch.0).unwrap().into(), c"shared").unwrap();
+    let stat = nodes::stat(&root).unwrap();
+    Nodes::new(root, &stat, limits)
+}
+
+fn try_enter(table: &Nodes, parent: u64, file: &str) -> Result<u64, Errno> {
+    let file = std::ffi::CString::new(file).unwrap();
+    let fd = nodes::open_path(&table.get(parent)?.fd, &file)?;
+    let stat = nodes::stat(&fd)?;
+    table.enter(fd, &stat, (parent, &file))
+}
+
 #[test]
 fn descriptors_are_bounded_and_closed_nodes_found_again() {
     let scratch = Scratch::new();
-    let root = nodes::open_path(&fs::File::open(&scratch.0).unwrap().into(), c"shared").unwrap();
-    let stat = nodes::stat(&root).unwrap();
-    let table = Nodes::new(root, &stat, 8);
-    let enter = |parent: u64, file: &str| {
-        let file = std::ffi::CString::new(file).unwrap();
-        let fd = nodes::open_path(&table.get(parent).unwrap().fd, &file).unwrap();
-        let key = Key::of(&nodes::stat(&fd).unwrap());
-        table.enter(fd, key, (parent, &file)).unwrap()
-    };
+    let table = nodes_of(&scratch, Limits::new(8));
+    let enter = |parent: u64, file: &str| try_enter(&table, parent, file).unwrap();
     fs::create_dir_all(scratch.shared().join("deep/er")).unwrap();
     let deep = enter(ROOT_ID, "deep");
     let deeper = enter(deep, "er");
@@ -247,6 +255,108 @@ fn descriptors_are_bounded_and_closed_nodes_found_again() {
     }
     table.get(ids[0]).unwrap_err();
     assert_ne!(enter(moved, "file0"), ids[0]);
+}
+
+#[test]
+fn what_is_remembered_is_bounded_and_comes_back_under_its_number() {
+    let scratch = Scratch::new();
+    let table = nodes_of(&scratch, Limits { nodes: 40, ..Limits::new(1000) });
+    fs::create_dir_all(scratch.shared().join("dir/kept")).unwrap();
+    let dir = try_enter(&table, ROOT_ID, "dir").unwrap();
+    let kept = try_enter(&table, dir, "kept").unwrap();
+    let mut ids = Vec::new();
+    for index in 0..200 {
+        let file = format!("file{index}");
+        fs::write(scratch.shared().join("dir").join(&file), "").unwrap();
+        ids.push(try_enter(&table, dir, &file).unwrap());
+        if index == 0 {
+            table.pin(ids[0], &table.get(ids[0]).unwrap());
+        }
+        assert!(table.counts().0 <= 40);
+        // What was told of last can be asked about.
+        table.get(ids[index]).unwrap();
+    }
+    // What is open stays, and so do directories as long as there are files to drop.
+    for id in [ids[0], dir, kept] {
+        table.get(id).unwrap();
+    }
+    let dropped: Vec<usize> = (0..200).filter(|&index| table.get(ids[index]).is_err()).collect();
+    assert!(dropped.len() >= 160, "{}", dropped.len());
+    for index in dropped {
+        assert_eq!(table.get(ids[index]).unwrap_err(), Errno::STALE);
+        // The guest's kernel forgets what it had, whatever has become of it here.
+        table.forget(ids[index], 1);
+        assert_eq!(try_enter(&table, dir, &format!("file{index}")), Ok(ids[index]));
+    }
+}
+
+#[test]
+fn files_that_are_used_are_remembered_rather_than_others() {
+    let scratch = Scratch::new();
+    let table = nodes_of(&scratch, Limits { nodes: 40, ..Limits::new(1000) });
+    let enter = |file: &str| {
+        fs::write(scratch.shared().join(file), "").unwrap();
+        try_enter(&table, ROOT_ID, file).unwrap()
+    };
+    // Room is made for the first time among files that are all new: any may go.
+    for index in 0..41 {
+        enter(&format!("old{index}"));
+    }
+    let used = enter("used");
+    let new: Vec<u64> = (0..15)
+        .map(|index| {
+            table.get(used).unwrap();
+            enter(&format!("new{index}"))
+        })
+        .collect();
+    for id in [&[used], &new[..]].concat() {
+        table.get(id).unwrap();
+    }
+}
+
+#[test]
+fn more_files_than_can_be_remembered_cannot_be_open() {
+    let scratch = Scratch::new();
+    let table = nodes_of(&scratch, Limits { nodes: 6, ..Limits::new(1000) });
+    let enter = |file: &str| {
+        fs::write(scratch.shared().join(file), "").unwrap();
+        try_enter(&table, ROOT_ID, file)
+    };
+    let open = ["a", "b", "c", "d", "e"].map(|file| {
+        let id = enter(file).unwrap();
+        table.pin(id, &table.get(id).unwrap());
+        id
+    });
+    assert_eq!(enter("f"), Err(Errno::NFILE));
+    assert_eq!(table.counts(), (6, 6));
+    table.unpin(open[0]);
+    enter("f").unwrap();
+    assert_eq!(table.get(open[0]).unwrap_err(), Errno::STALE);
+    table.get(open[1]).unwrap();
+}
+
+#[test]
+fn forgetting_and_asking_again_leaves_nothing() {
+    let scratch = Scratch::new();
+    let table = nodes_of(&scratch, Limits::new(1000));
+    fs::write(scratch.shared().join("file"), "").unwrap();
+    for _ in 0..5000 {
+        let id = try_enter(&table, ROOT_ID, "file").unwrap();
+        table.forget(id, 1);
+    }
+    assert_eq!(table.counts(), (1, 1));
+    assert!(table.queued() < 1100, "{}", table.queued());
+}
+
+/// Whatever the host's limit is, handles and nodes together stay within it.
+#[test]
+fn descriptors_are_divided_within_the_limit() {
+    for available in [1024, 4096, 200_000, 1 << 20, 1 << 30, usize::MAX] {
+        let (paths, handles) = divide_descriptors(available);
+        assert!(paths <= 64 * 1024 && handles <= 64 * 1024, "{available}: {paths}, {handles}");
+        assert!(paths + 2 * handles <= available, "{available}: {paths}, {handles}");
+        assert!(paths >= 32 && handles >= 16, "{available}: {paths}, {handles}");
+    }
 }
 
 #[test]
