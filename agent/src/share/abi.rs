@@ -81,18 +81,11 @@ pub mod setattr {
     pub const FH: u32 = 1 << 6;
     pub const ATIME_NOW: u32 = 1 << 7;
     pub const MTIME_NOW: u32 = 1 << 8;
-    pub const KILL_SUIDGID: u32 = 1 << 11;
 }
 
 pub mod open {
-    /// In the request: the set-id bits are to go, for the file is truncated by someone without privileges.
-    pub const KILL_SUIDGID: u32 = 1 << 0;
     /// In the reply: what the guest's cache holds of this file is still good.
     pub const KEEP_CACHE: u32 = 1 << 1;
-}
-
-pub mod write {
-    pub const KILL_SUIDGID: u32 = 1 << 2;
 }
 
 pub mod fsync {

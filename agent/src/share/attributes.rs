@@ -15,7 +15,7 @@ use crate::nodes;
 use crate::owners::{self, Mapping, Owners};
 use crate::reply::Attributes;
 use crate::request::Fields;
-use crate::share::{Share, descriptor_path, file_type};
+use crate::share::{SET_IDS, Share, descriptor_path, file_type, permitted_mode};
 
 /// `fuse_setattr_in`.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Share {
         let node = self.nodes.get(id)?;
         let fd = &*node.fd;
         if changes.has(setattr::MODE) {
-            self.change_mode(fd, changes.mode)?;
+            self.change_mode(fd, &nodes::stat(fd)?, changes.mode)?;
         }
         if changes.has(setattr::UID | setattr::GID) {
             let uid = changes.has(setattr::UID).then_some(changes.ids.uid);
@@ -75,6 +75,7 @@ impl Share {
             self.change_owner(fd, uid, gid)?;
         }
         if changes.has(setattr::SIZE) {
+            self.drop_set_ids(fd)?;
             if changes.has(setattr::FH) {
                 let handle = self.handles.get(changes.handle)?;
                 ftruncate(&handle.fd, changes.size)?;
@@ -82,9 +83,6 @@ impl Share {
                 ftruncate(self.reopen(fd, OFlags::WRONLY)?, changes.size)?;
             } else {
                 return Err(Errno::INVAL);
-            }
-            if changes.has(setattr::KILL_SUIDGID) {
-                self.drop_set_ids(fd)?;
             }
         }
         if changes.has(setattr::ATIME | setattr::MTIME) {
@@ -103,9 +101,9 @@ impl Share {
         self.attributes(fd)
     }
 
-    fn change_mode(&self, fd: &OwnedFd, mode: u32) -> Result<(), Errno> {
+    fn change_mode(&self, fd: &OwnedFd, stat: &Statx, mode: u32) -> Result<(), Errno> {
         let (directory, name) = self.descriptor(fd);
-        chmodat(directory, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
+        chmodat(directory, name, permitted_mode(file_type(stat), mode), AtFlags::empty())
     }
 
     /// Gives a file away. The host's user owns it as before unless the server is root.
@@ -154,20 +152,16 @@ impl Share {
         }
     }
 
-    /// Takes the set-id bits away, which the host's kernel does by itself for everyone but root.
+    /// Takes the set-id bits of a file away whose contents are about to change. The host's kernel does it by
+    /// itself for everyone but root; the guest's, which says when it should be done, is not to be relied on.
     pub fn drop_set_ids(&self, fd: &OwnedFd) -> Result<(), Errno> {
-        match self.owners {
-            Owners::Same => self.drop_set_ids_of(fd, &nodes::stat(fd)?),
-            Owners::Mapped(_) => Ok(()),
-        }
+        if self.is_root { self.drop_set_ids_of(fd, &nodes::stat(fd)?) } else { Ok(()) }
     }
 
     fn drop_set_ids_of(&self, fd: &OwnedFd, stat: &Statx) -> Result<(), Errno> {
-        let mode = u32::from(stat.stx_mode) & 0o7777;
-        // Set-group-ID without the execute bit once meant mandatory locking, and stays.
-        let killed = 0o4000 | if mode & 0o010 == 0 { 0 } else { 0o2000 };
-        if file_type(stat) == FileType::RegularFile && mode & killed != 0 {
-            return self.change_mode(fd, mode & !killed);
+        let mode = u32::from(stat.stx_mode);
+        if file_type(stat) == FileType::RegularFile && mode & SET_IDS != 0 {
+            return self.change_mode(fd, stat, mode);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use rustix::fs::{AtFlags, fstatfs};
 use rustix::io::Errno;
 
-use crate::abi::{self, fsync, getattr, init, op, write};
+use crate::abi::{self, fsync, getattr, init, op};
 use crate::attributes::Changes;
 use crate::directories::Listing;
 use crate::files::{self, Created};
@@ -133,15 +133,16 @@ fn perform_on_open(
     let (node, maker) = (header.node, header.ids);
     match header.opcode {
         op::OPEN => {
-            let (handle, flags) = share.open(node, fields.u32()?, fields.u32()?)?;
+            let flags = fields.u32()?;
+            fields.skip(4)?; // how to open for FUSE's own purposes
+            let (handle, flags) = share.open(node, flags)?;
             reply.opened(handle, flags);
         }
         op::CREATE | op::TMPFILE => {
             let (flags, mode) = (fields.u32()?, fields.u32()?);
-            fields.skip(4)?; // the umask: the guest's kernel has applied it
-            let open_flags = fields.u32()?;
+            fields.skip(8)?; // the umask, which the guest's kernel has applied, and flags as of OPEN
             let Created { found, handle } = if header.opcode == op::CREATE {
-                share.create(node, fields.name()?, (flags, mode, open_flags), maker)?
+                share.create(node, fields.name()?, (flags, mode), maker)?
             } else {
                 share.create_unnamed(node, flags, mode, maker)?
             };
@@ -151,11 +152,10 @@ fn perform_on_open(
         op::READ => share.read(fields.u64()?, fields.u64()?, fields.u32()?, reply)?,
         op::WRITE => {
             let (handle, offset) = (fields.u64()?, fields.u64()?);
-            let (size, flags) = (fields.u32()?, fields.u32()?);
-            fields.skip(16)?;
+            let size = fields.u32()?;
+            fields.skip(20)?;
             let data = fields.bytes(usize::try_from(size).unwrap_or(usize::MAX))?;
-            let written = share.write(handle, offset, data, flags & write::KILL_SUIDGID != 0)?;
-            reply.u32(written);
+            reply.u32(share.write(handle, offset, data)?);
             reply.u32(0);
         }
         op::RELEASE | op::RELEASEDIR => share.release(fields.u64()?)?,

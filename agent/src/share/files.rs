@@ -3,8 +3,7 @@
 use std::ffi::CStr;
 
 use rustix::fs::{
-    FallocateFlags, FileType, Mode, OFlags, SeekFrom, copy_file_range, fallocate, fdatasync, fsync, openat,
-    seek,
+    FallocateFlags, FileType, OFlags, SeekFrom, copy_file_range, fallocate, fdatasync, fsync, openat, seek,
 };
 use rustix::io::{Errno, pread, pwrite};
 
@@ -14,7 +13,7 @@ use crate::hello::{Ids, MAX_DATA_BYTES};
 use crate::lookup::Found;
 use crate::nodes::{self, Node, Version};
 use crate::reply::Reply;
-use crate::share::{Share, file_type};
+use crate::share::{Share, file_type, permitted_mode};
 
 /// What the guest's flags may mean on the host. O_DIRECT is left out: the guest's buffers are not ours.
 const OPEN_FLAGS: OFlags = OFlags::RDWR
@@ -40,15 +39,16 @@ pub struct Created {
 impl Share {
     /// Opens a regular file. Nothing else is ever opened for reading or writing: a FIFO would block, a device
     /// do worse; the guest's kernel opens its own in their place.
-    pub fn open(&self, id: u64, flags: u32, open_flags: u32) -> Result<(u64, u32), Errno> {
+    pub fn open(&self, id: u64, flags: u32) -> Result<(u64, u32), Errno> {
         let node = self.nodes.get(id)?;
         if file_type(&nodes::stat(&node.fd)?) != FileType::RegularFile {
             return Err(Errno::NXIO);
         }
-        let fd = self.reopen(&node.fd, OFlags::from_bits_retain(flags) & OPEN_FLAGS)?;
-        if open_flags & open::KILL_SUIDGID != 0 {
+        let flags = OFlags::from_bits_retain(flags) & OPEN_FLAGS;
+        if flags.contains(OFlags::TRUNC) {
             self.drop_set_ids(&node.fd)?;
         }
+        let fd = self.reopen(&node.fd, flags)?;
         let unchanged = self.nodes.is_unchanged(id, Version::of(&nodes::stat(&fd)?));
         let handle = self.keep(id, &node, fd)?;
         Ok((handle, if unchanged { open::KEEP_CACHE } else { 0 }))
@@ -68,14 +68,8 @@ impl Share {
     }
 
     /// Makes a file, or opens one that someone has made since the guest looked, and is no link.
-    pub fn create(
-        &self,
-        parent: u64,
-        name: &CStr,
-        how: (u32, u32, u32),
-        maker: Ids,
-    ) -> Result<Created, Errno> {
-        let (flags, mode, open_flags) = how;
+    pub fn create(&self, parent: u64, name: &CStr, how: (u32, u32), maker: Ids) -> Result<Created, Errno> {
+        let (flags, mode) = how;
         let directory = self.nodes.get(parent)?;
         let host_flags = OFlags::from_bits_retain(flags) & OPEN_FLAGS;
         let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -83,13 +77,13 @@ impl Share {
             &directory.fd,
             name,
             (host_flags - OFlags::TRUNC) | new,
-            Mode::from_raw_mode(mode & 0o7777),
+            permitted_mode(FileType::RegularFile, mode),
         );
         let fd = match made {
             Ok(fd) => fd,
             Err(Errno::EXIST) if !OFlags::from_bits_retain(flags).contains(OFlags::EXCL) => {
                 let found = self.lookup_in(parent, &directory, name)?;
-                let opened = self.open(found.id, flags, open_flags);
+                let opened = self.open(found.id, flags);
                 return match opened {
                     Ok((handle, _)) => Ok(Created { found, handle }),
                     Err(error) => {
@@ -122,7 +116,7 @@ impl Share {
         let directory = self.nodes.get(parent)?;
         let flags = OFlags::from_bits_retain(flags) & (OPEN_FLAGS | OFlags::EXCL);
         let flags = flags | OFlags::TMPFILE | OFlags::CLOEXEC;
-        let fd = openat(&directory.fd, c".", flags, Mode::from_raw_mode(mode & 0o7777))?;
+        let fd = openat(&directory.fd, c".", flags, permitted_mode(FileType::RegularFile, mode))?;
         self.give_to_maker(&fd, &directory.fd, maker)?;
         let path = self.reopen(&fd, OFlags::PATH)?;
         let found = self.found(parent, &directory, c"", path)?;
@@ -149,8 +143,9 @@ impl Share {
     }
 
     /// Returns how much was written: less than all when the disk is full or a limit is reached.
-    pub fn write(&self, handle: u64, offset: u64, data: &[u8], kill_set_ids: bool) -> Result<u32, Errno> {
+    pub fn write(&self, handle: u64, offset: u64, data: &[u8]) -> Result<u32, Errno> {
         let handle = self.handles.get(handle)?;
+        self.drop_set_ids(&handle.fd)?;
         let mut written = 0;
         while written < data.len() {
             let position = offset.checked_add(written as u64).ok_or(Errno::FBIG)?;
@@ -161,9 +156,6 @@ impl Share {
                 Err(_) if written > 0 => break,
                 Err(error) => return Err(error),
             }
-        }
-        if kill_set_ids {
-            self.drop_set_ids(&handle.fd)?;
         }
         u32::try_from(written).map_err(|_| Errno::INVAL)
     }
@@ -176,6 +168,7 @@ impl Share {
 
     pub fn allocate(&self, handle: u64, range: (u64, u64), mode: u32) -> Result<(), Errno> {
         let handle = self.handles.get(handle)?;
+        self.drop_set_ids(&handle.fd)?;
         fallocate(&handle.fd, FallocateFlags::from_bits_retain(mode), range.0, range.1)
     }
 
@@ -195,6 +188,7 @@ impl Share {
 
     pub fn copy(&self, from: (u64, u64), to: (u64, u64), length: u64) -> Result<u32, Errno> {
         let (source, target) = (self.handles.get(from.0)?, self.handles.get(to.0)?);
+        self.drop_set_ids(&target.fd)?;
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
         let (mut offset, mut position) = (from.1, to.1);
         let copied = copy_file_range(&source.fd, Some(&mut offset), &target.fd, Some(&mut position), length)?;

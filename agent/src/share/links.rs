@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, RenameFlags, linkat, mkdirat, mknodat, readlinkat_raw, renameat_with, statx,
+    AtFlags, FileType, RenameFlags, linkat, mkdirat, mknodat, readlinkat_raw, renameat_with, statx,
     symlinkat, unlinkat,
 };
 use rustix::io::Errno;
@@ -13,12 +13,12 @@ use crate::hello::Ids;
 use crate::lookup::Found;
 use crate::nodes::{self, FIELDS, Key, Node};
 use crate::reply::Reply;
-use crate::share::{Share, file_type};
+use crate::share::{Share, file_type, permitted_mode};
 
 impl Share {
     pub fn make_directory(&self, parent: u64, name: &CStr, mode: u32, maker: Ids) -> Result<Found, Errno> {
         let directory = self.nodes.get(parent)?;
-        mkdirat(&directory.fd, name, Mode::from_raw_mode(mode & 0o7777))?;
+        mkdirat(&directory.fd, name, permitted_mode(FileType::Directory, mode))?;
         self.made(parent, &directory, name, (FileType::Directory, maker))
     }
 
@@ -30,7 +30,7 @@ impl Share {
             _ => return Err(Errno::PERM),
         };
         let directory = self.nodes.get(parent)?;
-        mknodat(&directory.fd, name, kind, Mode::from_raw_mode(mode & 0o7777), 0)?;
+        mknodat(&directory.fd, name, kind, permitted_mode(kind, mode), 0)?;
         self.made(parent, &directory, name, (kind, maker))
     }
 

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, Statx, fstatfs, open, openat};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
 use crate::handles::Handles;
 use crate::hello::Ids;
@@ -19,6 +19,8 @@ use crate::reply::Attributes;
 const MAX_PATHS: usize = 64 * 1024;
 /// Files that the guest may have open: more than a workload has, and little memory.
 const MAX_HANDLES: usize = 64 * 1024;
+/// Set-user-ID and set-group-ID.
+pub const SET_IDS: u32 = 0o6000;
 /// Descriptors for everything else: standard streams, sockets, what operations open for their own length.
 const RESERVED: usize = 96;
 
@@ -29,6 +31,7 @@ pub struct Share {
     pub handles: Handles,
     pub owners: Owners,
     pub read_only: bool,
+    pub is_root: bool,
     pub root: Key,
     /// Where a descriptor is opened again with another access mode: only the kernel makes names here.
     descriptors: OwnedFd,
@@ -103,6 +106,7 @@ impl Share {
             handles: Handles::new(handles),
             owners,
             read_only,
+            is_root: geteuid().is_root(),
             descriptors: opened.descriptors,
         }
     }
@@ -155,6 +159,14 @@ pub fn descriptor_path(fd: &OwnedFd) -> CString {
 
 pub fn file_type(stat: &Statx) -> FileType {
     FileType::from_raw_mode(u32::from(stat.stx_mode))
+}
+
+/// The mode that a guest may give to what it makes. A program that it wrote must not run with the rights of the
+/// user who shares the directory, or with root's, when somebody on the host starts it. On a directory the bits
+/// say what group new files have.
+pub fn permitted_mode(kind: FileType, mode: u32) -> Mode {
+    let forbidden = if kind == FileType::Directory { 0 } else { SET_IDS };
+    Mode::from_raw_mode(mode & 0o7777 & !forbidden)
 }
 
 /// Whether a file is on procfs: through it this very process could be written to.
