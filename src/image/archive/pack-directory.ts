@@ -63,23 +63,26 @@ async function* contentsOf(events: AsyncGenerator<TarEvent, undefined>): AsyncGe
 }
 
 /**
- * The tar as GNU tar writes it: of the directory, or of one file in it, whose entry then comes alone.
+ * The tar as GNU tar writes it: of the directory, or of one file in it, whose entry then comes alone. With the
+ * directory's `descriptor` it is not looked for by its path again, where something else may be by now.
  * @throws FirectlError as {@link packDirectory}.
  */
 export async function* plainTar(
   directory: string,
-  options: PackOptions & { readonly name?: string },
+  options: PackOptions & { readonly name?: string; readonly descriptor?: number },
 ): AsyncGenerator<Uint8Array> {
-  const { env, name, onNotice } = options;
+  const { env, name, descriptor, onNotice } = options;
   await requireGnuTar(directory, options);
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
   // Messages are read below: they must be in English.
   const wanted = name === undefined ? "." : `./${name}`;
-  const args = [...TAR_FLAGS, ...excluding(directory, options.exclude), "-C", directory, "-c", wanted];
+  const where = descriptor === undefined ? directory : "/proc/self/fd/0";
+  const args = [...TAR_FLAGS, ...excluding(directory, options.exclude), "-C", where, "-c", wanted];
   const program = streamProgram("tar", args, {
     signal,
     env: { ...env, LC_ALL: "C", TAR_OPTIONS: "" },
+    ...(descriptor === undefined ? {} : { stdin: descriptor }),
   });
   try {
     const output: AsyncIterable<Uint8Array> = program.stdout;

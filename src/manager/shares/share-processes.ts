@@ -1,7 +1,8 @@
-import { constants } from "node:fs";
-import { access, stat } from "node:fs/promises";
-import { errnoOf, FirectlError } from "../../core/errors.ts";
+import { closeSync, constants, fstatSync, type Stats } from "node:fs";
+import { access } from "node:fs/promises";
+import { FirectlError } from "../../core/errors.ts";
 import { ioError } from "../../host/files.ts";
+import { openWithoutLinks } from "../../host/open-without-links.ts";
 import type { SideProcess } from "../../host/supervise.ts";
 import type { MountRecord } from "../../state/mount-record.ts";
 import type { ShareRecord } from "../../state/share-record.ts";
@@ -23,7 +24,8 @@ export function sharePort(index: number): number {
 
 /**
  * The servers of a VM's shares, one process each, on the sockets to which the VMM connects the guest.
- * @throws FirectlError FILE_NOT_FOUND when a directory has gone or the server is missing, PERMISSION_DENIED.
+ * @throws FirectlError FILE_NOT_FOUND when a directory has gone or the server is missing, IO_FAILED when there is a
+ *   link in its place, PERMISSION_DENIED.
  */
 export async function shareProcesses(
   context: Pick<Context, "shareServerPath">,
@@ -61,18 +63,25 @@ async function checkServer(program: string): Promise<void> {
   }
 }
 
-/** What `start` finds may be another than what `run` found. */
+/** What `start` finds may be another than what `run` found. The server looks again: this is for the message. */
 async function checkSource({ source }: ShareRecord): Promise<void> {
   const cannot = `cannot share ${source}`;
-  let kind: "directory" | "file" | "other";
+  const stats = look(source, cannot);
+  if (!stats.isDirectory() && !stats.isFile()) {
+    throw new FirectlError("UNSUPPORTED", `${cannot}: it is neither a directory nor a file`);
+  }
   try {
-    const stats = await stat(source);
-    kind = stats.isDirectory() ? "directory" : stats.isFile() ? "file" : "other";
-    await access(source, kind === "directory" ? constants.R_OK | constants.X_OK : constants.R_OK);
+    await access(source, stats.isDirectory() ? constants.R_OK | constants.X_OK : constants.R_OK);
   } catch (error) {
-    if (errnoOf(error) === "ENOENT") throw new FirectlError("FILE_NOT_FOUND", `${cannot}: it does not exist`);
     throw ioError(cannot, error);
   }
-  if (kind !== "other") return;
-  throw new FirectlError("UNSUPPORTED", `${cannot}: it is neither a directory nor a file`);
+}
+
+function look(source: string, act: string): Stats {
+  const fd = openWithoutLinks(source, act);
+  try {
+    return fstatSync(fd);
+  } finally {
+    closeSync(fd);
+  }
 }

@@ -62,11 +62,14 @@ test.each([
   expect(await readdir(directory)).toEqual(["source-0"]);
 });
 
-test("a file that has become a directory is told", async () => {
-  const input = { ...(await packed("0", "mkdir a")), isDirectory: false };
-  const building = buildSnapshots({ path: path.join(directory, "d"), uuid: UUID, snapshots: [input] });
-  await expect(building).rejects.toMatchObject({
-    code: "IO_FAILED",
-    message: expect.stringContaining("it has become something else"),
-  });
-});
+test.each(["mkdir a", "ln -s /etc a", "mkfifo a"])(
+  "a file that has become another thing is told: %s",
+  async (script) => {
+    const input = { ...(await packed("0", script, "./a")), isDirectory: false };
+    const building = buildSnapshots({ path: path.join(directory, "d"), uuid: UUID, snapshots: [input] });
+    await expect(building).rejects.toMatchObject({
+      code: "IO_FAILED",
+      message: expect.stringContaining("it has become something else"),
+    });
+  },
+);

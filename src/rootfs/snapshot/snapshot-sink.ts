@@ -46,7 +46,7 @@ export class SnapshotSink implements TarSink {
     const path = this.#clean(entry.path, entry);
     const inode = entry.type === "link" ? this.#linked(entry) : this.#inode(entry);
     if (!this.#isDirectory || path === "") {
-      if ((entry.type === "directory") !== this.#isDirectory || this.#top !== undefined) {
+      if (entry.type !== (this.#isDirectory ? "directory" : "file") || this.#top !== undefined) {
         throw this.#fail(entry.path, "it has become something else");
       }
       this.#top = tree.add(this.#target.root, this.#name, inode);
