@@ -200,6 +200,24 @@ onEveryBackend("a directory of the host, live", (vmm) => {
     expect(await inGuest("cat from-host")).toBe("meanwhile\n");
   });
 
+  test("a directory that another guest has replaced by a link is not shared", async () => {
+    await mkdir(path.join(shared, "data"));
+    await writeFile(path.join(shared, "data/file"), "data\n");
+    const flags = ["--name", "inner", "--vmm", vmm, "-v", `${shared}/data:/d`, `oci:${IMAGES}/tools`];
+    const inner = ["/bin/sh", "-c", "cat /d/*"];
+    expect(await sandbox.ok(["run", "-q", ...flags, ...inner])).toBe("data\n");
+    await inGuest(`mv data moved && ln -s ${readOnly} data`);
+    const refused = await sandbox.call(["start", "-a", "inner"]);
+    expect(refused).toMatchObject({
+      status: 125,
+      stdout: "",
+      stderr: expect.stringContaining(`${shared}/data has become a symbolic link since the VM was made`),
+    });
+    await inGuest("rm data && mv moved data");
+    expect((await sandbox.call(["start", "-a", "inner"])).stdout).toBe("data\n");
+    await sandbox.ok(["rm", "inner"]);
+  });
+
   test("without its server the guest gets errors and no hang", async () => {
     const pids = (sandbox.records()[0]?.["companions"] ?? []) as ReadonlyArray<{ pid: number }>;
     const servers = pids.filter(({ pid }) =>
