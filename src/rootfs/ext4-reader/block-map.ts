@@ -21,23 +21,36 @@ const MAX_DEPTH = 5;
 const MAX_WRITTEN = 32_768;
 const DIRECT_BLOCKS = 12;
 
+/** Told of blocks that are a file's, as its map is read; what it throws ends the reading. */
+export type OnBlocks = (count: number) => void;
+
 /**
  * The runs of a file in rising order, blocks beyond its end included.
+ * @param onBlocks Also told of those that yield no run: the map's own, and what was allocated but not written.
  * @throws FirectlError DISK_INVALID naming the inode: whatever the map, it ends.
  */
-export function runsOf(volume: Volume, inode: DiskInode): Generator<Run, void> {
-  return (inode.flags & FLAG_EXTENTS) !== 0 ? extentRuns(volume, inode) : indirectRuns(volume, inode);
+export function runsOf(
+  volume: Volume,
+  inode: DiskInode,
+  onBlocks: OnBlocks = () => {},
+): Generator<Run, void> {
+  const budget = new BlockBudget(volume, inode, onBlocks);
+  return (inode.flags & FLAG_EXTENTS) !== 0
+    ? extentRuns(volume, inode, budget)
+    : indirectRuns(volume, inode, budget);
 }
 
 /** Counts blocks against those that the filesystem has: more are possible only if some are used twice. */
 class BlockBudget {
   readonly #volume: Volume;
   readonly #inode: DiskInode;
+  readonly #onBlocks: OnBlocks;
   #used = 0;
 
-  constructor(volume: Volume, inode: DiskInode) {
+  constructor(volume: Volume, inode: DiskInode, onBlocks: OnBlocks) {
     this.#volume = volume;
     this.#inode = inode;
+    this.#onBlocks = onBlocks;
   }
 
   /** Takes `count` blocks from `first` on. */
@@ -48,6 +61,7 @@ class BlockBudget {
     }
     this.#used += count;
     if (this.#used > blocks) throw this.wrong(`it has more blocks than the disk's ${blocks}`);
+    this.#onBlocks(count);
   }
 
   wrong(problem: string): Error {
@@ -55,8 +69,7 @@ class BlockBudget {
   }
 }
 
-function* extentRuns(volume: Volume, inode: DiskInode): Generator<Run, void> {
-  const budget = new BlockBudget(volume, inode);
+function* extentRuns(volume: Volume, inode: DiskInode, budget: BlockBudget): Generator<Run, void> {
   /** The nodes on the way down, each with the entry that comes next. */
   const path: Array<{
     readonly bytes: Buffer;
@@ -105,8 +118,7 @@ function* extentRuns(volume: Volume, inode: DiskInode): Generator<Run, void> {
   }
 }
 
-function* indirectRuns(volume: Volume, inode: DiskInode): Generator<Run, void> {
-  const budget = new BlockBudget(volume, inode);
+function* indirectRuns(volume: Volume, inode: DiskInode, budget: BlockBudget): Generator<Run, void> {
   let run: Run | undefined;
   for (const [logical, physical] of indirectBlocks(volume, inode, budget)) {
     if (run !== undefined && logical === run.logical + run.count && physical === run.physical + run.count) {

@@ -1,5 +1,5 @@
 import type { SparseSegment } from "../../tar/pax.ts";
-import { type Run, runsOf } from "./block-map.ts";
+import { type OnBlocks, type Run, runsOf } from "./block-map.ts";
 import { type DiskInode, FLAG_ENCRYPTED, FLAG_INLINE_DATA } from "./inode.ts";
 import { readMapped, refuseLonger } from "./mapped.ts";
 import type { Volume } from "./volume.ts";
@@ -12,8 +12,6 @@ export interface FileMap {
   readonly runs: readonly Run[];
   /** The stretches that hold data, in bytes; one that spans the file when it has no holes. */
   readonly segments: readonly SparseSegment[];
-  /** Blocks of the disk that it takes, for whoever counts them. */
-  readonly blocks: number;
   readonly inline: Buffer | undefined;
 }
 
@@ -22,23 +20,25 @@ const MAX_RUNS: number = (1 << 20) - 1;
 /** Unit in which file data is read. */
 const CHUNK_BYTES = 1 << 20;
 
-/** Finds where a file's data lies. @throws FirectlError DISK_INVALID, UNSUPPORTED (encrypted). */
-export function mapFile(volume: Volume, inode: DiskInode): FileMap {
+/**
+ * Finds where a file's data lies.
+ * @param onBlocks As of `runsOf`.
+ * @throws FirectlError DISK_INVALID, UNSUPPORTED (encrypted).
+ */
+export function mapFile(volume: Volume, inode: DiskInode, onBlocks?: OnBlocks): FileMap {
   const inline = inlineData(volume, inode);
   if (inline !== undefined) {
     const segments = inode.size === 0 ? [] : [{ offset: 0, length: inode.size }];
-    return { size: inode.size, runs: [], segments, blocks: 0, inline };
+    return { size: inode.size, runs: [], segments, inline };
   }
   const { blockSize } = volume.superblock;
   const total = Math.ceil(inode.size / blockSize);
   const runs: Run[] = [];
   const segments: Array<{ offset: number; length: number }> = [];
-  let blocks = 0;
-  for (const run of runsOf(volume, inode)) {
+  for (const run of runsOf(volume, inode, onBlocks)) {
     // A crash while the file was growing or shrinking leaves blocks beyond its end.
     if (run.logical >= total) break;
     const count = Math.min(run.count, total - run.logical);
-    blocks += count;
     runs.push({ ...run, count });
     if (runs.length > MAX_RUNS) {
       throw volume.invalid(`inode ${inode.number}: its data is in more than ${MAX_RUNS} pieces`);
@@ -49,7 +49,7 @@ export function mapFile(volume: Volume, inode: DiskInode): FileMap {
     if (last !== undefined && last.offset + last.length === offset) last.length += length;
     else segments.push({ offset, length });
   }
-  return { size: inode.size, runs, segments, blocks, inline: undefined };
+  return { size: inode.size, runs, segments, inline: undefined };
 }
 
 /** The data of a file's segments, one after the other. */

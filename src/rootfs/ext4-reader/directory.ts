@@ -1,4 +1,4 @@
-import { runsOf } from "./block-map.ts";
+import { type OnBlocks, runsOf } from "./block-map.ts";
 import { inlineData } from "./contents.ts";
 import type { DiskInode } from "./inode.ts";
 import type { Volume } from "./volume.ts";
@@ -20,13 +20,14 @@ const INLINE_PARENT_BYTES = 4;
 const I_BLOCK_BYTES = 60;
 
 /**
- * A directory's entries without `.` and `..`, in the order of the disk. `onBlock` is told of each block read.
+ * A directory's entries without `.` and `..`, in the order of the disk.
+ * @param onBlocks As of `runsOf`.
  * @throws FirectlError DISK_INVALID naming the directory.
  */
 export function* entriesOf(
   volume: Volume,
   directory: DiskInode,
-  onBlock: () => void = () => {},
+  onBlocks?: OnBlocks,
 ): Generator<DirectoryEntry, void> {
   const inline = inlineData(volume, directory);
   if (inline !== undefined) {
@@ -37,11 +38,10 @@ export function* entriesOf(
   const { blockSize } = volume.superblock;
   const blocks = Math.ceil(directory.size / blockSize);
   let next = 0;
-  for (const { logical, physical, count } of runsOf(volume, directory)) {
+  for (const { logical, physical, count } of runsOf(volume, directory, onBlocks)) {
     if (logical >= blocks) break;
     if (logical !== next) break;
     for (let i = 0; i < count && next < blocks; i++, next++) {
-      onBlock();
       yield* entriesIn(volume, directory, volume.block(physical + i));
     }
   }

@@ -10,6 +10,7 @@ import {
   type Workspace,
   workspace,
 } from "../built-image.test-helper.ts";
+import { walkView } from "../overlay/walk.ts";
 import { readTree } from "../read-image.test-helper.ts";
 import { openFilesystem } from "./filesystem.ts";
 
@@ -144,6 +145,16 @@ describe.skipIf(editor === undefined)("a disk that lies (debugfs)", () => {
       /inode \d+: the directory has two places in the tree$/,
     ],
     [
+      "a second name of a file with one link",
+      ["link /attributes /again"],
+      /inode \d+: more names lead to it than its link count of 1$/,
+    ],
+    [
+      "a third name of a file with two links",
+      ["link /d/file /again"],
+      /inode \d+: more names lead to it than its link count of 2$/,
+    ],
+    [
       "a name that is there twice",
       (bytes) => rename(bytes, "fil2", "file"),
       /inode \d+: the directory has the name "file" twice$/,
@@ -255,6 +266,112 @@ describe.skipIf(editor === undefined)("a disk that lies (debugfs)", () => {
     await expect(readTree(path)).rejects.toThrow(
       /inode \d+: with it, the files have more than the disk's \d+ blocks$/,
     );
+  });
+
+  test("files over the same blocks that were never written: nothing is not gone through for ever", async ({
+    expect,
+  }) => {
+    await using space = await workspace();
+    const many = Array.from({ length: 40 }, (_, i) => file(`f${i}`, Buffer.alloc(20_000, "x")));
+    const { path } = await buildChecked(space, layersOf(many));
+    const unwritten = many.flatMap(({ name }) => [
+      sif(name, "block[4]", 32_768 + 100),
+      sif(name, "block[5]", 1),
+    ]);
+    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${unwritten.join("\n")}\n` });
+    await expect(readTree(path)).rejects.toThrow(
+      /inode \d+: with it, the files have more than the disk's \d+ blocks$/,
+    );
+  });
+
+  test("files whose maps share their nodes: the same nodes are not gone through for ever", async ({
+    expect,
+  }) => {
+    await using space = await workspace();
+    const many = Array.from({ length: 40 }, (_, i) => file(`f${i}`, ""));
+    const { path } = await buildChecked(space, layersOf([file("node", Buffer.alloc(4096, "x")), ...many]));
+    const [listed = ""] = await debugfs(path, ["blocks node"]);
+    const node = Number(listed.trim());
+    // An index of three nodes, each of which is an empty leaf.
+    const index = many.flatMap(({ name }) => [
+      sif(name, "size", 4096),
+      sif(name, "block[0]", 0x3f30a),
+      sif(name, "block[1]", 0x1_0004),
+      ...[0, 1, 2].map((entry) => sif(name, `block[${4 + 3 * entry}]`, node)),
+    ]);
+    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${index.join("\n")}\n` });
+    const handle = await open(path, "r+");
+    await handle.write(Buffer.from([0x0a, 0xf3, 0, 0, 0x54, 1, 0, 0]), 0, 8, node * 4096);
+    await handle.close();
+    using volume = openFilesystem(path);
+    expect(volume.superblock.blocks).toBeLessThan(3 * many.length);
+    await expect(readTree(path)).rejects.toThrow(
+      /inode \d+: with it, the files have more than the disk's \d+ blocks$/,
+    );
+  });
+
+  test("a symlink over many blocks that were never written", async ({ expect }) => {
+    await using space = await workspace();
+    const options = { writable: { sizeBytes: 16 * 2 ** 20 } };
+    const { path } = await buildChecked(space, layersOf(TREE), options);
+    const commands = [sif("link", "block[4]", 32_768 + 66), sif("link", "block[5]", 1)];
+    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${commands.join("\n")}\n` });
+    await expect(readTree(path)).rejects.toThrow(/inode \d+: 100 bytes in more than 65 blocks$/);
+  });
+
+  test("many attributes with one value: a hole of 64 KiB is not read for ever", async ({ expect }) => {
+    await using space = await workspace();
+    const many = Array.from({ length: 25 }, (_, i) => file(`f${i}`, ""));
+    const { path } = await buildChecked(space, layersOf([...TREE, file("value", ""), ...many]));
+    const [listed = "", stat = ""] = await debugfs(path, ["ls -l /", "stat /attributes"]);
+    const valueInode = Number(/^ *(\d+) .* value *$/m.exec(listed)?.[1]);
+    const block = Number(/File ACL: (\d+)/.exec(stat)?.[1]);
+    const commands = [
+      sif("value", "flags", 0x28_0000),
+      sif("value", "size", 65_536),
+      ...many.map(({ name }) => sif(name, "file_acl", block)),
+    ];
+    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${commands.join("\n")}\n` });
+    const attributes = Buffer.alloc(4096);
+    attributes.writeUInt32LE(0xea02_0000, 0);
+    attributes.writeUInt32LE(1, 8);
+    for (let entry = 0; entry < 200; entry++) {
+      const at = 32 + 20 * entry;
+      attributes.set([3, 1], at);
+      attributes.writeUInt32LE(valueInode, at + 4);
+      attributes.writeUInt32LE(65_536, at + 8);
+      attributes.write(`${100 + entry}`, at + 16);
+    }
+    const handle = await open(path, "r+");
+    await handle.write(attributes, 0, attributes.length, block * 4096);
+    await handle.close();
+    let values = 0;
+    using volume = openFilesystem(path);
+    const walk = () => {
+      for (const { entry } of walkView({ kind: "plain", volume })) values += entry.xattrs?.length ?? 0;
+    };
+    expect(walk).toThrow(/inode \d+: with it, paths and attributes have more than \d+ bytes$/);
+    // 256 MiB and a little: more than 20 files' values, not all 26.
+    expect(values).toBe(20 * 200);
+  });
+
+  test("data that would stand in another inode", async ({ expect }) => {
+    await using space = await workspace();
+    const { path } = await buildChecked(
+      space,
+      layersOf([file("inline", "", { pax: [["SCHILY.xattr.user.data", "value"]] })]),
+    );
+    const commands = [sif("inline", "flags", 0x1000_0000), sif("inline", "size", 65)];
+    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${commands.join("\n")}\n` });
+    const handle = await open(path, "r+");
+    const bytes = await handle.readFile();
+    // user.data, made into system.data: e_name_index and e_value_inum.
+    const entry = bytes.indexOf("data", bytes.indexOf(Buffer.from([0, 0, 2, 0xea]))) - 16;
+    bytes[entry + 1] = 7;
+    bytes.writeUInt32LE(5, entry + 4);
+    await handle.write(bytes, 0, bytes.length, 0);
+    await handle.close();
+    await expect(readTree(path)).rejects.toThrow(/inode \d+: its data would be in inode 5$/);
   });
 
   test("directories nested deeper than any path: 64 KiB of it are shown", async ({ expect }) => {

@@ -32,16 +32,25 @@ const INLINE_DATA = "data";
 interface RawXattr {
   readonly index: number;
   readonly name: string;
+  readonly size: number;
+  /** The inode that holds the value, or 0. */
+  readonly valueInode: number;
   readonly value: () => Buffer;
 }
 
 /**
  * An inode's attributes as programs see them, by name.
+ * @param onBytes Told of each attribute's size before its value is read; what it throws ends the reading.
  * @throws FirectlError DISK_INVALID naming the inode.
  */
-export function xattrsOf(volume: Volume, inode: DiskInode): Xattr[] {
+export function xattrsOf(
+  volume: Volume,
+  inode: DiskInode,
+  onBytes: (count: number) => void = () => {},
+): Xattr[] {
   const found = new Map<string, Buffer>();
-  for (const { index, name, value } of rawXattrs(volume, inode)) {
+  for (const { index, name, size, value } of rawXattrs(volume, inode)) {
+    onBytes(ENTRY_BYTES + name.length + size);
     if (index === INDEX_SYSTEM && name === INLINE_DATA) continue;
     const prefix = PREFIXES[index];
     if (prefix === undefined) {
@@ -60,7 +69,11 @@ export function inlineTail(volume: Volume, inode: DiskInode): Buffer {
   const entry = inodeXattrs(volume, inode).find(
     ({ index, name }) => index === INDEX_SYSTEM && name === INLINE_DATA,
   );
-  return entry?.value() ?? Buffer.alloc(0);
+  if (entry === undefined) return Buffer.alloc(0);
+  if (entry.valueInode !== 0) {
+    throw volume.invalid(`inode ${inode.number}: its data would be in inode ${entry.valueInode}`);
+  }
+  return entry.value();
 }
 
 function rawXattrs(volume: Volume, inode: DiskInode): RawXattr[] {
@@ -104,6 +117,8 @@ function entriesOf(volume: Volume, inode: DiskInode, bytes: Buffer, start: numbe
     entries.push({
       index,
       name,
+      size,
+      valueInode,
       value: () =>
         valueInode === 0
           ? Buffer.from(bytes.subarray(offset, offset + size))

@@ -53,8 +53,9 @@ export class LowerLookup {
     if (cached !== undefined) return cached;
     const names = namesIn(directory, {
       room: MAX_NAMES,
-      onBlock: () => {
-        if (this.#readsLeft-- === 0) throw this.#volume.invalid("too many look-ups of renamed directories");
+      onBlocks: (count) => {
+        this.#readsLeft -= count;
+        if (this.#readsLeft < 0) throw this.#volume.invalid("too many look-ups of renamed directories");
       },
     });
     if (this.#cachedNames + names.size > CACHED_NAMES) {

@@ -1,3 +1,4 @@
+import type { OnBlocks } from "../ext4-reader/block-map.ts";
 import { deviceOf } from "../ext4-reader/device.ts";
 import { entriesOf } from "../ext4-reader/directory.ts";
 import { type DiskInode, TYPE_CHARACTER_DEVICE, TYPE_DIRECTORY, typeOf } from "../ext4-reader/inode.ts";
@@ -23,16 +24,16 @@ export function isWhiteout({ inode }: Place): boolean {
 /**
  * A directory's names and their inodes.
  * @param options.room How many names there may be.
- * @param options.onBlock Told of each block read; what it throws ends the reading.
+ * @param options.onBlocks As of `entriesOf`.
  * @throws FirectlError DISK_INVALID, also when a name is there twice.
  */
 export function namesIn(
   { volume, inode }: Place,
-  options: { readonly room?: number; readonly onBlock?: () => void } = {},
+  options: { readonly room?: number; readonly onBlocks?: OnBlocks } = {},
 ): Map<string, number> {
   const names = new Map<string, number>();
-  const { room = Number.POSITIVE_INFINITY, onBlock } = options;
-  for (const entry of entriesOf(volume, inode, onBlock)) {
+  const { room = Number.POSITIVE_INFINITY, onBlocks } = options;
+  for (const entry of entriesOf(volume, inode, onBlocks)) {
     if (names.has(entry.name)) {
       const name = JSON.stringify(Buffer.from(entry.name, "latin1").toString("utf8"));
       throw volume.invalid(`inode ${inode.number}: the directory has the name ${name} twice`);

@@ -11,6 +11,8 @@ import { contentOf, linkTo } from "./content.ts";
 import { LowerLookup } from "./lower-lookup.ts";
 import { isMetacopy, isOpaque, redirectOf, visibleXattrs } from "./overlay-xattrs.ts";
 import { isDirectory, isWhiteout, namesIn, type Place } from "./place.ts";
+import { ShownInodes } from "./shown-inodes.ts";
+import { WalkBudget } from "./walk-budget.ts";
 
 /** One filesystem, or the upper directory of one over another as overlayfs shows them. */
 export type RootView =
@@ -40,7 +42,7 @@ interface Name {
 /**
  * Everything below the root of a view, depth first, names in the order of their bytes: the same view gives the same
  * entries. Sockets are left out, a tar has no room for them. What is in memory at a time is the directories on the
- * way to an entry, and a number for each directory and each inode with several links.
+ * way to an entry, a bit for each inode and a path for each with several links.
  * @throws FirectlError DISK_INVALID naming disk and inode: whatever the guest wrote, it ends.
  */
 export function* walkView(view: RootView): Generator<TarContent, void> {
@@ -78,23 +80,22 @@ interface Found {
   readonly at: { readonly parent: Directory; readonly name: Name } | undefined;
 }
 
+/** What a walk knows of a layer. */
+interface Layer {
+  readonly shown: ShownInodes;
+  readonly budget: WalkBudget;
+}
+
 class Walk {
   readonly #view: RootView;
   readonly #lookup: LowerLookup | undefined;
-  /** Directories that have been shown, of each layer. */
-  readonly #shown = new Map<Volume, Set<number>>();
-  /** The path under which an inode with several links was shown first. */
-  readonly #links = new Map<Volume, Map<number, string>>();
-  /** Blocks that files and directories may still take: those of a sound filesystem belong to one of them. */
-  readonly #blocksLeft = new Map<Volume, number>();
+  readonly #layers = new Map<Volume, Layer>();
 
   constructor(view: RootView) {
     this.#view = view;
     this.#lookup = view.kind === "overlay" ? new LowerLookup(view.lower) : undefined;
     for (const volume of view.kind === "plain" ? [view.volume] : [view.lower, view.upper]) {
-      this.#shown.set(volume, new Set());
-      this.#links.set(volume, new Map());
-      this.#blocksLeft.set(volume, volume.superblock.blocks);
+      this.#layers.set(volume, { shown: new ShownInodes(volume), budget: new WalkBudget(volume) });
     }
   }
 
@@ -108,7 +109,7 @@ class Walk {
       yield { entry };
       yield* this.#below({ ...directory, path: "" });
     } else if (at !== undefined) {
-      for (const content of this.#contents({ ...at.parent, path: "" }, at.name)) {
+      for (const content of this.#contents({ ...at.parent, path: "" }, at.name, { once: true })) {
         yield { ...content, entry: { ...content.entry, path: "" } };
       }
     }
@@ -147,14 +148,14 @@ class Walk {
   #rootEntry(root: Directory): TarEntry {
     const place = root.upper ?? root.lower;
     if (place === undefined) throw new Error("the root is in no layer");
-    return contentOf("", place, this.#visible(xattrsOf(place.volume, place.inode)), undefined).entry;
+    return contentOf("", place, this.#visible(this.#xattrsOf(place)), undefined).entry;
   }
 
   #lookUp(parent: Directory, wanted: string): Found | undefined {
     const names = this.#namesOf(parent, MAX_NAMES_HELD, { once: false });
     const name = names.find((each) => each.name === wanted);
     if (name === undefined) return undefined;
-    const contents = this.#contents({ ...parent, path: "" }, name);
+    const contents = this.#contents({ ...parent, path: "" }, name, { once: false });
     const first = contents.next();
     // Nothing for whiteouts and sockets.
     if (first.done === true) return undefined;
@@ -180,7 +181,7 @@ class Walk {
         path.pop();
         continue;
       }
-      const next = yield* this.#contents(level.directory, name);
+      const next = yield* this.#contents(level.directory, name, { once: true });
       if (next !== undefined) enter(next);
     }
   }
@@ -200,9 +201,12 @@ class Walk {
     const merged = new Map<string, Name>();
     const read = (place: Place | undefined) => {
       if (place === undefined) return new Map<string, number>();
-      if (once) this.#showOnce(place);
-      const onBlock = once ? () => this.#takeBlocks(place, 1) : () => {};
-      return namesIn(place, { room: room - merged.size, onBlock });
+      const { shown, budget } = this.#layerOf(place);
+      if (once) shown.addDirectory(place.inode);
+      const onBlocks = (count: number) => {
+        if (once) budget.takeBlocks(place.inode, count);
+      };
+      return namesIn(place, { room: room - merged.size, onBlocks });
     };
     for (const [name, number] of read(upper)) merged.set(name, { name, upper: number, lower: undefined });
     for (const [name, number] of read(lower)) {
@@ -211,8 +215,15 @@ class Walk {
     return [...merged.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  /** What a name stands for; returns the directory that is to be gone through next, if it is one. */
-  *#contents(parent: Directory, name: Name): Generator<TarContent, Directory | undefined> {
+  /**
+   * What a name stands for; returns the directory that is to be gone through next, if it is one. With `once` it
+   * counts as shown, and is a link if it was shown under another name.
+   */
+  *#contents(
+    parent: Directory,
+    name: Name,
+    { once }: { once: boolean },
+  ): Generator<TarContent, Directory | undefined> {
     const path = parent.path === "" ? name.name : `${parent.path}/${name.name}`;
     const upper = name.upper === undefined ? undefined : placeOf(parent.upper?.volume, name.upper);
     const lower = name.lower === undefined ? undefined : placeOf(parent.lower?.volume, name.lower);
@@ -227,7 +238,12 @@ class Walk {
       throw place.volume.invalid(`inode ${place.inode.number}: it was removed, yet a directory names it`);
     }
     if (typeOf(place.inode) === TYPE_SOCKET) return undefined;
-    const xattrs = xattrsOf(place.volume, place.inode);
+    const first = once ? this.#firstPath(path, place) : undefined;
+    if (first !== undefined) {
+      yield linkTo(first, path, place);
+      return undefined;
+    }
+    const xattrs = this.#xattrsOf(place);
     const visible = this.#visible(xattrs);
     if (isDirectory(place)) {
       yield contentOf(path, place, visible, undefined);
@@ -242,27 +258,33 @@ class Walk {
     return this.#view.kind === "overlay" ? visibleXattrs(xattrs) : xattrs;
   }
 
+  #xattrsOf(place: Place): Xattr[] {
+    const { budget } = this.#layerOf(place);
+    return xattrsOf(place.volume, place.inode, (count) => budget.takeBytes(place.inode, count));
+  }
+
+  /** Counts a name. Returns the path under which the same inode was shown before. */
+  #firstPath(path: string, place: Place): string | undefined {
+    const { shown, budget } = this.#layerOf(place);
+    budget.takeBytes(place.inode, path.length);
+    if (isDirectory(place)) return undefined;
+    const first = shown.addName(place.inode, path);
+    if (first !== undefined) budget.takeBytes(place.inode, first.length);
+    return first;
+  }
+
   *#leaf(
     path: string,
     place: Place,
     { visible, data }: { visible: readonly Xattr[]; data: () => Place },
   ): Generator<TarContent, void> {
-    const { volume, inode } = place;
-    if (inode.links > 1) {
-      const first = this.#links.get(volume)?.get(inode.number);
-      if (first !== undefined) {
-        yield linkTo(first, path, place);
-        return;
-      }
-      this.#links.get(volume)?.set(inode.number, path);
-    }
-    if (typeOf(inode) !== TYPE_FILE) {
+    if (typeOf(place.inode) !== TYPE_FILE) {
       yield contentOf(path, place, visible, undefined);
       return;
     }
     const source = data();
-    const map = mapFile(source.volume, source.inode);
-    this.#takeBlocks(source, map.blocks);
+    const { budget } = this.#layerOf(source);
+    const map = mapFile(source.volume, source.inode, (count) => budget.takeBlocks(source.inode, count));
     yield contentOf(path, place, visible, { volume: source.volume, map });
   }
 
@@ -293,24 +315,10 @@ class Walk {
     return parent.lower === undefined ? undefined : this.#lookup?.child(parent.lower, redirect);
   }
 
-  /** A directory has one place in a tree: twice would be a loop, or a way to make little into much. */
-  #showOnce({ volume, inode }: Place): void {
-    const shown = this.#shown.get(volume);
-    if (shown?.has(inode.number) === true) {
-      throw volume.invalid(`inode ${inode.number}: the directory has two places in the tree`);
-    }
-    shown?.add(inode.number);
-  }
-
-  #takeBlocks({ volume, inode }: Place, count: number): void {
-    const left = (this.#blocksLeft.get(volume) ?? 0) - count;
-    if (left < 0) {
-      const { blocks } = volume.superblock;
-      throw volume.invalid(
-        `inode ${inode.number}: with it, the files have more than the disk's ${blocks} blocks`,
-      );
-    }
-    this.#blocksLeft.set(volume, left);
+  #layerOf({ volume }: Place): Layer {
+    const layer = this.#layers.get(volume);
+    if (layer === undefined) throw new Error(`${volume.name} is no layer of the view`);
+    return layer;
   }
 }
 
