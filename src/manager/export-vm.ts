@@ -86,18 +86,23 @@ export async function* inSlices(
   contents: Iterable<TarContent>,
   options: { readonly signal: AbortSignal | undefined; readonly atEnd: () => Promise<void> },
 ): AsyncGenerator<TarContent, void> {
-  let sliceEnd = performance.now() + SLICE_MS;
-  const pause = async () => {
-    if (performance.now() < sliceEnd) return;
-    await setImmediate();
-    options.signal?.throwIfAborted();
-    sliceEnd = performance.now() + SLICE_MS;
-  };
+  const pause = pauseAfterSlices(options.signal);
   for (const { entry, data } of contents) {
     await pause();
     yield data === undefined ? { entry } : { entry, data: withPauses(data, pause) };
   }
   await options.atEnd();
+}
+
+/** To be called again and again by what takes long: gives way when a slice is over. */
+export function pauseAfterSlices(signal: AbortSignal | undefined): () => Promise<void> {
+  let sliceEnd = performance.now() + SLICE_MS;
+  return async () => {
+    if (performance.now() < sliceEnd) return;
+    await setImmediate();
+    signal?.throwIfAborted();
+    sliceEnd = performance.now() + SLICE_MS;
+  };
 }
 
 async function* withPauses(

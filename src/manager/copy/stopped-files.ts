@@ -1,7 +1,7 @@
-import { findInView, type Named } from "../../rootfs/overlay/walk.ts";
+import { findInView } from "../../rootfs/overlay/walk.ts";
 import type { VmRecord } from "../../state/vm-record.ts";
 import type { Context } from "../context.ts";
-import { inSlices, openView, refuseStarted, rootDisksOf, volumesOf } from "../export-vm.ts";
+import { inSlices, openView, pauseAfterSlices, refuseStarted, rootDisksOf, volumesOf } from "../export-vm.ts";
 import type { GuestFiles } from "./guest-files.ts";
 import { lookedUp } from "./placement.ts";
 
@@ -14,11 +14,14 @@ export function stoppedFiles(
   const disks = rootDisksOf(record);
   const view = openView(disks, disks.own);
   return {
-    read(path, { followLinks }) {
+    async *read(path, { followLinks }) {
       const text = Buffer.from(lookedUp(path), "utf8").toString("latin1");
-      const named: Named = findInView(view, text, followLinks || path.isDirectory);
+      const pause = pauseAfterSlices(signal);
+      const finding = findInView(view, text, followLinks || path.isDirectory);
+      let step = finding.next();
+      for (; step.done !== true; step = finding.next()) await pause();
       const atEnd = () => refuseStarted(context, record, "copied from");
-      return inSlices(named.contents(), { signal, atEnd });
+      yield* inSlices(step.value.contents(), { signal, atEnd });
     },
     [Symbol.dispose]() {
       for (const volume of volumesOf(view)) volume[Symbol.dispose]();

@@ -1,12 +1,9 @@
 import { readInode } from "../ext4-reader/inode.ts";
 import { ROOT_INODE } from "../ext4-reader/superblock.ts";
 import type { Volume } from "../ext4-reader/volume.ts";
-import { isDirectory, isWhiteout, namesIn, type Place } from "./place.ts";
+import { NameLookup } from "./name-lookup.ts";
+import { isDirectory, isWhiteout, type Place } from "./place.ts";
 
-/** Names kept of directories that were looked into. */
-const CACHED_NAMES = 100_000;
-/** Most names of one directory that is looked into. */
-const MAX_NAMES = 4_000_000;
 /** How often, on average, each block of the layer may be read by look-ups before they are taken for an attack. */
 const READS_PER_BLOCK = 16;
 const FREE_READS = 100_000;
@@ -16,13 +13,11 @@ const MAX_PATH_BYTES = 4096;
 /** Finds what renamed directories were in the lower layer. */
 export class LowerLookup {
   readonly #volume: Volume;
-  readonly #cache = new Map<number, ReadonlyMap<string, number>>();
-  #cachedNames = 0;
-  #readsLeft: number;
+  readonly #names: NameLookup;
 
   constructor(volume: Volume) {
     this.#volume = volume;
-    this.#readsLeft = FREE_READS + READS_PER_BLOCK * volume.superblock.blocks;
+    this.#names = new NameLookup(volume, FREE_READS + READS_PER_BLOCK * volume.superblock.blocks);
   }
 
   /** The inode of an absolute path, symlinks not followed; undefined where the layer has none. */
@@ -42,28 +37,9 @@ export class LowerLookup {
   /** What a directory of the layer has under a name; undefined for whiteouts, which are in lower layers too. */
   child(directory: Place, name: string): Place | undefined {
     if (!isDirectory(directory)) return undefined;
-    const number = this.#names(directory).get(name);
+    const number = this.#names.inodeOf(directory, name);
     if (number === undefined) return undefined;
     const place = { volume: this.#volume, inode: readInode(this.#volume, number) };
     return isWhiteout(place) ? undefined : place;
-  }
-
-  #names(directory: Place): ReadonlyMap<string, number> {
-    const cached = this.#cache.get(directory.inode.number);
-    if (cached !== undefined) return cached;
-    const names = namesIn(directory, {
-      room: MAX_NAMES,
-      onBlocks: (count) => {
-        this.#readsLeft -= count;
-        if (this.#readsLeft < 0) throw this.#volume.invalid("too many look-ups of renamed directories");
-      },
-    });
-    if (this.#cachedNames + names.size > CACHED_NAMES) {
-      this.#cache.clear();
-      this.#cachedNames = 0;
-    }
-    this.#cache.set(directory.inode.number, names);
-    this.#cachedNames += names.size;
-    return names;
   }
 }

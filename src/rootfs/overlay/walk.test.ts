@@ -1,8 +1,10 @@
-import { describe, test } from "vitest";
+import { describe, test, vi } from "vitest";
 import { dir, file, hardLink, symlink, type TestEntry } from "../../tar/tar-builder.test-helper.ts";
 import { buildChecked, layersOf, workspace } from "../built-image.test-helper.ts";
 import { openFilesystem } from "../ext4-reader/filesystem.ts";
+import type { Volume } from "../ext4-reader/volume.ts";
 import { type ReadTree, readTree, readView } from "../read-image.test-helper.ts";
+import { findInView } from "./walk.ts";
 
 const overlay = (name: string, value: string): readonly [string, string] => [
   `SCHILY.xattr.trusted.overlay.${name}`,
@@ -153,5 +155,64 @@ describe("an overlay", () => {
     using upper = openFilesystem(path);
     const read = readView({ kind: "overlay", lower, upper, upperPath: "upper" });
     await expect(read).rejects.toThrow(/: there is no directory upper$/);
+  });
+});
+
+describe("findInView", () => {
+  const TREE: readonly TestEntry[] = [
+    dir("d"),
+    file("d/f", "data"),
+    dir("d/sub"),
+    file("d/sub/g", "more"),
+    symlink("to-d", "d"),
+    hardLink("also-to-d", "to-d"),
+    symlink("d/up", "/to-d/../to-d/f"),
+    symlink("loop", "loop"),
+  ];
+
+  /** What a path leads to, and how often looking it up gave way. */
+  async function find(volume: Volume, path: string, { follow = false } = {}): Promise<[string[], number]> {
+    const finding = findInView({ kind: "plain", volume }, path, follow);
+    let pauses = 0;
+    let step = finding.next();
+    for (; step.done !== true; step = finding.next()) pauses++;
+    return [Array.from(step.value.contents(), ({ entry }) => `${entry.type} ${entry.path}`), pauses];
+  }
+
+  test("goes through links and up again, and gives way at each name", async ({ expect }) => {
+    await using space = await workspace();
+    const { path } = await buildChecked(space, layersOf(TREE));
+    using volume = openFilesystem(path);
+    expect(await find(volume, "/d")).toEqual([
+      ["directory ", "file f", "directory sub", "file sub/g", "symlink up"],
+      1,
+    ]);
+    expect(await find(volume, "/to-d")).toEqual([["symlink "], 1]);
+    expect(await find(volume, "/d/up", { follow: true })).toEqual([["file "], 7]);
+    // Another name of a link is a link too, also the second time.
+    expect(await find(volume, "/also-to-d/../to-d/../also-to-d/f")).toEqual([["file "], 7]);
+    const refused: ReadonlyArray<readonly [path: string, message: string]> = [
+      ["/d/none", "/d/none: no such file or directory"],
+      ["/d/f/", "/d/f/: not a directory"],
+      ["/loop/x", "/loop/x: too many levels of symbolic links"],
+    ];
+    for (const [wrong, message] of refused) {
+      await expect(find(volume, wrong)).rejects.toMatchObject({ code: "FILE_NOT_FOUND", message });
+    }
+  });
+
+  test("reads a directory once, however often the path leads through it", async ({ expect }) => {
+    await using space = await workspace();
+    const many = Array.from({ length: 2000 }, (_, i) => file(`big/a-name-of-some-length-${i}`, ""));
+    const { path } = await buildChecked(space, layersOf([dir("big"), dir("big/d"), ...many]));
+    using volume = openFilesystem(path);
+    const blocks = vi.spyOn(volume, "block");
+    await find(volume, "/big/d");
+    const once = blocks.mock.calls.length;
+    blocks.mockClear();
+    await find(volume, `/big${"/d/..".repeat(200)}/d`);
+    // Further names read inodes, two blocks each; the directory has some twenty of its own.
+    expect(blocks.mock.calls.length).toBeLessThan(once + 200 * 3);
+    expect(once).toBeGreaterThan(20);
   });
 });

@@ -9,6 +9,7 @@ import type { Volume } from "../ext4-reader/volume.ts";
 import { xattrsOf } from "../ext4-reader/xattrs.ts";
 import { contentOf, linkTo } from "./content.ts";
 import { LowerLookup } from "./lower-lookup.ts";
+import { NameLookup } from "./name-lookup.ts";
 import { isMetacopy, isOpaque, redirectOf, visibleXattrs } from "./overlay-xattrs.ts";
 import { isDirectory, isWhiteout, namesIn, type Place } from "./place.ts";
 import { ShownInodes } from "./shown-inodes.ts";
@@ -58,12 +59,13 @@ export interface Named {
 }
 
 /**
- * Looks up an absolute path. Links on the way are followed within the view, the last one if `follow` is set.
+ * Looks up an absolute path, and yields after each name for whoever has other work too: the guest's links may make
+ * it long. Links on the way are followed within the view, the last one if `follow` is set.
  * @throws FirectlError FILE_NOT_FOUND, also for what no path leads through; DISK_INVALID.
  */
-export function findInView(view: RootView, path: string, follow: boolean): Named {
-  // Another walk than that of the contents: looking up a path may pass a directory twice.
-  const found = new Walk(view).find(path, follow);
+export function* findInView(view: RootView, path: string, follow: boolean): Generator<void, Named> {
+  // Another walk than that of the contents: what looking up takes is not of their budget.
+  const found = yield* new Walk(view).find(path, follow);
   return { entry: found.entry, contents: () => new Walk(view).entriesFrom(found) };
 }
 
@@ -71,6 +73,8 @@ export function findInView(view: RootView, path: string, follow: boolean): Named
 const MAX_LINKS = 40;
 /** PATH_MAX, and for the targets of so many links. */
 const MAX_STEPS = 4096 * MAX_LINKS;
+/** Blocks of directories that looking up one path may read of any disk, and as many again as the disk has. */
+const FREE_READS = 100_000;
 
 /** What {@link Walk.find} has found, and where. */
 interface Found {
@@ -84,6 +88,7 @@ interface Found {
 interface Layer {
   readonly shown: ShownInodes;
   readonly budget: WalkBudget;
+  readonly lookup: NameLookup;
 }
 
 class Walk {
@@ -95,7 +100,11 @@ class Walk {
     this.#view = view;
     this.#lookup = view.kind === "overlay" ? new LowerLookup(view.lower) : undefined;
     for (const volume of view.kind === "plain" ? [view.volume] : [view.lower, view.upper]) {
-      this.#layers.set(volume, { shown: new ShownInodes(volume), budget: new WalkBudget(volume) });
+      this.#layers.set(volume, {
+        shown: new ShownInodes(volume),
+        budget: new WalkBudget(volume),
+        lookup: new NameLookup(volume, FREE_READS + volume.superblock.blocks),
+      });
     }
   }
 
@@ -116,7 +125,7 @@ class Walk {
   }
 
   /** Follows a path; the root has no entry of its own, and gets its directory's. */
-  find(path: string, follow: boolean): Found {
+  *find(path: string, follow: boolean): Generator<void, Found> {
     const root = this.#root();
     const way: Found[] = [{ entry: this.#rootEntry(root), directory: root, at: undefined }];
     const names = path.split("/");
@@ -131,6 +140,7 @@ class Walk {
         continue;
       }
       const found = this.#lookUp(here, name);
+      yield;
       if (found === undefined) throw notFound(path, "no such file or directory");
       if (found.entry.type !== "symlink" || (names.length === 0 && !follow)) {
         way.push(found);
@@ -152,9 +162,10 @@ class Walk {
   }
 
   #lookUp(parent: Directory, wanted: string): Found | undefined {
-    const names = this.#namesOf(parent, MAX_NAMES_HELD, { once: false });
-    const name = names.find((each) => each.name === wanted);
-    if (name === undefined) return undefined;
+    const inodeIn = (place: Place | undefined) =>
+      place === undefined ? undefined : this.#layerOf(place).lookup.inodeOf(place, wanted);
+    const name = { name: wanted, upper: inodeIn(parent.upper), lower: inodeIn(parent.lower) };
+    if (name.upper === undefined && name.lower === undefined) return undefined;
     const contents = this.#contents({ ...parent, path: "" }, name, { once: false });
     const first = contents.next();
     // Nothing for whiteouts and sockets.
@@ -169,7 +180,7 @@ class Walk {
     const path: Array<{ readonly directory: Directory; readonly names: readonly Name[]; next: number }> = [];
     let held = 0;
     const enter = (directory: Directory) => {
-      const names = this.#namesOf(directory, MAX_NAMES_HELD - held, { once: true });
+      const names = this.#namesOf(directory, MAX_NAMES_HELD - held);
       held += names.length;
       path.push({ directory, names, next: 0 });
     };
@@ -191,21 +202,20 @@ class Walk {
     if (view.kind === "plain") {
       return { path: "", upper: rootOf(view.volume), lower: undefined };
     }
-    const number = namesIn(rootOf(view.upper)).get(view.upperPath);
+    const root = rootOf(view.upper);
+    const number = this.#layerOf(root).lookup.inodeOf(root, view.upperPath);
     if (number === undefined) throw view.upper.invalid(`there is no directory ${view.upperPath}`);
     return { path: "", upper: placeOf(view.upper, number), lower: rootOf(view.lower) };
   }
 
-  /** The names of a directory, at most `room`; with `once` it counts as shown from here on. */
-  #namesOf({ upper, lower }: Directory, room: number, { once }: { once: boolean }): Name[] {
+  /** The names of a directory, at most `room`; it counts as shown from here on. */
+  #namesOf({ upper, lower }: Directory, room: number): Name[] {
     const merged = new Map<string, Name>();
     const read = (place: Place | undefined) => {
       if (place === undefined) return new Map<string, number>();
       const { shown, budget } = this.#layerOf(place);
-      if (once) shown.addDirectory(place.inode);
-      const onBlocks = (count: number) => {
-        if (once) budget.takeBlocks(place.inode, count);
-      };
+      shown.addDirectory(place.inode);
+      const onBlocks = (count: number) => budget.takeBlocks(place.inode, count);
       return namesIn(place, { room: room - merged.size, onBlocks });
     };
     for (const [name, number] of read(upper)) merged.set(name, { name, upper: number, lower: undefined });
