@@ -1,5 +1,5 @@
 import { create, toBinary } from "@bufbuild/protobuf";
-import { describe, test } from "vitest";
+import { describe, test, vi } from "vitest";
 import type { TarEntry } from "../tar/reader.ts";
 import type { TarContent } from "../tar/writer.ts";
 import { decodeCopy, encodeCopy, encodeData, encodeEnd, encodeEntry } from "./copy-stream.ts";
@@ -57,7 +57,7 @@ describe("a copy's records", () => {
     const pieces: Uint8Array[] = [];
     for await (const piece of encodeCopy(stream(contents))) pieces.push(piece);
     const whole = Buffer.concat(pieces);
-    for (const size of [whole.length, 1000, 65_537]) {
+    for (const size of [whole.length, 1, 1000, 65_537]) {
       const cut = Array.from({ length: Math.ceil(whole.length / size) }, (_, at) =>
         whole.subarray(at * size, (at + 1) * size),
       );
@@ -67,6 +67,28 @@ describe("a copy's records", () => {
     }
     await expect(read([whole.subarray(0, -1)])).rejects.toThrow(/cut off/);
     await expect(read([whole.subarray(0, -2)])).rejects.toThrow(/cut off/);
+  });
+
+  test("are not copied again with each piece that comes", async ({ expect }) => {
+    const whole = Buffer.concat([
+      encodeEntry({ ...ENTRY, size: 100_000 }),
+      ...encodeData(Buffer.alloc(100_000)),
+      encodeEnd(),
+    ]);
+    let copied = 0;
+    const concat = Buffer.concat.bind(Buffer);
+    using spy = vi.spyOn(Buffer, "concat").mockImplementation((parts, length) => {
+      const result = concat(parts, length);
+      copied += result.length;
+      return result;
+    });
+    let read = 0;
+    const pieces = Array.from({ length: whole.length }, (_, at) => whole.subarray(at, at + 1));
+    for await (const { data } of decodeCopy(stream(pieces)))
+      for await (const piece of data) read += piece.length;
+    expect(read).toBe(100_000);
+    expect(spy).toHaveBeenCalled();
+    expect(copied).toBeLessThan(100);
   });
 
   const raw = (entry: object) => {

@@ -135,22 +135,38 @@ export async function* decodeCopy(
 }
 
 async function* recordsIn(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<CopyRecord, void> {
-  let held: Buffer = Buffer.alloc(0);
+  /** The first bytes of a length whose others have yet to come. */
+  let prefix: Buffer = Buffer.alloc(0);
+  /** A record of which the first `filled` bytes are there: however small the pieces, each byte is copied once. */
+  let record: Buffer | undefined;
+  let filled = 0;
   for await (const piece of pieces) {
-    const bytes =
-      held.length === 0
-        ? Buffer.from(piece.buffer, piece.byteOffset, piece.length)
-        : Buffer.concat([held, piece]);
-    let at = 0;
-    for (;;) {
-      const prefix = lengthAt(bytes, at);
-      if (prefix === undefined || prefix.end + prefix.length > bytes.length) break;
-      at = prefix.end + prefix.length;
-      yield parseRecord(bytes.subarray(prefix.end, at));
+    let rest: Buffer = Buffer.from(piece.buffer, piece.byteOffset, piece.length);
+    while (rest.length > 0) {
+      if (record !== undefined) {
+        const taken = rest.copy(record, filled);
+        filled += taken;
+        rest = rest.subarray(taken);
+        if (filled < record.length) break;
+        yield parseRecord(record);
+        record = undefined;
+        continue;
+      }
+      if (prefix.length > 0) rest = Buffer.concat([prefix, rest]);
+      const place = recordAt(rest);
+      prefix = place === undefined ? rest : Buffer.alloc(0);
+      if (place === undefined) break;
+      const { start, end } = place;
+      if (end > rest.length) {
+        record = Buffer.allocUnsafe(end - start);
+        filled = rest.copy(record, 0, start);
+        break;
+      }
+      yield parseRecord(rest.subarray(start, end));
+      rest = rest.subarray(end);
     }
-    held = bytes.subarray(at);
   }
-  if (held.length > 0) throw invalid("it was cut off");
+  if (prefix.length > 0 || record !== undefined) throw invalid("it was cut off");
 }
 
 function parseRecord(bytes: Uint8Array): CopyRecord {
@@ -161,16 +177,16 @@ function parseRecord(bytes: Uint8Array): CopyRecord {
   }
 }
 
-/** The varint at `at`; undefined when the bytes end within it. */
-function lengthAt(bytes: Buffer, at: number): { length: number; end: number } | undefined {
+/** Where the record is whose length, a varint, comes first; undefined when the bytes end within that. */
+function recordAt(bytes: Buffer): { start: number; end: number } | undefined {
   let length = 0;
   for (let index = 0; index < 4; index++) {
-    const byte = bytes[at + index];
+    const byte = bytes[index];
     if (byte === undefined) return undefined;
     length |= (byte & 0x7f) << (7 * index);
     if (byte < 0x80) {
       if (length > MAX_RECORD_BYTES) break;
-      return { length, end: at + index + 1 };
+      return { start: index + 1, end: index + 1 + length };
     }
   }
   throw invalid("a record is too long");
