@@ -354,7 +354,11 @@ describe("cp", () => {
   test("names of a guest's files do nothing to the terminal", async () => {
     const result = await firectl(["cp", "web:/d", "."], {
       operations: {
-        copyFromVm: async () => ({ bytes: 5, leftOut: ["d/x\x1b]0;owned\x07\x1b[2J\nfirectl: all is well"] }),
+        copyFromVm: async () => ({
+          bytes: 5,
+          leftOut: ["d/x\x1b]0;owned\x07\x1b[2J\nfirectl: all is well"],
+          leftOutCount: 1,
+        }),
       },
     });
     expect(result).toEqual({
@@ -577,5 +581,24 @@ describe("errors", () => {
     expect(quiet.stderr).toBe("firectl: cannot write\n");
     const loud = await firectl(["list"], { ...failing(error), env: { FIRECTL_DEBUG: "1" } });
     expect(loud.stderr).toContain("caused by: Error: EIO");
+  });
+});
+
+describe("cp", () => {
+  test("names the devices that it leaves out, made harmless, and says how many more there are", async () => {
+    const copyFromVm = async () => ({ bytes: 5, leftOut: ["x/a", "x/\x1b[2Jb"], leftOutCount: 2_000_000 });
+    const result = await firectl(["cp", "-q", "web:/x", "."], { operations: { copyFromVm } });
+    expect(result).toMatchObject({ status: 1, stdout: "" });
+    expect(result.stderr).toMatchInlineSnapshot(`
+      "firectl: x/a is a device, which a VM must not put on this machine: left out
+      firectl: x/\\x1b[2Jb is a device, which a VM must not put on this machine: left out
+      firectl: and 1999998 more devices: left out
+      "
+    `);
+    const one = async () => ({ bytes: 5, leftOut: ["x/a"], leftOutCount: 1 });
+    const named = await firectl(["cp", "-q", "web:/x", "."], { operations: { copyFromVm: one } });
+    expect(named.stderr).toBe(
+      "firectl: x/a is a device, which a VM must not put on this machine: left out\n",
+    );
   });
 });

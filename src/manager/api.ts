@@ -392,8 +392,10 @@ export interface CopyOptions {
 export interface CopyReport {
   /** Of files' data; of an archive, its own. */
   readonly bytes: number;
-  /** Devices of a VM, which are not made on this machine. */
+  /** Devices of a VM, which are not made on this machine: the first 100. */
   readonly leftOut: readonly string[];
+  /** How many devices there are. */
+  readonly leftOutCount: number;
 }
 
 /** A command that nobody attends to: without input, its output goes nowhere. */

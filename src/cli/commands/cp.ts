@@ -54,9 +54,11 @@ copied out.`,
         const name = escapeControls(path);
         io.stderr.write(`firectl: ${name} is a device, which a VM must not put on this machine: left out\n`);
       }
+      const unnamed = copied.leftOutCount - copied.leftOut.length;
+      if (unnamed > 0) io.stderr.write(`firectl: and ${unnamed} more devices: left out\n`);
       const isQuiet = given.has("quiet") ? flags.quiet : !io.stderr.isTerminal;
       if (!isQuiet) io.stderr.write(`Successfully copied ${formatSize(copied.bytes)} to ${to}\n`);
-      return copied.leftOut.length === 0 ? 0 : 1;
+      return copied.leftOutCount === 0 ? 0 : 1;
     };
     if (source.vm !== undefined) {
       const output = destination.path === "-" ? outputFor(io, "-") : destination.path;

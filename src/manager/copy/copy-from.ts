@@ -67,7 +67,7 @@ async function writeArchive(
     bytes += chunk.length;
     await write(chunk);
   }
-  return { bytes, leftOut: [] };
+  return { bytes, leftOut: [], leftOutCount: 0 };
 }
 
 /** What is at a path of this machine; a link there is followed, also to where nothing is yet: it is the user's. */

@@ -41,14 +41,14 @@ export async function copyTo(
         signal,
       },
     );
-    return { bytes, leftOut: [] };
+    return { bytes, leftOut: [], leftOutCount: 0 };
   }
   const from = readCopyPath(source, process.cwd());
   const local = openLocalSource(from, { archive, followLinks, signal });
   const placement = placeCopy({ path: from, isDirectory: local.isDirectory }, to);
   const records = encodeCopy(placed(local.contents(), placement, count));
   await guest.copyIn(Buffer.from(placement.directory), records, { signal });
-  return { bytes, leftOut: [] };
+  return { bytes, leftOut: [], leftOutCount: 0 };
 }
 
 /** The entries under the names that they get. */

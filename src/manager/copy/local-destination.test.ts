@@ -51,7 +51,7 @@ describe("writeLocally", () => {
         index === 5 ? { ...each, data: [Buffer.from("da"), Buffer.from("ta")] } : each,
       ),
     );
-    expect(report).toEqual({ bytes: 8, leftOut: ["x/d"] });
+    expect(report).toEqual({ bytes: 8, leftOut: ["x/d"], leftOutCount: 1 });
     const stat = (name: string) => lstatSync(path.join(space, name));
     expect([stat("x").mode & 0o7777, stat("x/f").mode & 0o7777, stat("x").mtimeMs]).toEqual([
       0o555, 0o751, 1e12,
@@ -95,6 +95,25 @@ describe("writeLocally", () => {
     const link = [content("", "directory"), content("l", "link", { linkPath: "secret" })];
     await expect(copy(space, link, "itself")).rejects.toMatchObject({ code: "AGENT_FAILED" });
     expect(readdirSync(space)).toEqual(["secret"]);
+  });
+
+  test("names 100 devices and counts the others", async ({ expect }) => {
+    const space = temporaryDirectory();
+    const devices = Array.from({ length: 250 }, (_, i) => content(`d${i}`, "character-device"));
+    const report = await copy(space, [content("", "directory"), ...devices]);
+    expect(report).toEqual({
+      bytes: 0,
+      leftOut: Array.from({ length: 100 }, (_, i) => `x/d${i}`),
+      leftOutCount: 250,
+    });
+  });
+
+  test("takes a directory again, with the last mode", async ({ expect }) => {
+    const space = temporaryDirectory();
+    const again = [0o700, 0o711, 0o755].map((mode) => content("d", "directory", { mode }));
+    await copy(space, [content("", "directory"), ...again, content("d/f", "file", {}, "data")]);
+    expect(lstatSync(path.join(space, "x/d")).mode & 0o7777).toBe(0o755);
+    expect(readdirSync(path.join(space, "x/d"))).toEqual(["f"]);
   });
 
   test("leaves no half of a file", async ({ expect }) => {

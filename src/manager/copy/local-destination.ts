@@ -25,6 +25,7 @@ import { ioError } from "../../host/files.ts";
 import { runProgram } from "../../host/process.ts";
 import type { TarEntry } from "../../tar/reader.ts";
 import type { TarContent } from "../../tar/writer.ts";
+import { type DirectoryAttributes, MadeEntries } from "./made-entries.ts";
 import type { Placement } from "./placement.ts";
 
 /*
@@ -38,8 +39,8 @@ const O_PATH = 0x20_0000;
 const DIRECTORY: number = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 const NEW_FILE: number = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 const PERMISSIONS = 0o777;
-/** Of a copy's files so many names are kept, for hard links to them. */
-const MAX_NAMES = 4_000_000;
+/** So many devices are named, the others counted. */
+const NAMED_DEVICES = 100;
 
 export interface LocalCopyOptions {
   /** Keep owners, setuid and setgid bits where root copies. */
@@ -51,8 +52,10 @@ export interface LocalCopyOptions {
 export interface LocalCopy {
   /** Bytes of files. */
   readonly bytes: number;
-  /** Devices, which a guest must not put on this machine. */
+  /** The first of the devices, which a guest must not put on this machine. */
   readonly leftOut: readonly string[];
+  /** All of them. */
+  readonly leftOutCount: number;
 }
 
 /**
@@ -81,11 +84,10 @@ class LocalDestination implements Disposable {
   readonly #signal: AbortSignal | undefined;
   /** The directory of the copy, then those on the way to the last entry. */
   readonly #open: Array<{ readonly name: string; readonly descriptor: number }> = [];
-  /** Paths of the files that this copy has made. */
-  readonly #made = new Set<string>();
-  /** Directories get their modes and times when nothing is made in them any more. */
-  readonly #directories: TarEntry[] = [];
+  /** Files, for hard links to them, and directories, whose modes and times are set at the end. */
+  readonly #made = new MadeEntries();
   readonly #leftOut: string[] = [];
+  #leftOutCount = 0;
   #bytes = 0;
   /** A name under which something is being made. */
   #temporary: string | undefined;
@@ -101,7 +103,7 @@ class LocalDestination implements Disposable {
   }
 
   result(): LocalCopy {
-    return { bytes: this.#bytes, leftOut: this.#leftOut };
+    return { bytes: this.#bytes, leftOut: this.#leftOut, leftOutCount: this.#leftOutCount };
   }
 
   async make({ entry: given, data }: TarContent): Promise<void> {
@@ -130,11 +132,11 @@ class LocalDestination implements Disposable {
     switch (entry.type) {
       case "directory":
         if (existing === undefined) attempt(path, () => mkdirSync(bytesOf(name), { mode: 0o700 }));
-        this.#directories.push(entry);
+        this.#made.addDirectory(path, entry);
         return;
       case "character-device":
       case "block-device":
-        this.#leftOut.push(shown(path));
+        if (this.#leftOutCount++ < NAMED_DEVICES) this.#leftOut.push(shown(path));
         return;
       default:
         await this.#replace(entry, { parent, name, ...from });
@@ -143,16 +145,16 @@ class LocalDestination implements Disposable {
 
   /** Sets what would have stood in the way, or would have changed again, had it been set before. */
   finish(): void {
-    for (const entry of this.#directories.reverse()) {
-      const name = `${this.#enter(directoryOf(entry.path))}/${nameOf(entry.path)}`;
-      const descriptor = attempt(entry.path, () => openSync(bytesOf(name), DIRECTORY));
+    for (const [path, attributes] of this.#made.directoriesInsideFirst()) {
+      const name = `${this.#enter(directoryOf(path))}/${nameOf(path)}`;
+      const descriptor = attempt(path, () => openSync(bytesOf(name), DIRECTORY));
       try {
         // A descriptor that only names takes no fchmod(2): its place in /proc leads to the same directory.
         const own = `/proc/self/fd/${descriptor}`;
-        attempt(entry.path, () => {
-          if (this.#keepsOwners) chownSync(own, entry.uid, entry.gid);
-          chmodSync(own, this.#modeOf(entry));
-          utimesSync(own, timeOf(entry), timeOf(entry));
+        attempt(path, () => {
+          if (this.#keepsOwners) chownSync(own, attributes.uid, attributes.gid);
+          chmodSync(own, this.#modeOf(attributes));
+          utimesSync(own, timeOf(attributes), timeOf(attributes));
         });
       } finally {
         closeSync(descriptor);
@@ -266,18 +268,13 @@ class LocalDestination implements Disposable {
     } finally {
       closeSync(descriptor);
     }
-    if (this.#made.size === MAX_NAMES) {
-      throw new FirectlError("UNSUPPORTED", `the copy has more than ${MAX_NAMES} files`, {
-        hint: "copy it as an archive: firectl cp VM:PATH - | tar -x",
-      });
-    }
-    this.#made.add(entry.path);
+    this.#made.addFile(entry.path);
   }
 
   /** The directory of a link's target. Only what this copy has made gets another name: all else is the user's. */
   #holdTarget(entry: TarEntry): number {
     const target = this.#placed(entry.linkPath);
-    if (!this.#made.has(target)) {
+    if (!this.#made.hasFile(target)) {
       throw new FirectlError(
         "AGENT_FAILED",
         `${shown(entry.path)} is a link to ${shown(target)}, which the copy has not`,
@@ -306,7 +303,7 @@ class LocalDestination implements Disposable {
   }
 
   /** A program that a guest wrote runs with nobody else's rights unless root has asked for exactly that. */
-  #modeOf({ mode }: TarEntry): number {
+  #modeOf({ mode }: DirectoryAttributes): number {
     return this.#keepsOwners ? mode : mode & (PERMISSIONS | 0o1000);
   }
 
@@ -323,7 +320,7 @@ function writeAll(descriptor: number, data: Uint8Array, position: number): void 
 }
 
 /** Seconds; the fraction is true to the microsecond. */
-function timeOf({ mtimeSec, mtimeNsec }: TarEntry): number {
+function timeOf({ mtimeSec, mtimeNsec }: DirectoryAttributes): number {
   return mtimeSec + mtimeNsec / 1e9;
 }
 
