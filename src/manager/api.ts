@@ -690,7 +690,7 @@ export interface FirectlOperations {
   exportVm(vm: string, options?: ExportOptions): AsyncIterable<Uint8Array>;
   /**
    * Copies what is at a path of a VM to a path of this machine by docker's rules, or, as a tar, piece by piece to a
-   * function.
+   * function. A symbolic link at the destination is replaced; one to a directory is refused without a slash after it.
    */
   copyFromVm(
     vm: string,

@@ -19,17 +19,17 @@ const CASES: ReadonlyArray<readonly [source: string, destination: string, ...fla
   ["file", "new/"],
   ["file", "none/new"],
   ["file", "file"],
-  ["file", "flink"],
+  ["file", "dir/."],
   ["file", "dir"],
   ["file", "dir/"],
-  ["file", "dlink"],
+  ["file", "dlink/"],
   ["file", "file/"],
   ["dir", "new"],
   ["dir", "new/"],
   ["dir", "file"],
   ["dir", "dir"],
   ["dir/", "dir"],
-  ["dir", "dlink"],
+  ["dir", "dlink/"],
   ["dir/.", "dir"],
   ["dir/.", "new"],
   ["dir/sub/..", "dir"],
@@ -229,6 +229,29 @@ onEveryBackend("firectl cp", (vmm) => {
     await symlink(local("outside"), local("own", "h"));
     expect(await sandbox.call(["cp", "hostile:/h", local("own")])).toMatchObject({ status: 4 });
     expect(treeOf(local("outside"))).toEqual(["f: untouched"]);
+
+    // A link that the last copy has brought: the same copy again replaces it, and never goes through it.
+    await inGuest("hostile", "ln -s ../outside/f /planted; ln -s ../outside /planted-directory");
+    for (const name of ["planted", "planted-directory"]) {
+      await sandbox.ok(["cp", `hostile:/${name}`, local("own", name)]);
+      await inGuest("hostile", `rm /${name}; echo evil > /${name}`);
+    }
+    await sandbox.ok(["cp", "hostile:/planted", local("own", "planted")]);
+    expect(
+      await sandbox.call(["cp", "hostile:/planted-directory", local("own", "planted-directory")]),
+    ).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining("is a symbolic link to the directory ../outside"),
+    });
+    expect(treeOf(local("outside"))).toEqual(["f: untouched"]);
+    expect(readFileSync(local("own", "planted"), "utf8")).toBe("evil\n");
+    // A guest's own links lead to the guest's own files.
+    await inGuest("hostile", "ln -s h/f /flink; ln -s h /dlink");
+    await sandbox.ok(["cp", local("outside", "f"), "hostile:/flink"]);
+    await sandbox.ok(["cp", local("own", "planted"), "hostile:/dlink"]);
+    expect(await inGuest("hostile", "cat /h/f /h/planted; readlink /flink; readlink /dlink")).toBe(
+      "untouchedevil\nh/f\nh\n",
+    );
 
     // Archives that lead out of where they are extracted; and one that does not.
     const pipe = (script: string, to: string) =>

@@ -1,4 +1,4 @@
-import { lstatSync, readlinkSync } from "node:fs";
+import { lstatSync, readlinkSync, type Stats, statSync } from "node:fs";
 import path from "node:path";
 import { FirectlError } from "../../core/errors.ts";
 import { ioError } from "../../host/files.ts";
@@ -8,9 +8,6 @@ import { gatherChunks } from "../gather-chunks.ts";
 import type { GuestFiles } from "./guest-files.ts";
 import { writeLocally } from "./local-destination.ts";
 import { type Destination, placeCopy, readCopyPath } from "./placement.ts";
-
-/** Links of links that are followed to a destination; the kernel's own limit is as high. */
-const MAX_LINKS = 40;
 
 /** Copies out of a VM: to a path of this machine, or as a tar to whoever takes its pieces. */
 export async function copyFrom(
@@ -70,23 +67,44 @@ async function writeArchive(
   return { bytes, leftOut: [], leftOutCount: 0 };
 }
 
-/** What is at a path of this machine; a link there is followed, also to where nothing is yet: it is the user's. */
+/**
+ * What is at a path of this machine. A link there may be what the guest had put there by an earlier copy, and leads
+ * where the guest likes: it is something to be replaced, unless a slash says that the directory is meant to which it
+ * leads.
+ */
 function localDestination(text: string): Destination {
-  let named = readCopyPath(text, process.cwd());
+  const named = readCopyPath(text, process.cwd());
+  const found = lookAt(text, named.path);
+  if (found === undefined) return { path: named, is: "absent" };
+  const { link, stats } = found;
+  if (stats === undefined || stats.isFile()) return { path: named, is: "other" };
+  if (!stats.isDirectory()) {
+    throw new FirectlError(
+      "INVALID_ARGUMENT",
+      `cannot copy to ${text}: it must be a directory or a regular file`,
+    );
+  }
+  if (link !== undefined && !named.isDirectory) {
+    throw new FirectlError(
+      "INVALID_ARGUMENT",
+      `cannot copy to ${text}: it is a symbolic link to the directory ${link}, and may have come with an earlier copy`,
+      { hint: `add a slash to copy into that directory (${text}/), or remove the link` },
+    );
+  }
+  return { path: named, is: "directory" };
+}
+
+/** What a path leads to, if it leads anywhere, and by which link. Undefined where there is nothing. */
+function lookAt(
+  text: string,
+  name: string,
+): { readonly link: string | undefined; readonly stats: Stats | undefined } | undefined {
   try {
-    for (let links = 0; links <= MAX_LINKS; links++) {
-      const stats = lstatSync(named.path, { throwIfNoEntry: false });
-      if (stats === undefined) return { path: named, is: "absent" };
-      if (stats.isDirectory()) return { path: named, is: "directory" };
-      if (stats.isFile()) return { path: named, is: "other" };
-      if (!stats.isSymbolicLink()) break;
-      named = { ...named, path: path.resolve(path.dirname(named.path), readlinkSync(named.path)) };
-    }
+    const stats = lstatSync(name, { throwIfNoEntry: false });
+    if (stats === undefined) return undefined;
+    if (!stats.isSymbolicLink()) return { link: undefined, stats };
+    return { link: readlinkSync(name), stats: statSync(name, { throwIfNoEntry: false }) };
   } catch (error) {
     throw ioError(`cannot copy to ${text}`, error);
   }
-  throw new FirectlError(
-    "INVALID_ARGUMENT",
-    `cannot copy to ${text}: it must be a directory or a regular file`,
-  );
 }
