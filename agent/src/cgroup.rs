@@ -21,6 +21,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use nix::mount::{MsFlags, mount};
+use nix::unistd::Pid;
 
 use crate::device_filter;
 use crate::error::{AgentError, Context};
@@ -50,6 +51,7 @@ pub enum Group {
 /// The groups, if the kernel has control groups at all.
 #[derive(Debug)]
 pub struct Cgroup {
+    agent: File,
     workload: File,
     checks: File,
     exec: File,
@@ -99,6 +101,7 @@ impl Cgroup {
         }
         let processes = |group: &str| OpenOptions::new().write(true).open(format!("{group}/cgroup.procs"));
         Ok(Self {
+            agent: processes(MOUNT)?,
             workload: processes(MAIN_ROOT)?,
             checks: processes(CHECKS)?,
             exec: processes(EXEC_ROOT)?,
@@ -108,13 +111,28 @@ impl Cgroup {
 
     /// Moves the calling process into a group: what is in none is not limited.
     pub fn join(&self, group: Group) -> Result<(), AgentError> {
-        let mut processes = match group {
+        self.admit(Pid::from_raw(0), group)
+    }
+
+    /// Moves a process into a group, which takes it even if it is full: it is what starts processes that is held up.
+    pub fn admit(&self, pid: Pid, group: Group) -> Result<(), AgentError> {
+        let processes = match group {
             Group::Workload => &self.workload,
             Group::HealthCheck => &self.checks,
             Group::Exec => &self.exec,
         };
-        processes.write_all(b"0").context(|| format!("join the control group of {group:?}"))
+        write_pid(processes, pid).context(|| format!("join the control group of {group:?}"))
     }
+
+    /// Moves the calling process back to the agent's.
+    pub fn leave(&self) -> Result<(), AgentError> {
+        write_pid(&self.agent, Pid::from_raw(0)).context(|| "leave the workload's control group".into())
+    }
+}
+
+/// The calling process is 0.
+fn write_pid(mut processes: &File, pid: Pid) -> io::Result<()> {
+    processes.write_all(pid.to_string().as_bytes())
 }
 
 /// Limits all of the workload to `quota_us` of processor time in each period; 0 lifts the limit.

@@ -89,7 +89,7 @@ async fn run(
     let (process, detached) = first_request(requests).await?;
     let (starting, ends) = start(guest, &process)?;
     let executed = tokio::select! {
-        executed = starting.executed(&guest.reaper) => executed?,
+        executed = guest.executed(starting, Group::Exec) => executed?,
         () = answers.closed() => return Ok(None),
     };
     let mut child = match executed {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::attach::Attachable;
 use crate::cgroup::Group;
-use crate::error::AgentError;
+use crate::error::{AgentError, StartError};
 use crate::freeze::Freezer;
 use crate::process::{self, Beside, Namespaces, Stdio, World};
 use crate::proto::Process;
@@ -102,6 +102,16 @@ impl Guest {
         self.in_workload(|namespaces| {
             process::start_beside(&self.world, process, Beside { namespaces, group }, stdio, &self.reaper)
         })
+    }
+
+    /// Sees a process through execve that was started beside the workload.
+    pub async fn executed(
+        &self,
+        starting: Starting,
+        group: Group,
+    ) -> Result<Result<Child, StartError>, AgentError> {
+        let cgroup = self.world.cgroup.as_ref();
+        starting.executed(&self.reaper, |pid| cgroup.map_or(Ok(()), |all| all.admit(pid, group))).await
     }
 
     /// Does what needs the workload's namespaces.

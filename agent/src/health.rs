@@ -87,7 +87,7 @@ async fn run(guest: &Guest, probe: &Process, limit: Duration) -> Option<(i32, St
         Err(error) => return Some((NO_EXIT, cut(error.to_string().as_bytes()))),
     };
     // The workload can hold up a process that is being started beside it.
-    let Ok(executed) = timeout_at(deadline, starting.executed(&guest.reaper)).await else {
+    let Ok(executed) = timeout_at(deadline, guest.executed(starting, Group::HealthCheck)).await else {
         return out_of_time();
     };
     let mut child = match executed {

@@ -40,7 +40,7 @@ use crate::mounts;
 use crate::proto::{Mount, Process, Rlimit};
 use crate::reaper::Reaper;
 use crate::resources::Settings;
-use crate::starting::{Child, Starting, announce};
+use crate::starting::{Child, Starting, announce, await_word};
 use crate::systemd;
 use crate::terminal;
 use crate::user::{self, Identity};
@@ -72,15 +72,13 @@ impl World {
 pub struct Namespaces {
     pid: File,
     mount: File,
-    /// There are control groups.
-    cgroup: bool,
 }
 
 impl Namespaces {
     /// Takes those that the workload's first child has sent, once it has made its world and before it executed.
     pub fn receive(channel: &OwnedFd) -> Result<Self, AgentError> {
         let [pid, mount] = descriptors::receive(channel)?.map(File::from);
-        Ok(Self { pid, mount, cgroup: Path::new(crate::cgroup::MAIN).is_dir() })
+        Ok(Self { pid, mount })
     }
 
     /// Sends the calling process's own.
@@ -179,7 +177,10 @@ fn become_first(
     stdio: &Stdio,
     channel: &OwnedFd,
 ) -> Result<Infallible, StartError> {
-    leave_the_agent(world, Group::Workload)?;
+    leave_the_agent(world)?;
+    if let Some(cgroup) = &world.cgroup {
+        cgroup.join(Group::Workload)?;
+    }
     setsid().context(|| "setsid".into())?;
     make_world(world)?;
     Namespaces::send(channel)?;
@@ -213,9 +214,9 @@ fn fork_beside(
     stdio: &Stdio,
     report: &UnixStream,
 ) -> Result<Infallible, StartError> {
-    leave_the_agent(world, group)?;
+    leave_the_agent(world)?;
     setns(&namespaces.pid, CloneFlags::CLONE_NEWPID).context(|| "enter the PID namespace".into())?;
-    join_world(namespaces)?;
+    join_world(world, namespaces, group)?;
     let terminal = allocate_terminal(stdio, false)?;
     let identity = identity_of(world, process)?;
     connect_stdio(stdio, terminal.as_ref(), &identity)?;
@@ -227,6 +228,7 @@ fn fork_beside(
     // SAFETY: this process has one thread, a fork of it may do anything.
     match unsafe { fork() }.context(|| "start a process".into())? {
         ForkResult::Child => {
+            await_word(report).context(|| "wait for the agent".into())?;
             setsid().context(|| "setsid".into())?;
             if has_terminal {
                 terminal::take_control()?;
@@ -245,11 +247,8 @@ fn fork_beside(
 }
 
 /// What sets any child apart from the agent.
-fn leave_the_agent(world: &World, group: Group) -> Result<(), AgentError> {
+fn leave_the_agent(world: &World) -> Result<(), AgentError> {
     reset_signals()?;
-    if let Some(cgroup) = &world.cgroup {
-        cgroup.join(group)?;
-    }
     // The agent is exempt from the OOM killer; the workload is not.
     let _ = fs::write("/proc/self/oom_score_adj", world.settings.oom_score_adj.to_string());
     Ok(())
@@ -331,10 +330,13 @@ fn make_world(world: &World) -> Result<(), AgentError> {
     etc_files::cover(world)
 }
 
-fn join_world(namespaces: &Namespaces) -> Result<(), AgentError> {
-    if namespaces.cgroup {
+fn join_world(world: &World, namespaces: &Namespaces, group: Group) -> Result<(), AgentError> {
+    if let Some(cgroup) = &world.cgroup {
         // The control group is another one than the workload's, and is to look like a root as well.
+        cgroup.join(group)?;
         unshare(CloneFlags::CLONE_NEWCGROUP).context(|| "unshare the cgroup namespace".into())?;
+        // In a group that is full it could not fork any more.
+        cgroup.leave()?;
     }
     namespaces.join_mounts()?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));

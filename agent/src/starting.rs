@@ -2,9 +2,10 @@
 //!
 //! A child reports over a socket that closes when it executes: bytes are a [`StartError`], an end without bytes means
 //! that execve has succeeded. What is to run beside the workload is forked once more, by a child that the workload
-//! cannot see (`process`); that one first tells the pid of the other, and stays until the agent waits for it.
+//! cannot see (`process`). That one first tells the pid of the other, and both wait for a byte: until the agent waits
+//! for the process and has put it into its control group.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use nix::unistd::Pid;
@@ -19,6 +20,8 @@ use crate::reaper::Reaper;
 /// Comes before a pid, where a [`StartError`] has its exit code, which is never this.
 const FORKED: u8 = 0;
 const PID_BYTES: usize = 4;
+/// A byte for the starter and one for the process.
+const GO_ON: [u8; 2] = [0; 2];
 
 /// A process that the agent waits for. Until its exit has been heard of nobody else has its pid.
 #[derive(Debug)]
@@ -84,10 +87,15 @@ impl Starting {
         Self { starter: Some(starter), process: None, report: Some(report) }
     }
 
-    /// Waits until the process has executed, or says why it could not.
-    pub async fn executed(mut self, reaper: &Reaper) -> Result<Result<Child, StartError>, AgentError> {
+    /// Waits until the process has executed, or says why it could not. One that is forked by another is admitted to
+    /// the workload's world by `admit`.
+    pub async fn executed(
+        mut self,
+        reaper: &Reaper,
+        admit: impl FnOnce(Pid) -> Result<(), AgentError>,
+    ) -> Result<Result<Child, StartError>, AgentError> {
         let report = self.report.take().ok_or_else(|| AgentError::Invalid("it was asked before".into()))?;
-        match self.watch(report, reaper).await.context(|| "watch a process start".into())? {
+        match self.watch(report, reaper, admit).await? {
             Some(error) => Ok(Err(error)),
             None => match self.process.take() {
                 Some(process) => Ok(Ok(process)),
@@ -96,24 +104,33 @@ impl Starting {
         }
     }
 
-    async fn watch(&mut self, report: UnixStream, reaper: &Reaper) -> io::Result<Option<StartError>> {
-        report.set_nonblocking(true)?;
-        let mut report = tokio::net::UnixStream::from_std(report)?;
+    async fn watch(
+        &mut self,
+        report: UnixStream,
+        reaper: &Reaper,
+        admit: impl FnOnce(Pid) -> Result<(), AgentError>,
+    ) -> Result<Option<StartError>, AgentError> {
+        let failed = || "watch a process start".into();
+        report.set_nonblocking(true).context(failed)?;
+        let mut report = tokio::net::UnixStream::from_std(report).context(failed)?;
         let mut bytes = Vec::new();
         if let Some(starter) = &self.starter {
-            (&mut report).take((1 + PID_BYTES) as u64).read_to_end(&mut bytes).await?;
+            (&mut report).take((1 + PID_BYTES) as u64).read_to_end(&mut bytes).await.context(failed)?;
             if let Some(pid) = decode_pid(&bytes) {
                 bytes.clear();
-                // A child that is traced might have written this in the name of its parent.
-                if parent_of(pid) == Some(starter.pid) {
-                    self.process = Some(Child::new(pid, reaper));
+                // One that is traced might have written this in the name of its parent.
+                if parent_of(pid) != Some(starter.pid) {
+                    return Err(AgentError::Invalid(format!("{pid} is not the process that is started")));
                 }
-                // Released, the starter ends, and what it has forked becomes the agent's child.
-                report.write_all(&[FORKED]).await?;
+                self.process = Some(Child::new(pid, reaper));
+                admit(pid)?;
+                // The starter ends, and what it has forked becomes the agent's child.
+                report.write_all(&GO_ON).await.context(failed)?;
                 self.starter = None;
             }
         }
-        (&mut report).take((1 + MAX_MESSAGE_BYTES) as u64).read_to_end(&mut bytes).await?;
+        let rest = (&mut report).take((1 + MAX_MESSAGE_BYTES) as u64).read_to_end(&mut bytes).await;
+        rest.context(failed)?;
         Ok(StartError::decode(&bytes))
     }
 }
@@ -126,12 +143,16 @@ impl Drop for Starting {
     }
 }
 
-/// The starter's part: tells the agent the pid, and waits until it is heard.
+/// The starter's part: tells the agent the pid of what it has forked, and waits until it is heard.
 pub fn announce(report: &UnixStream, pid: Pid) -> io::Result<()> {
-    use std::io::{Read, Write};
     let mut message = vec![FORKED];
     message.extend_from_slice(&pid.as_raw().to_le_bytes());
     (&*report).write_all(&message)?;
+    await_word(report)
+}
+
+/// The part of what it has forked: waits until it may go on.
+pub fn await_word(report: &UnixStream) -> io::Result<()> {
     (&*report).read_exact(&mut [0; 1])
 }
 
@@ -162,7 +183,7 @@ fn last_word<'a>(status: &'a str, key: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader, Write};
+    use std::io::{BufRead, BufReader};
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
     use std::time::Duration;
@@ -213,20 +234,26 @@ mod tests {
         BufReader::new(starter.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let own = Pid::from_raw(line.trim().parse().unwrap());
         let mut stranger = sleeper();
-        for (announced, is_believed) in [(pid_of(&stranger), false), (own, true)] {
+        // The second time, when the starter has lied, it is killed.
+        for (announced, expected) in [(own, Some(own)), (pid_of(&stranger), None)] {
             let (ours, theirs) = UnixStream::pair().unwrap();
             let reaper = Reaper::default();
             let starting = Starting::by(Child::new(pid_of(&starter), &reaper), ours);
-            let announcing = std::thread::spawn(move || announce(&theirs, announced).unwrap());
-            let executed = run(starting.executed(&reaper));
-            announcing.join().unwrap();
-            let believed = executed.ok().and_then(Result::ok);
-            assert_eq!(believed.map(|child| child.pid()), is_believed.then_some(own));
+            let announcing =
+                std::thread::spawn(move || announce(&theirs, announced).and_then(|()| await_word(&theirs)));
+            let mut admitted = None;
+            let executed = run(starting.executed(&reaper, |pid| {
+                admitted = Some(pid);
+                Ok(())
+            }));
+            assert_eq!(announcing.join().unwrap().is_ok(), expected.is_some());
+            assert_eq!(admitted, expected);
+            assert_eq!(executed.ok().and_then(Result::ok).map(|child| child.pid()), expected);
         }
+        assert_eq!(starter.wait().unwrap().signal(), Some(libc::SIGKILL));
         send_signal(own, libc::SIGKILL).unwrap();
         stranger.kill().unwrap();
         stranger.wait().unwrap();
-        starter.wait().unwrap();
     }
 
     #[test]
@@ -235,7 +262,7 @@ mod tests {
         let (mut process, reaper) = (sleeper(), Reaper::default());
         let starting = Starting::direct(Child::new(pid_of(&process), &reaper), ours);
         run(async {
-            timeout(Duration::from_millis(1), starting.executed(&reaper)).await.unwrap_err();
+            timeout(Duration::from_millis(1), starting.executed(&reaper, |_| Ok(()))).await.unwrap_err();
         });
         assert_eq!(process.wait().unwrap().signal(), Some(libc::SIGKILL));
     }
@@ -248,7 +275,8 @@ mod tests {
         (&theirs).write_all(&sent).unwrap();
         let reaper = Reaper::default();
         let mut process = sleeper();
-        let executed = run(Starting::direct(Child::new(pid_of(&process), &reaper), ours).executed(&reaper));
+        let starting = Starting::direct(Child::new(pid_of(&process), &reaper), ours);
+        let executed = run(starting.executed(&reaper, |_| Ok(())));
         assert_eq!(executed.unwrap().unwrap_err(), error);
         process.wait().unwrap();
     }

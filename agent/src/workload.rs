@@ -67,7 +67,7 @@ pub async fn start(
     let (stdio, ends) = connect(process, session.open_stdin)?;
     let (namespaces, channel) = descriptors::channel()?;
     let starting = process::start_first(&guest.world, process, stdio, channel, &guest.reaper)?;
-    let workload = starting.executed(&guest.reaper).await??;
+    let workload = starting.executed(&guest.reaper, |_| Ok(())).await??;
     guest.workload_runs(&workload, Namespaces::receive(&namespaces)?);
     let flow = Flow::new(ring.capacity(), ring.head(), session.await_reader);
     let taken = take_up(ends).context(|| "take up the workload's streams".into())?;
