@@ -20,6 +20,10 @@ export interface BlobDescriptor {
   readonly size: number;
 }
 
+/** What to do about a blob that is lost or damaged. */
+export const FETCH_AGAIN =
+  "fetch the image again, by firectl pull or --pull always, or load its archive again";
+
 /** A download of another process may take long; it has deadlines of its own on every wait. */
 const PULL_LOCK_TIMEOUT_MS = 3_600_000;
 const INDEX_LOCK_TIMEOUT_MS = 30_000;
@@ -133,7 +137,7 @@ export class ContentStore {
       const actual = sha256(bytes);
       if (actual === blob.digest) return bytes;
       throw new FirectlError("DIGEST_MISMATCH", `blob ${blob.digest} in the store has the digest ${actual}`, {
-        hint: "pull the image again with --pull always",
+        hint: FETCH_AGAIN,
       });
     } finally {
       await handle.close();
@@ -251,5 +255,5 @@ function formatOwner(owner: ProcessIdentity): string {
 }
 
 function damaged(message: string): FirectlError {
-  return new FirectlError("LAYER_INVALID", message, { hint: "pull the image again with --pull always" });
+  return new FirectlError("LAYER_INVALID", message, { hint: FETCH_AGAIN });
 }

@@ -1,11 +1,11 @@
-import { lstat, readdir, rm, stat } from "node:fs/promises";
+import { type FileHandle, lstat, open, readdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { type Digest, digestHex, parseDigest } from "../../core/brands.ts";
-import { errnoOf } from "../../core/errors.ts";
+import { errnoOf, FirectlError } from "../../core/errors.ts";
 import { ioError } from "../../host/files.ts";
 import { MAX_MANIFEST_BYTES } from "../manifest.ts";
 import { isIndex, isManifest } from "../media-types.ts";
-import type { ContentStore } from "./content-store.ts";
+import { type ContentStore, FETCH_AGAIN, sha256 } from "./content-store.ts";
 import type { IndexEntry } from "./index-file.ts";
 
 /** An interrupted download is kept this long, to be resumed. */
@@ -13,8 +13,6 @@ const PARTIAL_LIFETIME_MS = 24 * 3_600_000;
 const ABANDONED_AFTER_MS = 3_600_000;
 /** `st_blocks` counts in these, whatever the filesystem's own blocks are: stat(2). */
 const STAT_BLOCK_BYTES = 512;
-/** Deeper than any index that is accepted on the way in. */
-const MAX_DEPTH = 8;
 
 export interface CollectOptions {
   /** Interrupted downloads younger than this stay, to be resumed; a day when absent. */
@@ -33,6 +31,7 @@ export interface Collected {
 /**
  * Deletes the blobs that no image uses, abandoned temporary files and locks. The caller has the store alone:
  * nobody pulls or reads, so what is seen unused is unused.
+ * @throws FirectlError before anything is deleted, when it cannot be told what is in use: see {@link blobsInUse}.
  */
 export async function collectGarbage(store: ContentStore, options: CollectOptions = {}): Promise<Collected> {
   const { partialLifetimeMs = PARTIAL_LIFETIME_MS } = options;
@@ -57,52 +56,76 @@ export async function collectGarbage(store: ContentStore, options: CollectOption
   };
 }
 
-/** The 64 digits of each blob that the entries lead to. */
+/**
+ * The 64 digits of each blob that the entries lead to.
+ * @throws FirectlError DIGEST_MISMATCH for a manifest that is damaged, IO_FAILED for one that cannot be read: what
+ *   it leads to is not known then, and might be taken for garbage.
+ */
 export async function blobsInUse(
   store: ContentStore,
   entries: readonly IndexEntry[],
 ): Promise<ReadonlySet<string>> {
   const used = new Set<string>();
-  for (const { digest, mediaType, ociForm } of entries) {
-    await mark(store, { digest, mediaType }, { used, depth: 0 });
-    if (ociForm !== undefined) used.add(digestHex(ociForm.digest));
+  const expanded = new Set<string>();
+  const queue: BlobInUse[] = [...entries];
+  for (let blob = queue.pop(); blob !== undefined; blob = queue.pop()) {
+    const hex = digestHex(blob.digest);
+    used.add(hex);
+    // A manifest may have been met before as something else: any image can name any blob as its layer.
+    if (expanded.has(hex) || !(isIndex(blob.mediaType) || isManifest(blob.mediaType))) continue;
+    expanded.add(hex);
+    for (const child of await childrenOf(store, blob.digest)) queue.push(child);
   }
+  for (const { ociForm } of entries) if (ociForm !== undefined) used.add(digestHex(ociForm.digest));
   return used;
 }
 
-async function mark(
-  store: ContentStore,
-  blob: { digest: Digest; mediaType: string },
-  state: { used: Set<string>; depth: number },
-): Promise<void> {
-  const hex = digestHex(blob.digest);
-  if (state.used.has(hex)) return;
-  state.used.add(hex);
-  if (!isIndex(blob.mediaType) && !isManifest(blob.mediaType)) return;
-  const children = state.depth < MAX_DEPTH ? await childrenOf(store, blob.digest) : [];
-  for (const child of children) await mark(store, child, { used: state.used, depth: state.depth + 1 });
+interface BlobInUse {
+  readonly digest: Digest;
+  readonly mediaType: string;
 }
 
 /** Read loosely: another tool's manifest may hold what firectl would not take, and still be in use. */
-async function childrenOf(
-  store: ContentStore,
-  digest: Digest,
-): Promise<readonly { digest: Digest; mediaType: string }[]> {
-  const size = await stat(store.blobPath(digest)).then(
-    (stats) => stats.size,
-    () => undefined,
-  );
-  if (size === undefined || size > MAX_MANIFEST_BYTES) return [];
+async function childrenOf(store: ContentStore, digest: Digest): Promise<readonly BlobInUse[]> {
+  const bytes = await readManifest(store, digest);
+  if (bytes === undefined) return [];
   let document: unknown;
   try {
-    document = JSON.parse(Buffer.from(await store.readBlob({ digest, size })).toString("utf8"));
+    document = JSON.parse(bytes.toString("utf8"));
   } catch {
     return [];
   }
   return ["manifests", "layers", "config"].flatMap((name) => descriptorsIn(field(document, name)));
 }
 
-function descriptorsIn(value: unknown): { digest: Digest; mediaType: string }[] {
+/**
+ * The bytes of a manifest, verified; undefined for one that is not here, and for what is too large to be one. Other
+ * than by {@link ContentStore.readBlob}, one that is damaged stays: were it missing, the next collection would take
+ * what it leads to.
+ */
+async function readManifest(store: ContentStore, digest: Digest): Promise<Buffer | undefined> {
+  const file = store.blobPath(digest);
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(file, "r");
+    if ((await handle.stat()).size > MAX_MANIFEST_BYTES) return undefined;
+    const bytes = await handle.readFile();
+    const actual = sha256(bytes);
+    if (actual === digest) return bytes;
+    throw new FirectlError(
+      "DIGEST_MISMATCH",
+      `manifest ${digest} in the store has the digest ${actual}: what it uses cannot be told`,
+      { hint: `${FETCH_AGAIN}, or remove it with firectl rmi` },
+    );
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return undefined;
+    throw ioError(`cannot read manifest ${file}`, error);
+  } finally {
+    await handle?.close();
+  }
+}
+
+function descriptorsIn(value: unknown): BlobInUse[] {
   return (Array.isArray(value) ? value : [value]).flatMap((item: unknown) => {
     const [digestText, mediaType] = [field(item, "digest"), field(item, "mediaType")];
     const digest = typeof digestText === "string" ? parseDigest(digestText) : undefined;

@@ -1,10 +1,10 @@
-import { mkdir, readdir, readFile, utimes, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, symlink, truncate, utimes, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { digestHex } from "../../core/brands.ts";
 import { blob, chunksOf, noise, TemporaryDirectory } from "../image.test-helper.ts";
-import { ContentStore } from "./content-store.ts";
+import { type BlobDescriptor, ContentStore } from "./content-store.ts";
 import { collectGarbage } from "./gc.ts";
-import { readIndex, rewriteIndex } from "./index-file.ts";
+import { type IndexEntry, readIndex, rewriteIndex } from "./index-file.ts";
 import { ingestBlob, ingestBytes, ingestStream } from "./ingest.ts";
 
 const part = blob("application/octet-stream", noise(1_500_000, "blob"));
@@ -13,6 +13,31 @@ async function emptyStore(directory: TemporaryDirectory): Promise<ContentStore> 
   const store = new ContentStore(directory.join("store"));
   await store.prepare();
   return store;
+}
+
+const MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json";
+const INDEX_TYPE = "application/vnd.oci.image.index.v1+json";
+
+function indexEntry(blob: BlobDescriptor, mediaType: string): IndexEntry {
+  return { ...blob, mediaType, reference: undefined, platform: undefined, origin: undefined };
+}
+
+/** Names manifests in the index. */
+async function enter(store: ContentStore, ...manifests: readonly BlobDescriptor[]): Promise<void> {
+  const added = manifests.map((manifest) => indexEntry(manifest, MANIFEST_TYPE));
+  await store.updateIndex((entries) => [...entries, ...added]);
+}
+
+/** A manifest of layers made of texts, and of blobs that are there already. */
+async function ingestManifest(
+  store: ContentStore,
+  texts: readonly string[],
+  others: readonly BlobDescriptor[] = [],
+): Promise<{ manifest: BlobDescriptor; layers: readonly BlobDescriptor[] }> {
+  const layers = await Promise.all(texts.map((text) => ingestBytes(store, Buffer.from(text))));
+  const descriptors = [...layers, ...others].map(({ digest }) => ({ digest, mediaType: "a/layer" }));
+  const manifest = await ingestBytes(store, Buffer.from(JSON.stringify({ layers: descriptors })));
+  return { manifest, layers };
 }
 
 function reading(bytes: Uint8Array, offsets: number[] = []): (offset: number) => AsyncIterable<Uint8Array> {
@@ -270,6 +295,97 @@ describe("collectGarbage", () => {
     await writeFile(directory.join("store/index.json"), "{");
     await expect(collectGarbage(store)).rejects.toMatchObject({ code: "STATE_CORRUPT" });
     expect(await store.hasBlob(stored)).toBe(true);
+  });
+
+  it("keeps what a manifest leads to that another image has named as its layer", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const store = await emptyStore(directory);
+    const good = await ingestManifest(store, ["layer of good"]);
+    // Whichever is looked at first.
+    const evil = await ingestManifest(store, [], [good.manifest]);
+    const other = await ingestManifest(store, [], [good.manifest, evil.manifest]);
+    await enter(store, other.manifest, good.manifest, evil.manifest);
+    expect(await collectGarbage(store)).toMatchObject({ blobs: 0 });
+    await store.updateIndex(() => []);
+    await enter(store, evil.manifest, good.manifest, other.manifest);
+    expect(await collectGarbage(store)).toMatchObject({ blobs: 0 });
+    expect(await Promise.all(good.layers.map((layer) => store.hasBlob(layer)))).toEqual([true]);
+  });
+
+  it("follows indexes however deep they are", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const store = await emptyStore(directory);
+    const { manifest, layers } = await ingestManifest(store, ["deep"]);
+    let top: BlobDescriptor = manifest;
+    for (let depth = 0; depth < 12; depth++) {
+      const mediaType = depth === 0 ? MANIFEST_TYPE : INDEX_TYPE;
+      const manifests = [{ digest: top.digest, mediaType }];
+      top = await ingestBytes(store, Buffer.from(JSON.stringify({ manifests })));
+    }
+    await store.updateIndex(() => [indexEntry(top, INDEX_TYPE)]);
+    expect(await collectGarbage(store)).toMatchObject({ blobs: 0 });
+    expect(await Promise.all(layers.map((layer) => store.hasBlob(layer)))).toEqual([true]);
+  });
+
+  it.each<[string, string, (file: string, bytes: Buffer) => Promise<void>]>([
+    [
+      "has a wrong bit",
+      "DIGEST_MISMATCH",
+      async (file, bytes) => {
+        bytes[5] = (bytes[5] ?? 0) ^ 1;
+        await writeFile(file, bytes);
+      },
+    ],
+    ["is cut off", "DIGEST_MISMATCH", (file) => truncate(file, 10)],
+    [
+      "cannot be opened",
+      "IO_FAILED",
+      async (file) => {
+        await rm(file);
+        await symlink(file, file);
+      },
+    ],
+    [
+      "cannot be read",
+      "IO_FAILED",
+      async (file) => {
+        await rm(file);
+        await mkdir(file);
+      },
+    ],
+  ])("deletes nothing while a manifest %s, time and again", async (_what, code, spoil) => {
+    await using directory = await TemporaryDirectory.make();
+    const store = await emptyStore(directory);
+    const { manifest, layers } = await ingestManifest(store, ["one", "two"]);
+    const unused = await ingestBytes(store, Buffer.from("unused"));
+    await enter(store, manifest);
+    await writeFile(store.partialPath(part.digest), "x");
+    const file = store.blobPath(manifest.digest);
+    await spoil(file, await readFile(file));
+    for (let time = 0; time < 2; time++) {
+      const collecting = collectGarbage(store, { partialLifetimeMs: Number.NEGATIVE_INFINITY });
+      await expect(collecting).rejects.toMatchObject({
+        code,
+        message: expect.stringContaining(digestHex(manifest.digest)),
+      });
+    }
+    const there = await Promise.all([...layers, unused].map((blob) => store.hasBlob(blob)));
+    expect(there).toEqual([true, true, true]);
+    expect(await readdir(directory.join("store/ingest"))).toHaveLength(1);
+    // Once it is forgotten, what only it used goes.
+    await store.updateIndex(() => []);
+    await rm(file, { recursive: true, force: true });
+    expect(await collectGarbage(store)).toMatchObject({ blobs: 3 });
+  });
+
+  it("takes a manifest that is not there, or no JSON, as one that leads nowhere", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const store = await emptyStore(directory);
+    const text = await ingestBytes(store, Buffer.from("no manifest"));
+    await enter(store, text, part);
+    await ingestBytes(store, Buffer.from("unused"));
+    expect(await collectGarbage(store)).toMatchObject({ blobs: 1 });
+    expect(await store.hasBlob(text)).toBe(true);
   });
 
   it("leaves alone what is no blob", async () => {
