@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, utimes, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
 import { tryFileLock } from "../host/file-lock.ts";
@@ -89,6 +89,9 @@ describe("prune", () => {
     await addImage(context, "a");
     const partial = path.join(context.directories.data, "images/ingest", `${"1".repeat(64)}.partial`);
     await writeFile(partial, "begun");
+    // The clock may have gone back since.
+    const future = Date.now() / 1000 + 3600;
+    await utimes(partial, future, future);
     await mkdir(baseDirectoryOf(context), { recursive: true });
     const [mine, others] = ["a", "b"].map((digit) => `${digit.repeat(64)}.ext4.${digit}.tmp`);
     for (const name of [mine, others]) await writeFile(path.join(baseDirectoryOf(context), name ?? ""), "x");

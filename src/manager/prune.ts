@@ -37,7 +37,8 @@ export async function prune(context: Context, options: PruneOptions): Promise<Pr
     await images.alone(ALONE_TIMEOUT_MS, async () => {
       isAlone = true;
       await context.vms.hold((records) => pruneImages(context, { images, records, report, ...options }));
-      const partialLifetimeMs = options.untilMs === undefined ? -1 : Date.now() - options.untilMs;
+      const { untilMs } = options;
+      const partialLifetimeMs = untilMs === undefined ? Number.NEGATIVE_INFINITY : Date.now() - untilMs;
       const went = await images.collectGarbageAlone({ partialLifetimeMs });
       if (went.blobs > 0) report.add("blob", plural(went.blobs, "blob"), went.bytes);
       if (went.partials > 0) report.add("download", plural(went.partials, "file"), went.partialBytes);

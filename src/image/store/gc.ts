@@ -15,7 +15,10 @@ const ABANDONED_AFTER_MS = 3_600_000;
 const STAT_BLOCK_BYTES = 512;
 
 export interface CollectOptions {
-  /** Interrupted downloads younger than this stay, to be resumed; a day when absent. */
+  /**
+   * Interrupted downloads younger than this stay, to be resumed; a day when absent, and none with -Infinity. One
+   * from the future counts as old: its age says nothing.
+   */
   readonly partialLifetimeMs?: number;
 }
 
@@ -42,7 +45,8 @@ export async function collectGarbage(store: ContentStore, options: CollectOption
   // Notes of containers stay until the containers are gone.
   const ingest = path.join(store.root, "ingest");
   const partials = await removeMatching(ingest, (name, ageMs) => {
-    return name.endsWith(".partial") ? ageMs > partialLifetimeMs : name.endsWith(".tmp");
+    if (name.endsWith(".partial")) return ageMs < 0 || ageMs > partialLifetimeMs;
+    return name.endsWith(".tmp");
   });
   await store.withIndex(() => removeMatching(store.root, (name) => /^index\.json\..*\.tmp$/.test(name)));
   // The layout's marker is also written without holding the store, which takes milliseconds.

@@ -388,6 +388,18 @@ describe("collectGarbage", () => {
     expect(await store.hasBlob(text)).toBe(true);
   });
 
+  it("takes an interrupted download from the future for an old one", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const store = await emptyStore(directory);
+    const partial = store.partialPath(part.digest);
+    for (const options of [{}, { partialLifetimeMs: Number.NEGATIVE_INFINITY }]) {
+      await writeFile(partial, "x");
+      const future = Date.now() / 1000 + 3600;
+      await utimes(partial, future, future);
+      expect(await collectGarbage(store, options)).toMatchObject({ partials: 1 });
+    }
+  });
+
   it("leaves alone what is no blob", async () => {
     await using directory = await TemporaryDirectory.make();
     const store = await emptyStore(directory);
