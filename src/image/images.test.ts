@@ -1,7 +1,8 @@
-import { readdir, stat } from "node:fs/promises";
+import { readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type Digest, digestHex } from "../core/brands.ts";
 import { bundleProgram } from "../core/bundle.test-helper.ts";
 import { runProgram, streamProgram } from "../host/process.ts";
 import {
@@ -17,6 +18,8 @@ import {
 } from "./image.test-helper.ts";
 import { Images } from "./images.ts";
 import { sendPart, serveImage, TestServer } from "./registry.test-helper.ts";
+import { ContentStore } from "./store/content-store.ts";
+import { ingestBytes } from "./store/ingest.ts";
 
 let program: TemporaryDirectory;
 beforeAll(async () => {
@@ -111,6 +114,93 @@ describe("several processes", () => {
     }
   });
 });
+
+describe("a blob with a wrong bit", () => {
+  const damages = [
+    ["a packed layer", gzipLayer(tar([{ name: "a", content: noise(50_000, "packed") }]))],
+    ["a plain layer", plainLayer(tar([{ name: "a", content: noise(50_000, "plain") }]))],
+  ] as const;
+
+  it.each(damages)("in %s is told of, and fetched again by the next pull", async (_what, layer) => {
+    await using directory = await TemporaryDirectory.make();
+    const image = makeImage({ layers: [layer, plainLayer(tar([{ name: "whole" }]))] });
+    await using server = await TestServer.start(serveImage(served(image)));
+    const images = new Images({ root: directory.join("store"), env: {} });
+    const name = `${server.host}/a:1`;
+    const local = await images.obtain(name, { pull: "missing" });
+    const [damaged, whole] = local.layers;
+    if (damaged === undefined || whole === undefined) throw new Error("two");
+    const file = blobFile(directory, damaged);
+    await flipBit(file, 20_000);
+    await expect(collect(images.openLayer(damaged))).rejects.toMatchObject({
+      code: "DIGEST_MISMATCH",
+      message: expect.stringContaining(`layer ${damaged.digest} is damaged in the store`),
+      hint: expect.stringContaining("firectl pull"),
+    });
+    expect(await readdir(path.dirname(file))).toHaveLength(3);
+    const requests = server.requests.length;
+    await images.obtain(name, { pull: "always" });
+    const fetched = server.requests.slice(requests).filter(({ url }) => url?.includes("/blobs/"));
+    expect(fetched.map(({ url }) => url)).toEqual([`/v2/a/blobs/${damaged.digest}`]);
+    expect((await collect(images.openLayer(damaged))).equals(layer.tar)).toBe(true);
+  });
+
+  it("takes nothing away when the layer was made wrong", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const layer = plainLayer(tar([{ name: "a" }]));
+    const image = makeImage({ layers: [{ ...layer, tar: Buffer.from("another") }] });
+    await using server = await TestServer.start(serveImage(served(image)));
+    const images = new Images({ root: directory.join("store"), env: {} });
+    const local = await images.obtain(`${server.host}/a:1`, { pull: "missing" });
+    const [wrong] = local.layers;
+    if (wrong === undefined) throw new Error("one");
+    await expect(collect(images.openLayer(wrong))).rejects.toThrow(`layer ${wrong.digest} unpacks to`);
+    await expect(images.verifyLayers(local)).resolves.toBeUndefined();
+    expect(await readFile(blobFile(directory, wrong))).toEqual(layer.bytes);
+  });
+
+  it.each(["manifest", "config"] as const)("in the %s is mended by a pull", async (what) => {
+    await using directory = await TemporaryDirectory.make();
+    const image = makeImage();
+    await using server = await TestServer.start(serveImage(served(image)));
+    const images = new Images({ root: directory.join("store"), env: {} });
+    const name = `${server.host}/a:1`;
+    await images.obtain(name, { pull: "missing" });
+    const file = blobFile(directory, image[what]);
+    await flipBit(file, 10);
+    await images.obtain(name, { pull: "always" });
+    expect(await readFile(file)).toEqual(image[what].bytes);
+  });
+
+  it("does not end those who read it, nor takes away what came in its place", async () => {
+    await using directory = await TemporaryDirectory.make();
+    const store = new ContentStore(directory.join("store"));
+    await store.prepare();
+    const bytes = noise(3_000_000, "replaced");
+    const { digest, size } = await ingestBytes(store, bytes);
+    const file = store.blobPath(digest);
+    await flipBit(file, 0);
+    await using reader = await store.openBlob({ digest, size });
+    await writeFile(`${file}.new`, bytes);
+    const verifying = store.verifyBlob(digest);
+    // It has the damaged one open by now, or finds the good one.
+    await rename(`${file}.new`, file);
+    await verifying.catch((error: unknown) => expect(error).toMatchObject({ code: "DIGEST_MISMATCH" }));
+    expect(await store.hasBlob({ digest, size })).toBe(true);
+    expect((await reader.readFile()).length).toBe(size);
+    await expect(store.verifyBlob(digest)).resolves.toBeUndefined();
+  });
+});
+
+function blobFile(directory: TemporaryDirectory, { digest }: { digest: Digest }): string {
+  return directory.join("store/blobs/sha256", digestHex(digest));
+}
+
+async function flipBit(file: string, at: number): Promise<void> {
+  const bytes = await readFile(file);
+  bytes[at] = (bytes[at] ?? 0) ^ 1;
+  await writeFile(file, bytes);
+}
 
 async function firstLine(stdout: AsyncIterable<Uint8Array>): Promise<string> {
   for await (const chunk of stdout) return Buffer.from(chunk).toString("utf8").trim();

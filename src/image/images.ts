@@ -285,6 +285,17 @@ export class Images {
     return this.#store.hold(signal, work);
   }
 
+  /**
+   * Looks for damage in the layers of an image whose contents make no sense. Those that are not here are passed
+   * over.
+   * @throws FirectlError DIGEST_MISMATCH for the first that is damaged; it has gone, to be fetched again.
+   */
+  async verifyLayers({ layers }: LocalImage, signal?: AbortSignal): Promise<void> {
+    for (const digest of new Set(layers.map((layer) => layer.digest))) {
+      await this.#store.verifyBlob(digest, signal);
+    }
+  }
+
   /** See {@link openLayer}. */
   async *openLayer(layer: LocalLayer, options: OpenLayerOptions = {}): AsyncGenerator<Uint8Array> {
     const { openLayer } = await import("./layer-bytes.ts");
@@ -402,14 +413,16 @@ export class Images {
     return bestOf(await describeEntries(this.#store, entries), platform);
   }
 
-  /** `found`, unless blobs of it are missing from the store. */
+  /** `found`, unless blobs of it are missing from the store. The small ones are read: a pull shall mend them. */
   async #ifWhole(found: SourcedImage | undefined): Promise<SourcedImage | undefined> {
     if (found === undefined) return undefined;
     const { entry, image } = found;
     const layerBytes = image.layers.reduce((sum, layer) => sum + layer.size, 0);
     const config = { digest: image.configDigest, size: image.sizeBytes - layerBytes - entry.size };
-    const blobs = [entry, config, ...image.layers];
-    const present = await Promise.all(blobs.map((blob) => this.#store.hasBlob(blob)));
+    const present = await Promise.all([
+      ...[entry, config].map((blob) => this.#store.hasVerifiedBlob(blob)),
+      ...image.layers.map((layer) => this.#store.hasBlob(layer)),
+    ]);
     return present.every(Boolean) ? found : undefined;
   }
 }

@@ -13,7 +13,8 @@ export interface OpenLayerOptions {
 /**
  * The uncompressed tar of a layer, from the store or, with `growing`, while it comes in; a chunk is valid until
  * the next one is asked for. Its digest is verified at the end: only an iteration that ends without an error has
- * read what the image says.
+ * read what the image says. A blob that has been damaged in the store goes, see {@link ContentStore.verifyBlob};
+ * whoever stops reading because the tar makes no sense must ask for that.
  * @throws FirectlError LAYER_INVALID, DIGEST_MISMATCH.
  */
 export async function* openLayer(
@@ -28,8 +29,9 @@ export async function* openLayer(
     );
   }
   const { signal, growing } = options;
+  const source = growing ?? (await GrowingBlob.inStore(options.store, layer));
   try {
-    yield* decompress(growing ?? (await GrowingBlob.inStore(options.store, layer)), {
+    yield* decompress(source, {
       compression,
       what: `layer ${layer.digest}`,
       diffId: layer.diffId,
@@ -39,6 +41,12 @@ export async function* openLayer(
   } catch (error) {
     // Bytes that came wrong are what is wrong, not what was found in them: the download will say so.
     await growing?.whole(signal);
+    // Those of the store may have become wrong since they came.
+    if (isAboutBytes(error)) await options.store.verifyBlob(layer.digest, signal);
     throw error;
   }
+}
+
+function isAboutBytes(error: unknown): boolean {
+  return error instanceof FirectlError && /^(DIGEST_MISMATCH|LAYER_INVALID)$/.test(error.code);
 }

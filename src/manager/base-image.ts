@@ -2,6 +2,7 @@ import { rename, rm } from "node:fs/promises";
 import path from "node:path";
 import type { Digest } from "../core/brands.ts";
 import { digestHex } from "../core/brands.ts";
+import { FirectlError } from "../core/errors.ts";
 import { sha256Hex } from "../core/sha256.ts";
 import { withFileLock } from "../host/file-lock.ts";
 import { exists, ioError, makePrivateDirectory, syncDirectory } from "../host/files.ts";
@@ -75,18 +76,24 @@ async function build(
   const temporary = `${options.target}.${randomUuid()}.tmp`;
   const open: OpenLayer = base.open ?? ((layer, how) => images.openLayer(layer, how));
   try {
-    await buildRootfs({
-      layers: image.layers.map((layer) => ({
-        name: shortDigest(layer.digest),
-        open: (signal) => open(layer, { signal }),
-      })),
-      path: temporary,
-      uuid: uuidOf(options.key),
-      limits: base.limits,
-      writable: base.writableBytes === undefined ? undefined : { sizeBytes: base.writableBytes },
-      signal: base.signal,
-      onProgress: (readBytes) => base.onProgress?.({ kind: "building", readBytes, totalBytes: undefined }),
-    });
+    try {
+      await buildRootfs({
+        layers: image.layers.map((layer) => ({
+          name: shortDigest(layer.digest),
+          open: (signal) => open(layer, { signal }),
+        })),
+        path: temporary,
+        uuid: uuidOf(options.key),
+        limits: base.limits,
+        writable: base.writableBytes === undefined ? undefined : { sizeBytes: base.writableBytes },
+        signal: base.signal,
+        onProgress: (readBytes) => base.onProgress?.({ kind: "building", readBytes, totalBytes: undefined }),
+      });
+    } catch (error) {
+      // A tar that makes no sense is mostly a blob with a wrong bit in it, and reading ends before its digest is.
+      if (isLayerInvalid(error)) await images.verifyLayers(image, base.signal);
+      throw error;
+    }
     await putInPlace(temporary, options.target);
   } finally {
     await rm(temporary, { force: true });
@@ -100,6 +107,10 @@ async function putInPlace(built: string, target: string): Promise<void> {
   } catch (error) {
     throw ioError(`cannot put the filesystem ${target} in its place`, error);
   }
+}
+
+function isLayerInvalid(error: unknown): boolean {
+  return error instanceof FirectlError && error.code === "LAYER_INVALID";
 }
 
 /** A version 8 UUID (RFC 9562) made of the key, so that the same image gives the same bytes. */

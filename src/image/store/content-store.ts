@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from "node:crypto";
-import { type FileHandle, mkdir, open, readdir, rm, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { type Digest, digestHex } from "../../core/brands.ts";
 import { errnoOf, FirectlError } from "../../core/errors.ts";
@@ -27,6 +27,7 @@ export const FETCH_AGAIN =
 /** A download of another process may take long; it has deadlines of its own on every wait. */
 const PULL_LOCK_TIMEOUT_MS = 3_600_000;
 const INDEX_LOCK_TIMEOUT_MS = 30_000;
+const READ_BYTES = 1024 * 1024;
 
 /**
  * The images on this machine, an OCI image layout that skopeo and umoci can read:
@@ -38,7 +39,7 @@ const INDEX_LOCK_TIMEOUT_MS = 30_000;
  *     locks/                                         store (shared: someone uses it; exclusive: gc), index, one a blob, one a reference
  *
  * A blob's digest is verified when it comes in and its size whenever it is opened; a layer's diff_id is
- * verified each time it is read. https://github.com/opencontainers/image-spec/blob/main/image-layout.md
+ * verified each time it is read. What proves damaged goes, to be fetched again. https://github.com/opencontainers/image-spec/blob/main/image-layout.md
  */
 export class ContentStore {
   readonly root: string;
@@ -127,7 +128,7 @@ export class ContentStore {
   }
 
   /**
-   * The bytes of a small blob, verified.
+   * The bytes of a small blob, verified. One that is damaged goes, so that the next pull brings it again.
    * @throws FirectlError LAYER_INVALID, DIGEST_MISMATCH.
    */
   async readBlob(blob: BlobDescriptor): Promise<Uint8Array> {
@@ -136,11 +137,69 @@ export class ContentStore {
       const bytes = await handle.readFile();
       const actual = sha256(bytes);
       if (actual === blob.digest) return bytes;
-      throw new FirectlError("DIGEST_MISMATCH", `blob ${blob.digest} in the store has the digest ${actual}`, {
-        hint: FETCH_AGAIN,
-      });
+      await this.#discard(blob.digest, handle);
+      throw wrongDigest(`blob ${blob.digest}`, actual);
     } finally {
       await handle.close();
+    }
+  }
+
+  /** Whether a small blob is here with the bytes that it should have; one that is damaged goes. */
+  async hasVerifiedBlob(blob: BlobDescriptor): Promise<boolean> {
+    try {
+      await this.readBlob(blob);
+      return true;
+    } catch (error) {
+      const isLost = error instanceof FirectlError && /^(DIGEST_MISMATCH|LAYER_INVALID)$/.test(error.code);
+      if (isLost) return false;
+      throw error;
+    }
+  }
+
+  /**
+   * Reads a blob that is suspect. One that is damaged goes, so that the next pull brings it again; one that is
+   * gone already, or still to come, is nobody's fault.
+   * @throws FirectlError DIGEST_MISMATCH when it is damaged; the signal's reason.
+   */
+  async verifyBlob(digest: Digest, signal?: AbortSignal): Promise<void> {
+    const file = this.blobPath(digest);
+    let handle: FileHandle | undefined;
+    try {
+      handle = await open(file, "r");
+      const hash = createHash("sha256");
+      const chunks: AsyncIterable<Uint8Array> = handle.createReadStream({
+        autoClose: false,
+        highWaterMark: READ_BYTES,
+      });
+      for await (const chunk of chunks) {
+        signal?.throwIfAborted();
+        hash.update(chunk);
+      }
+      const actual = digestOf(hash.digest("hex"));
+      if (actual === digest) return;
+      await this.#discard(digest, handle);
+      throw wrongDigest(`layer ${digest}`, actual);
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (errnoOf(error) !== "ENOENT") throw ioError(`cannot read ${file}`, error);
+    } finally {
+      await handle?.close();
+    }
+  }
+
+  /**
+   * Takes away the blob that `handle` has read, and puts back a good one that has come to its place meanwhile.
+   * Whoever reads it goes on reading. No lock is taken: the caller may have the store alone, or not hold it at all.
+   */
+  async #discard(digest: Digest, handle: FileHandle): Promise<void> {
+    const [file, aside] = [this.blobPath(digest), this.temporaryPath()];
+    try {
+      await rename(file, aside);
+      const [read, taken] = await Promise.all([handle.stat({ bigint: true }), stat(aside, { bigint: true })]);
+      if (read.ino === taken.ino && read.dev === taken.dev) await rm(aside);
+      else await rename(aside, file);
+    } catch {
+      // Gone already, or not ours to remove: that it is damaged is what the user must hear.
     }
   }
 
@@ -252,6 +311,12 @@ function asLeftover(directory: string, name: string): Leftover | undefined {
 
 function formatOwner(owner: ProcessIdentity): string {
   return `${owner.pid}-${owner.startTime}`;
+}
+
+function wrongDigest(what: string, actual: Digest): FirectlError {
+  return new FirectlError("DIGEST_MISMATCH", `${what} is damaged in the store: it has the digest ${actual}`, {
+    hint: FETCH_AGAIN,
+  });
 }
 
 function damaged(message: string): FirectlError {

@@ -118,7 +118,7 @@ async function readManifest(store: ContentStore, digest: Digest): Promise<Buffer
     if (actual === digest) return bytes;
     throw new FirectlError(
       "DIGEST_MISMATCH",
-      `manifest ${digest} in the store has the digest ${actual}: what it uses cannot be told`,
+      `manifest ${digest} is damaged in the store, so what it uses cannot be told: it has the digest ${actual}`,
       { hint: `${FETCH_AGAIN}, or remove it with firectl rmi` },
     );
   } catch (error) {
