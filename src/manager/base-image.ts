@@ -13,7 +13,7 @@ import { baseDirectoryOf, baseLock } from "./base-files.ts";
 import type { Context } from "./context.ts";
 
 /** Changes whenever the writer's output for the same layers does: older base images are then built anew. */
-const FORMAT_VERSION = 2;
+const FORMAT_VERSION = 3;
 
 /** Building the base of a large image on a slow disk takes minutes; whoever waits for it waits that long. */
 const BUILD_LOCK_TIMEOUT_MS = 30 * 60_000;

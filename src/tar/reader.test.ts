@@ -96,15 +96,35 @@ describe("TarReader", () => {
     expect(second).toMatchObject({ data: "n", entry: { path: "next", linkPath: "" } });
   });
 
-  test("a global header holds until the end, a local one goes before it", ({ expect }) => {
-    const global = paxRecord("uid", "77");
-    const entries = read(
-      Buffer.concat([
-        encodeEntry({ name: "g", type: "g", data: global }),
-        tarOf([file("a"), file("b", "b", { pax: [["uid", "5"]] }), file("c")]),
-      ]),
-    );
-    expect(entries.map(({ entry }) => entry.uid)).toEqual([77, 5, 77]);
+  const global = (...records: ReadonlyArray<readonly [string, string]>) =>
+    encodeEntry({
+      name: "pax_global_header",
+      type: "g",
+      data: Buffer.concat(records.map(([key, value]) => paxRecord(key, value))),
+    });
+
+  test("a global header says nothing of the entries, as to Docker and containerd", ({ expect }) => {
+    const records = [
+      ["uid", "77"],
+      ["path", "elsewhere"],
+      ["size", "1"],
+      ["SCHILY.xattr.security.capability", "all"],
+      ["SCHILY.acl.access", "user::rwx,user:7:r--,group::r--,mask::r--,other::---"],
+      ["GNU.sparse.map", "0,1"],
+    ] as const;
+    const rest = tarOf([file("a"), file("b", "b", { pax: [["uid", "5"]] }), file("c")]);
+    const entries = read(Buffer.concat([global(...records), rest]), [700, 1]);
+    expect(entries).toEqual(read(rest));
+    expect(entries.map(({ entry }) => entry.uid)).toEqual([0, 5, 0]);
+  });
+
+  test("a global header takes what stands before it, as to Go's reader", ({ expect }) => {
+    const local = encodeEntry({ name: "p", type: "x", data: paxRecord("path", "b") });
+    const long = encodeEntry({ name: "././@LongLink", type: "L", data: "long\0", magic: "gnu" });
+    const bytes = Buffer.concat([local, long, global(["uid", "77"]), tarOf([file("a")])]);
+    expect(read(bytes).map(({ entry }) => entry.path)).toEqual(["a"]);
+    expect(read(Buffer.concat([local, global()]))).toEqual([]);
+    expect(() => read(global(["comment", "c".repeat(600)]).subarray(0, 1024))).toThrow("middle of an entry");
   });
 
   test("a V7 name with a slash at its end is a directory", ({ expect }) => {
@@ -263,14 +283,19 @@ describe("TarReader", () => {
     ]);
   });
 
-  test.for(["x", "g"])("many headers %s of one entry are not all kept", (type, { expect }) => {
+  test("many headers of one entry are not all read, whatever they hold", ({ expect }) => {
     const reader = new TarReader("layer", { entry: () => false, data: () => {}, end: () => {} });
-    const header = (i: number) =>
-      encodeEntry({ name: "p", type, data: paxRecord(`SCHILY.xattr.user.${i}`, Buffer.alloc(1_000_000)) });
-    for (let i = 0; i < 8; i++) reader.push(header(i));
-    // One name again and again takes no more.
-    for (let i = 0; i < 20; i++) reader.push(header(7));
-    expect(() => reader.push(header(8))).toThrow(/extended headers of one entry hold \d+ bytes/);
+    const header = (key: string) =>
+      encodeEntry({ name: "p", type: "x", data: paxRecord(key, Buffer.alloc(1_000_000)) });
+    for (const name of ["a", "b", "c"]) {
+      for (let i = 0; i < 4; i++) reader.push(header(`SCHILY.xattr.user.${i}`));
+      for (let i = 0; i < 4; i++) reader.push(header("comment"));
+      reader.push(encodeEntry(file(name)));
+    }
+    for (let i = 0; i < 8; i++) reader.push(header("comment"));
+    expect(() => reader.push(header("comment"))).toThrow(
+      "extended headers of one entry take 9000153 bytes, at most 8388608 are read",
+    );
   });
 
   test("an ACL given as text counts unless its attribute is there too", ({ expect }) => {

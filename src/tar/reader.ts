@@ -59,8 +59,10 @@ export interface TarSink {
 /** Largest PAX header, long name or long link, in bytes; Go's archive/tar, hence Docker, has the same. */
 export const MAX_META_BYTES: number = 1 << 20;
 
-/** What several extended headers of one entry, or global ones together, may hold, in bytes. */
-const MAX_HELD_BYTES: number = 8 * MAX_META_BYTES;
+/** Largest PAX headers of one entry together, in bytes: each may be small, and all of them too much to hold. */
+const MAX_PAX_BYTES: number = 8 * MAX_META_BYTES;
+
+const NO_ATTRIBUTES: PaxAttributes = {};
 
 /** What the bytes to come are. */
 type Expect = "header" | "meta" | "sparse-extension" | "sparse-map" | "data" | "padding" | "rest";
@@ -81,6 +83,7 @@ const TYPES: Readonly<Record<string, EntryType>> = {
 /**
  * A tar parser that is pushed into: no promise, copy or object per piece of data, so that its cost is the
  * headers' alone. Reads V7, ustar, PAX and GNU archives. Everything wrong is a LAYER_INVALID naming the layer.
+ * Global PAX headers are passed over, as Docker and containerd do: a layer means here what it means to them.
  */
 export class TarReader {
   readonly #fail: (entry: string | undefined, problem: string) => Error;
@@ -98,8 +101,9 @@ export class TarReader {
   #meta: Buffer = Buffer.alloc(0);
   #metaLength = 0;
   #metaType = 0;
-  #globals: PaxAttributes = {};
   #locals: PaxAttributes | undefined;
+  /** What the headers took that `#locals` comes from. */
+  #paxBytes = 0;
   #longName: string | undefined;
   #longLink: string | undefined;
   /** The header whose sparse map is being read, and the map so far. */
@@ -217,10 +221,15 @@ export class TarReader {
     switch (header.type) {
       case 0x78: // x, PAX for the next entry
       case 0x58: // X, Solaris' name for the same
-      case 0x67: // g, PAX for all that follow
       case 0x4c: // L, GNU long name
       case 0x4b: // K, GNU long link
         this.#beginMeta(header);
+        return;
+      case 0x67: // g, PAX for all that follow
+        // To Go's reader, hence Docker's, it is an entry of its own, which takes what came before it.
+        this.#forgetMeta();
+        this.#entryPath = undefined;
+        this.#skip(header.size);
         return;
       case 0x56: // V, GNU volume label: a name for the archive, not an entry
         this.#skip(header.size);
@@ -263,18 +272,27 @@ export class TarReader {
       case 0x4b:
         this.#longLink = cString(this.#meta, 0, this.#meta.length);
         break;
-      case 0x67:
-        parsePax(this.#meta, this.#globals);
-        refuseTooMuch(this.#globals);
-        break;
       default:
-        this.#locals ??= cloneGlobals(this.#globals);
+        this.#paxBytes += this.#meta.length;
+        if (this.#paxBytes > MAX_PAX_BYTES) {
+          throw new TarError(
+            `extended headers of one entry take ${this.#paxBytes} bytes, at most ${MAX_PAX_BYTES} are read`,
+          );
+        }
+        this.#locals ??= {};
         parsePax(this.#meta, this.#locals);
-        refuseTooMuch(this.#locals);
         this.#entryPath = this.#locals.path ?? this.#entryPath;
     }
     this.#meta = Buffer.alloc(0);
     this.#skip(-this.#padding);
+  }
+
+  /** What extended headers have said is for no later entry. */
+  #forgetMeta(): void {
+    this.#locals = undefined;
+    this.#paxBytes = 0;
+    this.#longName = undefined;
+    this.#longLink = undefined;
   }
 
   /** Passes over `size` bytes and their padding; a negative size is the number of padding bytes alone. */
@@ -284,7 +302,7 @@ export class TarReader {
   }
 
   #beginEntry(header: Header, bytes: Buffer, at: number): void {
-    const pax = this.#locals ?? this.#globals;
+    const pax = this.#locals ?? NO_ATTRIBUTES;
     if (this.#longName !== undefined) header.name = this.#longName;
     if (this.#longLink !== undefined) header.linkName = this.#longLink;
     header.name = pax.sparse?.name ?? pax.path ?? header.name;
@@ -342,7 +360,7 @@ export class TarReader {
   }
 
   #emit(header: Header, sparse: readonly SparseSegment[] | undefined, fileSize: number): void {
-    const pax = this.#locals ?? this.#globals;
+    const pax = this.#locals ?? NO_ATTRIBUTES;
     let type = TYPES[String.fromCharCode(header.type)];
     if (type === undefined) {
       throw new TarError(`entries of type ${JSON.stringify(String.fromCharCode(header.type))} are not known`);
@@ -354,9 +372,7 @@ export class TarReader {
     const mtimeNsec = pax.mtime?.nsec ?? 0;
     // Only files have data: links may carry the target's size without its bytes (as Go's reader holds it).
     const stored = type === "file" ? header.size : 0;
-    this.#locals = undefined;
-    this.#longName = undefined;
-    this.#longLink = undefined;
+    this.#forgetMeta();
     this.#wanted = this.#sink.entry({
       path: header.name,
       type,
@@ -401,23 +417,4 @@ function xattrList({ xattrs, acls }: PaxAttributes): Xattr[] | undefined {
     if (value !== undefined) list.push({ name, value });
   }
   return list.length === 0 ? undefined : list;
-}
-
-/** Each header may be small, and all of an entry yet too much to hold. */
-function refuseTooMuch({ xattrs, sparse }: PaxAttributes): void {
-  let bytes = 8 * (sparse?.map.length ?? 0);
-  for (const [name, value] of xattrs ?? []) bytes += name.length + value.length;
-  if (bytes > MAX_HELD_BYTES) {
-    throw new TarError(
-      `extended headers of one entry hold ${bytes} bytes, at most ${MAX_HELD_BYTES} are kept`,
-    );
-  }
-}
-
-function cloneGlobals(globals: PaxAttributes): PaxAttributes {
-  const copy: PaxAttributes = { ...globals };
-  if (globals.xattrs !== undefined) copy.xattrs = new Map(globals.xattrs);
-  if (globals.acls !== undefined) copy.acls = new Map(globals.acls);
-  if (globals.sparse !== undefined) copy.sparse = { ...globals.sparse, map: [...globals.sparse.map] };
-  return copy;
 }
