@@ -77,7 +77,7 @@ async function build(
   const open: OpenLayer = base.open ?? ((layer, how) => images.openLayer(layer, how));
   try {
     try {
-      await buildRootfs({
+      const { notice } = await buildRootfs({
         layers: image.layers.map((layer) => ({
           name: shortDigest(layer.digest),
           open: (signal) => open(layer, { signal }),
@@ -89,6 +89,7 @@ async function build(
         signal: base.signal,
         onProgress: (readBytes) => base.onProgress?.({ kind: "building", readBytes, totalBytes: undefined }),
       });
+      if (notice !== undefined) base.onProgress?.({ kind: "notice", message: notice });
     } catch (error) {
       // A tar that makes no sense is mostly a blob with a wrong bit in it, and reading ends before its digest is.
       if (isLayerInvalid(error)) await images.verifyLayers(image, base.signal);

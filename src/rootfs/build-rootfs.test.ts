@@ -281,6 +281,22 @@ describe.skipIf(!tools)("layers (e2fsck, debugfs)", () => {
     expect(numbers).toEqual([numbers[0], numbers[0], "0"]);
   });
 
+  test("ACLs that cannot be kept are left out, and said to be, the first of them by name", async ({
+    expect,
+  }) => {
+    await using space = await workspace();
+    const acl = (user: string) =>
+      [["SCHILY.acl.access", `user::rw-,user:${user}:r--,group::r--,mask::r--,other::---`]] as const;
+    const build = (...entries: readonly TestEntry[]) => buildChecked(space, layersOf(entries));
+    expect((await build(file("kept", "x", { pax: acl("7") }))).notice).toBeUndefined();
+    const one = await build(file("kept", "x", { pax: acl("7") }), file("lost", "x", { pax: acl("bob") }));
+    expect(one.notice).toMatch(/^layer layer-0, entry "lost": an ACL names "bob" .*; it is left out$/);
+    const attributes = await debugfs(one.path, ["ea_list /kept", "ea_list /lost"]);
+    expect(attributes.map((text) => text.includes("posix_acl_access"))).toEqual([true, false]);
+    const more = await build(...["a", "b", "c"].map((name) => file(name, "x", { pax: acl("bob") })));
+    expect(more.notice).toMatch(/entry "a": .*; it is left out, and 2 more$/);
+  });
+
   test("sparse files keep their holes", async ({ expect }) => {
     await using space = await workspace();
     const huge = 9 * 2 ** 30;

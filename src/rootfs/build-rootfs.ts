@@ -41,6 +41,8 @@ export interface BuildRootfsOptions {
 export interface BuiltRootfs {
   /** Size of the image file. */
   readonly sizeBytes: number;
+  /** What of the layers could not be kept, in words. */
+  readonly notice: string | undefined;
   /** Inodes in use, the ten reserved ones not counted. */
   readonly inodeCount: number;
   /** Bytes of file data written. */
@@ -116,7 +118,8 @@ async function buildInto(
   );
   writeFilesystem(file, layout, { uuid, label: "", readOnly: options.writable === undefined });
   const sizeBytes = finishFile(fd, layout, options);
-  return { sizeBytes, inodeCount: tree.inodes.length + 1, dataBytes: data.bytes };
+  const { notice } = flattener;
+  return { sizeBytes, inodeCount: tree.inodes.length + 1, dataBytes: data.bytes, notice };
 }
 
 function orTooSmall(options: BuildRootfsOptions, plan: () => Layout): Layout {

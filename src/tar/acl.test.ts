@@ -60,6 +60,14 @@ describe("parseAcl", () => {
     expect(entriesOf(parseAcl(text, "default"))).toHaveLength(3);
   });
 
+  test("passes over any number of commas, and has as many entries as the kernel takes", ({ expect }) => {
+    const basic = "user::rw-,group::r--,mask::r--,other::r--";
+    const users = (count: number) => Array.from({ length: count }, (_, i) => `user:${i}:r--`).join(",");
+    expect(entriesOf(parseAcl(`${basic}${",\n".repeat(500_000)}`, "access"))).toHaveLength(4);
+    expect(parseAcl(`${basic},${users(8187)}`, "access")).toHaveLength(4 + 8 * 8191);
+    expect(() => parseAcl(`${basic},${users(8188)}`, "access")).toThrow("an ACL has more than 8191 entries");
+  });
+
   test.for([
     ["", "an ACL lacks user, group or other"],
     ["user::rw-,group::r--", "an ACL lacks user, group or other"],

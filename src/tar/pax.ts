@@ -1,3 +1,4 @@
+import { type ReadAcl, readAcl } from "./acl.ts";
 import { TarError } from "./header.ts";
 
 /*
@@ -28,8 +29,8 @@ export interface PaxAttributes {
   mtime?: PaxTime;
   atime?: PaxTime;
   xattrs?: Map<string, Buffer>;
-  /** ACLs as text, by the attributes that they are kept in: what counts where the attribute itself is not given. */
-  acls?: Map<string, string>;
+  /** ACLs given as text, by the attributes that they are kept in: what counts where the attribute is not given. */
+  acls?: Map<string, ReadAcl>;
   sparse?: PaxSparse;
 }
 
@@ -109,8 +110,10 @@ function applyRecord(key: string, value: Buffer, into: PaxAttributes): void {
 
 function applyAcl(kind: string, value: Buffer, into: PaxAttributes): void {
   if (kind !== "access" && kind !== "default") return;
+  const name = `system.posix_acl_${kind}`;
   into.acls ??= new Map();
-  into.acls.set(`system.posix_acl_${kind}`, value.toString("latin1"));
+  if (value.length === 0) into.acls.delete(name);
+  else into.acls.set(name, readAcl(value.toString("latin1"), kind));
 }
 
 /** GNU tar encodes in the attribute's name what would end the key, and the sign that says so. */

@@ -289,7 +289,7 @@ describe("TarReader", () => {
       encodeEntry({ name: "p", type: "x", data: paxRecord(key, Buffer.alloc(1_000_000)) });
     for (const name of ["a", "b", "c"]) {
       for (let i = 0; i < 4; i++) reader.push(header(`SCHILY.xattr.user.${i}`));
-      for (let i = 0; i < 4; i++) reader.push(header("comment"));
+      for (let i = 0; i < 4; i++) reader.push(header("SCHILY.acl.access"));
       reader.push(encodeEntry(file(name)));
     }
     for (let i = 0; i < 8; i++) reader.push(header("comment"));
@@ -309,7 +309,38 @@ describe("TarReader", () => {
       { name: "system.posix_acl_access", value: Buffer.from("exact") },
     ]);
     expect(xattrs([["SCHILY.acl.access", "user::rwx,group::r--,other::---"]])).toBeUndefined();
-    expect(() => xattrs([byName])).toThrow('entry "a": an ACL names "lisa" and not its number');
+  });
+
+  test("an ACL that cannot be kept is left out, and told of", ({ expect }) => {
+    const told: string[] = [];
+    const found: TarEntry[] = [];
+    const reader = new TarReader("layer", {
+      entry: (entry) => found.push(entry) < 0,
+      data: () => {},
+      end: () => {},
+      aclPassedOver: (entry, problem) => told.push(`${entry}: ${problem}`),
+    });
+    const whole = "user::rwx,user:7:r--,group::r--,mask::r--,other::---";
+    const withAcls = (name: string, access: string, others: TestEntry["pax"] = []) =>
+      file(name, "", { pax: [["SCHILY.acl.access", access], ...others] });
+    reader.push(
+      tarOf([
+        withAcls("a", whole.replace("7", "lisa"), [["SCHILY.acl.default", whole]]),
+        withAcls("b", "nonsense", [["SCHILY.xattr.system.posix_acl_access", "exact"]]),
+        withAcls("c", "nonsense", [["SCHILY.acl.access", ""]]),
+        withAcls("d", "nonsense", [["SCHILY.xattr.user.a", "1"]]),
+      ]),
+    );
+    expect(found.map(({ xattrs }) => xattrs?.map(({ name }) => name))).toEqual([
+      ["system.posix_acl_default"],
+      ["system.posix_acl_access"],
+      undefined,
+      ["user.a"],
+    ]);
+    expect(told).toEqual([
+      expect.stringMatching(/^a: an ACL names "lisa" and not its number/),
+      'd: an ACL entry is malformed: "nonsense"',
+    ]);
   });
 
   test("takes archives without their end marker, nothing, and rubbish after the end", ({ expect }) => {

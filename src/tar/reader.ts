@@ -1,4 +1,3 @@
-import { parseAcl } from "./acl.ts";
 import { BLOCK, cString, type Header, isZeroBlock, number, parseHeader, TarError } from "./header.ts";
 import { layerError } from "./layer-error.ts";
 import { type PaxAttributes, parsePax, type SparseSegment, type Xattr } from "./pax.ts";
@@ -54,6 +53,8 @@ export interface TarSink {
   /** A piece of the data, valid only during the call. */
   data(bytes: Buffer): void;
   end(): void;
+  /** Told of an ACL, given as text, that the coming entry has to do without. */
+  aclPassedOver?(entryPath: string, problem: string): void;
 }
 
 /** Largest PAX header, long name or long link, in bytes; Go's archive/tar, hence Docker, has the same. */
@@ -373,6 +374,7 @@ export class TarReader {
     // Only files have data: links may carry the target's size without its bytes (as Go's reader holds it).
     const stored = type === "file" ? header.size : 0;
     this.#forgetMeta();
+    const xattrs = xattrList(pax, (problem) => this.#sink.aclPassedOver?.(header.name, problem));
     this.#wanted = this.#sink.entry({
       path: header.name,
       type,
@@ -387,7 +389,7 @@ export class TarReader {
       linkPath: header.linkName,
       devMajor: header.devMajor,
       devMinor: header.devMinor,
-      xattrs: xattrList(pax),
+      xattrs,
       sparse,
     });
     this.#left = stored;
@@ -408,12 +410,15 @@ function paddingOf(size: number): number {
 }
 
 /** The attributes of an entry, and those that hold the ACLs which it gives as text alone. */
-function xattrList({ xattrs, acls }: PaxAttributes): Xattr[] | undefined {
+function xattrList(
+  { xattrs, acls }: PaxAttributes,
+  onAclPassedOver: (problem: string) => void,
+): Xattr[] | undefined {
   if (xattrs === undefined && acls === undefined) return undefined;
   const list = Array.from(xattrs ?? [], ([name, value]) => ({ name, value }));
-  for (const [name, text] of acls ?? []) {
-    if (text === "" || xattrs?.has(name) === true) continue;
-    const value = parseAcl(text, name === "system.posix_acl_default" ? "default" : "access");
+  for (const [name, { value, problem }] of acls ?? []) {
+    if (xattrs?.has(name) === true) continue;
+    if (problem !== undefined) onAclPassedOver(problem);
     if (value !== undefined) list.push({ name, value });
   }
   return list.length === 0 ? undefined : list;

@@ -32,6 +32,10 @@ export class Flattener {
   #merged: PlaceId | undefined;
   #entries = 0;
   #metadataBytes = 0;
+  #aclsPassedOver = 0;
+  #firstAclPassedOver:
+    | { readonly layer: string; readonly entry: string; readonly problem: string }
+    | undefined;
   readonly #budget: StepBudget;
 
   constructor(tree: FileTree, data: FileData, limits: RootfsLimits) {
@@ -58,6 +62,10 @@ export class Flattener {
       written: this.#written,
       budget: this.#budget,
       countEntry: (entry) => this.#countEntry(name, entry),
+      aclPassedOver: (entry, problem) => {
+        this.#aclsPassedOver++;
+        this.#firstAclPassedOver ??= { layer: name, entry, problem };
+      },
       countImplied: (entry) => this.#count(name, entry, 1),
       merge: (root) => {
         if (this.#merged === undefined) this.#merged = root;
@@ -77,6 +85,15 @@ export class Flattener {
     const root = this.#merged ?? this.#tree.addRoot(impliedInode(this.#tree));
     dropWhiteouts(this.#tree, root);
     return root;
+  }
+
+  /** What of the layers is not in the tree, in words; undefined when all of it is. */
+  get notice(): string | undefined {
+    if (this.#firstAclPassedOver === undefined) return undefined;
+    const { layer, entry, problem } = this.#firstAclPassedOver;
+    const { message } = layerError(layer, entry, problem);
+    const others = this.#aclsPassedOver - 1;
+    return `${message}; it is left out${others === 0 ? "" : `, and ${others} more`}`;
   }
 
   /** Which layer a place of the merged tree comes from. */

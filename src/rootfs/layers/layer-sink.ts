@@ -37,6 +37,7 @@ export interface LayerContext {
   readonly written: InodeId[];
   readonly budget: StepBudget;
   readonly countEntry: (entry: TarEntry) => void;
+  readonly aclPassedOver: (entryPath: string, problem: string) => void;
   readonly countImplied: (entry: TarEntry) => void;
   readonly merge: (root: PlaceId) => void;
 }
@@ -102,6 +103,10 @@ export class LayerSink implements TarSink {
 
   end(): void {
     this.#context.data.end();
+  }
+
+  aclPassedOver(entryPath: string, problem: string): void {
+    this.#context.aclPassedOver(entryPath, problem);
   }
 
   /**
