@@ -258,7 +258,13 @@ describe.skipIf(!tools)("layers (e2fsck, debugfs)", () => {
       space,
       layersOf([
         file("ping", "x", { pax: [["SCHILY.xattr.security.capability", capability]] }),
-        file("a", "x", { pax: [["SCHILY.xattr.user.long", long]] }),
+        file("a", "x", {
+          pax: [
+            ["SCHILY.xattr.user.long", long],
+            // ext4 has no such namespace, however long the name is.
+            [`SCHILY.xattr.com.${"n".repeat(70_000)}`, "left out"],
+          ],
+        }),
         dir("b", {
           pax: [
             ["SCHILY.xattr.user.long", long],
@@ -459,6 +465,11 @@ const HOSTILE: ReadonlyArray<readonly [what: string, entries: readonly TestEntry
     "an attribute too large",
     [file("a", "x", { pax: [["SCHILY.xattr.user.a", Buffer.alloc(65_537)]] })],
     "attribute user.a of 65537 bytes, at most 65536 fit",
+  ],
+  [
+    "an attribute's name longer than a number of 16 bits tells",
+    [file("a", "x", { pax: [[`SCHILY.xattr.user.${"n".repeat(70_000)}`, "v"]] })],
+    'layer layer-0, entry "a": attribute name of 70000 bytes, at most 255 fit',
   ],
   [
     "too many attributes",

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import type { Xattr } from "../../tar/pax.ts";
 import { ByteArena } from "./byte-arena.ts";
 import { RecordTable } from "./record-table.ts";
-import { checkXattrs } from "./xattr.ts";
+import { checkXattrs, namedForExt4 } from "./xattr.ts";
 
 declare const brand: unique symbol;
 /** Names a set of attributes in {@link XattrSets}. */
@@ -27,7 +27,8 @@ export class XattrSets {
   #bytes = 0;
 
   /** @throws XattrError when ext4 cannot hold them. */
-  add(xattrs: readonly Xattr[]): XattrSetId {
+  add(all: readonly Xattr[]): XattrSetId {
+    const xattrs = namedForExt4(all);
     const packed = packXattrs(xattrs);
     const key = keyOf(packed);
     const known = this.#known.get(key);

@@ -58,12 +58,22 @@ export const MAX_BLOCK_REFERENCES = 1024;
 
 /** Longest value that the kernel takes (XATTR_SIZE_MAX). */
 export const MAX_VALUE_BYTES = 65_536;
+/** Longest name, without what it begins with: e_name_len has one byte. */
+const MAX_NAME_BYTES = 255;
 /** What a reference to an inode takes, so a value that is no longer gains nothing by one. */
 export const MIN_LARGE_BYTES = 64;
 
 /**
- * Says whether ext4 can hold the attributes. Names outside the namespaces that it has are left out, as they are
- * when a container runtime unpacks the layer on ext4.
+ * Those of `xattrs` whose names ext4 has a namespace for. The others are left out, as they are when a container
+ * runtime unpacks the layer on ext4.
+ * @throws XattrError for a name too long.
+ */
+export function namedForExt4(xattrs: readonly Xattr[]): Xattr[] {
+  return xattrs.filter(({ name }) => namespaceOf(name) !== undefined);
+}
+
+/**
+ * Says whether ext4 can hold the attributes, but for those that {@link namedForExt4} leaves out.
  * @throws XattrError for a name or value too long, too many, or an ACL that is malformed.
  */
 export function checkXattrs(xattrs: readonly Xattr[]): void {
@@ -169,19 +179,32 @@ export function setBlockReferences(block: Buffer, count: number): void {
   block.writeUInt32LE(count, 4);
 }
 
-function toEntry(xattr: Xattr): Entry | undefined {
-  const { name, value } = xattr;
+/** What a name begins with, and the number that stands for that. */
+function namespaceOf(name: string): { readonly prefix: string; readonly index: number } | undefined {
   for (const [prefix, index] of PREFIXES) {
-    const acl = index === 2 || index === 3;
-    if (acl ? name !== prefix : !name.startsWith(prefix) || name.length === prefix.length) continue;
-    const suffix = Buffer.from(name.slice(prefix.length), "latin1");
-    if (suffix.length > 255)
-      throw new XattrError(`attribute name of ${suffix.length} bytes, at most 255 fit`);
-    if (value.length > MAX_VALUE_BYTES)
-      throw new XattrError(`attribute ${name} of ${value.length} bytes, at most ${MAX_VALUE_BYTES} fit`);
-    return { index, name: suffix, value: acl ? encodeAcl(value) : value, xattr };
+    const length = name.length - prefix.length;
+    if (isAcl(index) ? name !== prefix : length === 0 || !name.startsWith(prefix)) continue;
+    if (length > MAX_NAME_BYTES) {
+      throw new XattrError(`attribute name of ${length} bytes, at most ${MAX_NAME_BYTES} fit`);
+    }
+    return { prefix, index };
   }
   return undefined;
+}
+
+function isAcl(index: number): boolean {
+  return index === 2 || index === 3;
+}
+
+function toEntry(xattr: Xattr): Entry | undefined {
+  const { name, value } = xattr;
+  const namespace = namespaceOf(name);
+  if (namespace === undefined) return undefined;
+  if (value.length > MAX_VALUE_BYTES)
+    throw new XattrError(`attribute ${name} of ${value.length} bytes, at most ${MAX_VALUE_BYTES} fit`);
+  const { prefix, index } = namespace;
+  const suffix = Buffer.from(name.slice(prefix.length), "latin1");
+  return { index, name: suffix, value: isAcl(index) ? encodeAcl(value) : value, xattr };
 }
 
 /** The order that the kernel's search in a block relies on: index, then length of the name, then the name. */
