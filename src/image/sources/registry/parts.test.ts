@@ -125,6 +125,11 @@ describe("isSameSite", () => {
     ["auth.example.co.uk", "registry.example.co.uk", true],
     ["evil.co.uk", "example.co.uk", false],
     ["evil.azurecr.io", "mine.azurecr.io", false],
+    ["evil-123-uc.a.run.app", "registry-456-uc.a.run.app", false],
+    ["evil.s3.eu-central-1.amazonaws.com", "mine.dkr.ecr.eu-central-1.amazonaws.com", false],
+    ["mine.azurecr.io", "mine.azurecr.io", true],
+    ["auth.run.app.example.com", "registry.run.app.example.com", true],
+    ["evil.co.jp", "co.jp", false],
   ])("%s for %s: %s", (realm, registry, expected) => {
     expect(isSameSite(realm, registry)).toBe(expected);
   });

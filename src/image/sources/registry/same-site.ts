@@ -27,9 +27,9 @@ export function isSameSite(realm: string, registry: string): boolean {
   const isAddress = /^[\d.]+$|:/.test(realm) || /^[\d.]+$|:/.test(registry);
   if (isAddress) return false;
   const shared = commonSuffix(realm.split("."), registry.split("."));
-  if (shared.length !== 2) return shared.length > 2;
-  const parent = shared.join(".");
-  return !SECOND_LEVEL.test(parent) && !SHARED_BY_STRANGERS.has(parent);
+  if (shared.length < 2 || SECOND_LEVEL.test(shared.join("."))) return false;
+  // However far below such a name the two part: "a.run.app" is every customer's too.
+  return !shared.some((_label, at) => SHARED_BY_STRANGERS.has(shared.slice(at).join(".")));
 }
 
 function commonSuffix(a: readonly string[], b: readonly string[]): readonly string[] {
