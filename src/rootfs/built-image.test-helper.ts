@@ -4,8 +4,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { findExecutable } from "../host/files.ts";
 import { runProgram } from "../host/process.ts";
-import { type TestEntry, tarOf } from "../tar/tar-builder.test-helper.ts";
+import { dir, type TestEntry, tarOf } from "../tar/tar-builder.test-helper.ts";
 import { type BuildRootfsOptions, type BuiltRootfs, buildRootfs, type LayerInput } from "./build-rootfs.ts";
+import { buildSnapshots } from "./snapshot/build-snapshots.ts";
 
 export const UUID = "0f1e2d3c-4b5a-4978-8695-a4b3c2d1e0f9";
 
@@ -57,6 +58,23 @@ export async function buildChecked(
   const built = await buildRootfs({ layers, path: target, uuid: UUID, sync: false, ...options });
   await checkFilesystem(target);
   return { ...built, path: target };
+}
+
+/**
+ * A disk as overlayfs leaves it: `entries` in the directory `upper`, each after its directory, with overlayfs's notes,
+ * which layers cannot have. Returns where it is.
+ */
+export async function buildUpperDisk(space: Workspace, entries: readonly TestEntry[]): Promise<string> {
+  const target = space.fresh(".ext4");
+  const tar = tarOf([dir("./"), ...entries]);
+  const upper = { name: "upper", source: "upper", isDirectory: true, open: () => chunksOf(tar) };
+  await buildSnapshots({ path: target, uuid: UUID, snapshots: [upper] });
+  await checkFilesystem(target);
+  return target;
+}
+
+async function* chunksOf(bytes: Buffer): AsyncGenerator<Uint8Array> {
+  yield bytes;
 }
 
 /** Lets e2fsck look at the whole filesystem; whatever it finds is an error. */

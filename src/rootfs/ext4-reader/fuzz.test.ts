@@ -6,7 +6,14 @@ import { type Mutation, mutate, mutations } from "../../core/mutations.test-help
 import { propertyRuns, SLOW_TEST_MS } from "../../core/property-runs.test-helper.ts";
 import { runProgram } from "../../host/process.ts";
 import { dir, file, hardLink, symlink } from "../../tar/tar-builder.test-helper.ts";
-import { buildChecked, layersOf, tool, type Workspace, workspace } from "../built-image.test-helper.ts";
+import {
+  buildChecked,
+  buildUpperDisk,
+  layersOf,
+  tool,
+  type Workspace,
+  workspace,
+} from "../built-image.test-helper.ts";
 import { type RootView, walkView } from "../overlay/walk.ts";
 import { createWritableDisk } from "../writable-disk.ts";
 import { openFilesystem } from "./filesystem.ts";
@@ -27,14 +34,13 @@ const TREE = [
   hardLink("hard", "d/file"),
   { name: "device", type: "4", dev: [8, 300] as const },
 ];
-/** As overlayfs writes it: below `upper`. */
+/** As overlayfs writes it. */
 const UPPER = [
-  dir("upper"),
-  dir("upper/d", { pax: [OPAQUE] }),
-  dir("upper/moved", { pax: [REDIRECT] }),
-  file("upper/moved/new", "new"),
-  file("upper/hard", "", { pax: [METACOPY] }),
-  { name: "upper/link", type: "3", dev: [0, 0] as const },
+  dir("d", { pax: [OPAQUE] }),
+  dir("moved", { pax: [REDIRECT] }),
+  file("moved/new", "new"),
+  file("hard", "", { pax: [METACOPY] }),
+  { name: "link", type: "3", dev: [0, 0] as const },
 ];
 
 interface Sample {
@@ -52,8 +58,7 @@ beforeAll(async () => {
   space = await workspace();
   base = (await buildChecked(space, layersOf(TREE))).path;
   await addSample("our image", base);
-  const { path } = await buildChecked(space, layersOf(UPPER), { writable: { sizeBytes: 8 * 2 ** 20 } });
-  await addSample("an upper disk", path);
+  await addSample("an upper disk", await buildUpperDisk(space, UPPER));
   const empty = space.fresh(".ext4");
   const directories = [{ name: "upper", mode: 0o755 }];
   await createWritableDisk({ path: empty, sizeBytes: 8 * 2 ** 20, uuid: crypto.randomUUID(), directories });

@@ -15,6 +15,7 @@ import {
 } from "../ext4/format.ts";
 import type { InodeId, InodeTable, NewInode } from "../ext4/inodes.ts";
 import { XattrError } from "../ext4/xattr.ts";
+import { isOverlayNote } from "../overlay/overlay-xattrs.ts";
 
 const TYPE_MODES: Readonly<Record<EntryType, number>> = {
   file: MODE_FILE,
@@ -30,14 +31,19 @@ const TYPE_MODES: Readonly<Record<EntryType, number>> = {
 const MAX_TARGET_BYTES = 4095;
 
 /**
- * Adds the inode that an entry describes, its data still to come.
+ * Adds the inode that an entry of a layer describes, its data still to come. Notes of overlayfs's are left out: the
+ * image is the lower layer of one, which would take them for its own, and follow a redirect or hide what is there.
  * @throws FirectlError LAYER_INVALID for what ext4 or the kernel cannot hold.
  */
 export function addInode(table: InodeTable, entry: TarEntry, layer: string): InodeId {
   const problem = problemOf(entry);
   if (problem !== undefined) throw layerError(layer, entry.path, problem);
   try {
-    return table.add(newInode(entry));
+    const inode = newInode(entry);
+    const hasNotes = inode.xattrs?.some(isOverlayNote) === true;
+    return table.add(
+      hasNotes ? { ...inode, xattrs: inode.xattrs?.filter((xattr) => !isOverlayNote(xattr)) } : inode,
+    );
   } catch (error) {
     if (error instanceof XattrError) throw layerError(layer, entry.path, error.message);
     throw error;

@@ -9,6 +9,11 @@ const PREFIX = "trusted.overlay.";
 /** How an overlayfs within the overlay has its own notes kept (Linux 6.7 and later). */
 const ESCAPED_PREFIX = "trusted.overlay.overlay.";
 
+/** Whether an attribute is a note of overlayfs's. */
+export function isOverlayNote({ name }: Xattr): boolean {
+  return name.startsWith(PREFIX);
+}
+
 /** Whether the directory hides what the lower layer has at its place. */
 export function isOpaque(xattrs: readonly Xattr[]): boolean {
   return find(xattrs, "opaque")?.toString("latin1") === "y";
@@ -33,7 +38,7 @@ export function visibleXattrs(xattrs: readonly Xattr[]): Xattr[] {
     if (name.startsWith(ESCAPED_PREFIX)) {
       return [{ name: `${PREFIX}${name.slice(ESCAPED_PREFIX.length)}`, value }];
     }
-    return name.startsWith(PREFIX) ? [] : [{ name, value }];
+    return isOverlayNote({ name, value }) ? [] : [{ name, value }];
   });
 }
 

@@ -1,6 +1,6 @@
 import { describe, test, vi } from "vitest";
 import { dir, file, hardLink, symlink, type TestEntry } from "../../tar/tar-builder.test-helper.ts";
-import { buildChecked, layersOf, workspace } from "../built-image.test-helper.ts";
+import { buildChecked, buildUpperDisk, layersOf, workspace } from "../built-image.test-helper.ts";
 import { openFilesystem } from "../ext4-reader/filesystem.ts";
 import type { Volume } from "../ext4-reader/volume.ts";
 import { type ReadTree, readTree, readView } from "../read-image.test-helper.ts";
@@ -28,9 +28,9 @@ const LOWER: readonly TestEntry[] = [
 async function merged(upper: readonly TestEntry[], lower: readonly TestEntry[] = LOWER): Promise<ReadTree> {
   await using space = await workspace();
   const base = await buildChecked(space, layersOf(lower));
-  const disk = await buildChecked(space, layersOf([dir("upper"), dir("work"), ...upper]));
+  const disk = await buildUpperDisk(space, upper);
   using lowerVolume = openFilesystem(base.path);
-  using upperVolume = openFilesystem(disk.path);
+  using upperVolume = openFilesystem(disk);
   return await readView({ kind: "overlay", lower: lowerVolume, upper: upperVolume, upperPath: "upper" });
 }
 
@@ -41,36 +41,36 @@ describe("an overlay", () => {
     ["of nothing", [], ["a", "a/deep", "a/deep/er", "a/x", "a/y", "b", "c", "d", "d/in"]],
     [
       "of directories that are there below",
-      [dir("upper/a"), file("upper/a/z")],
+      [dir("a"), file("a/z")],
       ["a", "a/deep", "a/deep/er", "a/x", "a/y", "a/z", "b", "c", "d", "d/in"],
     ],
     [
       "of an opaque directory",
-      [dir("upper/a", { pax: [overlay("opaque", "y")] }), file("upper/a/z")],
+      [dir("a", { pax: [overlay("opaque", "y")] }), file("a/z")],
       ["a", "a/z", "b", "c", "d", "d/in"],
     ],
-    ["of whiteouts", [whiteout("upper/a"), whiteout("upper/b"), whiteout("upper/none")], ["c", "d", "d/in"]],
-    ["of a file over a directory", [file("upper/a", "")], ["a", "b", "c", "d", "d/in"]],
-    ["of a directory over a file", [dir("upper/b"), whiteout("upper/a"), whiteout("upper/d")], ["b", "c"]],
+    ["of whiteouts", [whiteout("a"), whiteout("b"), whiteout("none")], ["c", "d", "d/in"]],
+    ["of a file over a directory", [file("a", "")], ["a", "b", "c", "d", "d/in"]],
+    ["of a directory over a file", [dir("b"), whiteout("a"), whiteout("d")], ["b", "c"]],
     [
       "of a directory that was renamed, and one renamed in that",
       [
-        whiteout("upper/a"),
-        dir("upper/d"),
-        dir("upper/d/moved", { pax: [overlay("redirect", "/a")] }),
-        dir("upper/d/moved/deeper", { pax: [overlay("redirect", "deep")] }),
-        whiteout("upper/d/moved/deep"),
-        whiteout("upper/d/moved/x"),
+        whiteout("a"),
+        dir("d"),
+        dir("d/moved", { pax: [overlay("redirect", "/a")] }),
+        dir("d/moved/deeper", { pax: [overlay("redirect", "deep")] }),
+        whiteout("d/moved/deep"),
+        whiteout("d/moved/x"),
       ],
       ["b", "c", "d", "d/in", "d/moved", "d/moved/deeper", "d/moved/deeper/er", "d/moved/y"],
     ],
     [
       "of a redirect to what is not there, or no directory",
       [
-        dir("upper/e", { pax: [overlay("redirect", "/none/at/all")] }),
-        dir("upper/f", { pax: [overlay("redirect", "/b")] }),
-        whiteout("upper/a"),
-        whiteout("upper/d"),
+        dir("e", { pax: [overlay("redirect", "/none/at/all")] }),
+        dir("f", { pax: [overlay("redirect", "/b")] }),
+        whiteout("a"),
+        whiteout("d"),
       ],
       ["b", "c", "e", "f"],
     ],
@@ -78,23 +78,36 @@ describe("an overlay", () => {
     expect(names(await merged(upper))).toEqual(expected);
   });
 
-  test("shows an image's own whiteouts and opaque marks as overlayfs does, and a single disk as it is", async ({
-    expect,
-  }) => {
-    const image = [dir("a", { pax: [overlay("opaque", "y")] }), whiteout("a/gone"), file("a/x")];
-    const tree = await merged([], image);
-    expect(names(tree)).toEqual(["a", "a/x"]);
-    expect(tree.xattrs).toEqual([]);
+  test("shows an image's own whiteouts as overlayfs does, and a single disk as it is", async ({ expect }) => {
+    const image = [dir("a"), whiteout("a/gone"), file("a/x")];
+    expect(names(await merged([], image))).toEqual(["a", "a/x"]);
     await using space = await workspace();
     const plain = await readTree((await buildChecked(space, layersOf(image))).path);
     expect(names(plain)).toEqual(["a", "a/gone", "a/x"]);
-    expect(plain.xattrs).toEqual(["a trusted.overlay.opaque=79"]);
+  });
+
+  test("has none of its own notes from the image, whose other attributes stay", async ({ expect }) => {
+    const image = [
+      dir("a", { pax: [overlay("redirect", "/d"), overlay("opaque", "y")] }),
+      file("a/x", "x", { pax: [overlay("metacopy", ""), overlay("overlay.opaque", "y")] }),
+      file("a/y", "y", {
+        pax: [
+          overlay("origin", "o"),
+          ["SCHILY.xattr.trusted.other", "1"],
+          ["SCHILY.xattr.user.overlay.opaque", "y"],
+        ],
+      }),
+      dir("d"),
+    ];
+    await using space = await workspace();
+    const built = await buildChecked(space, layersOf([dir("a"), file("a/z")], image));
+    const plain = await readTree(built.path);
+    expect(plain.xattrs).toEqual(["a/y trusted.other=31", "a/y user.overlay.opaque=79"]);
+    expect(names(await merged([], image))).toEqual(["a", "a/x", "a/y", "d"]);
   });
 
   test("gives the marks of an overlay within the guest their names back", async ({ expect }) => {
-    const tree = await merged([
-      dir("upper/d", { pax: [overlay("overlay.opaque", "y"), overlay("impure", "y")] }),
-    ]);
+    const tree = await merged([dir("d", { pax: [overlay("overlay.opaque", "y"), overlay("impure", "y")] })]);
     expect(tree.xattrs).toEqual(["d trusted.overlay.opaque=79"]);
     expect(names(tree)).toContain("d/in");
   });
@@ -103,8 +116,8 @@ describe("an overlay", () => {
     expect,
   }) => {
     const tree = await merged([
-      file("upper/b", "", { mode: 0o4755, pax: [overlay("metacopy", "")] }),
-      file("upper/renamed", "", { pax: [overlay("metacopy", ""), overlay("redirect", "/a/x")] }),
+      file("b", "", { mode: 0o4755, pax: [overlay("metacopy", "")] }),
+      file("renamed", "", { pax: [overlay("metacopy", ""), overlay("redirect", "/a/x")] }),
     ]);
     expect(tree.entries.get("b")).toMatchObject({ mode: 0o4755, size: "lower b".length });
     expect(tree.entries.get("c")).toMatchObject({ mode: 0o644, type: "file" });
@@ -114,30 +127,27 @@ describe("an overlay", () => {
   test.for<readonly [what: string, upper: readonly TestEntry[], message: RegExp]>([
     [
       "a lower directory in two places",
-      [
-        dir("upper/e", { pax: [overlay("redirect", "/a")] }),
-        dir("upper/f", { pax: [overlay("redirect", "/a")] }),
-      ],
+      [dir("e", { pax: [overlay("redirect", "/a")] }), dir("f", { pax: [overlay("redirect", "/a")] })],
       /inode \d+: the directory has two places in the tree$/,
     ],
     [
       "the root in itself",
-      [dir("upper/e", { pax: [overlay("redirect", "/")] })],
+      [dir("e", { pax: [overlay("redirect", "/")] })],
       /the guest's disk redirects to a path that is none$/,
     ],
     [
       "a path with ..",
-      [dir("upper/e", { pax: [overlay("redirect", "/a/../d")] })],
+      [dir("e", { pax: [overlay("redirect", "/a/../d")] })],
       /the guest's disk redirects to a path that is none$/,
     ],
     [
       "metadata without data",
-      [file("upper/e", "", { pax: [overlay("metacopy", "")] })],
+      [file("e", "", { pax: [overlay("metacopy", "")] })],
       /inode \d+: the image has no file with its data$/,
     ],
     [
       "metadata of a symlink's data",
-      [file("upper/e", "", { pax: [overlay("metacopy", ""), overlay("redirect", "/l")] })],
+      [file("e", "", { pax: [overlay("metacopy", ""), overlay("redirect", "/l")] })],
       /inode \d+: the image has no file with its data$/,
     ],
   ])("refuses %s", async ([, upper, message], { expect }) => {
