@@ -2,6 +2,7 @@ import { FirectlError } from "../core/errors.ts";
 import { readStatus } from "../guest/control-drive.ts";
 import { HealthState } from "../guest/gen/firectl/agent/v1/control_fields.ts";
 import type { Health } from "../guest/gen/firectl/agent/v1/control_pb.ts";
+import { printable } from "../guest/printable.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { HealthStatus, WaitForHealthOptions } from "./api.ts";
 import type { Context } from "./context.ts";
@@ -13,6 +14,8 @@ import { vmPathsOf } from "./vm-paths.ts";
 /** As many results as the agent keeps, and as much of each one's output: more is no honest guest's. */
 const LOG_RESULTS = 5;
 const OUTPUT_LENGTH = 512;
+/** How much of it an error quotes. */
+const QUOTED_LENGTH = 200;
 
 const STATES: Readonly<Record<HealthState, HealthStatus>> = {
   [HealthState.UNSPECIFIED]: "none",
@@ -62,24 +65,39 @@ export async function waitForHealth(
   const vmm = record.process;
   if (vmm === null) throw new FirectlError("WRONG_STATE", `${record.name} has no VMM`);
   await using watch = await GuestWatch.open(vmPathsOf(context.directories, record.id).controlDrive, vmm);
-  const failure = await watch.until((sighting) => {
+  const outcome = await watch.until((sighting): "reached" | FirectlError | undefined => {
     const end = endSeen(sighting);
-    if (end !== undefined) return `${record.name} ended with ${end.exitCode} before it was ${wanted}`;
+    if (end !== undefined) {
+      return new FirectlError(
+        "UNHEALTHY",
+        `${record.name} ended with ${end.exitCode} before it was ${wanted}`,
+        {
+          hint: `firectl logs ${record.name} shows what it printed`,
+        },
+      );
+    }
     const { status } = sighting;
     const health = status?.health === undefined ? undefined : reportOf(status.health);
-    if (health?.status === wanted) return "";
+    if (health?.status === wanted) return "reached";
     if (health?.status !== "unhealthy" || !(options.rejectUnhealthy ?? false)) return undefined;
-    return `${record.name} is unhealthy: ${lastWords(health)}`;
+    return new FirectlError("UNHEALTHY", `${record.name} is unhealthy: ${lastCheck(health)}`, {
+      hint: `firectl inspect -f '{{json .health}}' ${record.name} shows its last checks`,
+    });
   }, options.signal);
-  if (failure === "") return;
-  throw new FirectlError("UNHEALTHY", failure, { hint: `firectl logs ${record.name} shows what it printed` });
+  if (outcome !== "reached") throw outcome;
 }
 
-function lastWords({ log }: HealthReport): string {
+/** How the last check went, in one line. */
+export function lastCheck({ log }: Pick<HealthReport, "log">): string {
   const last = log.at(-1);
   if (last === undefined) return "its checks have failed";
-  const said = last.output.trim();
-  return `its check ended with ${last.exitCode}${said === "" ? "" : `: ${said}`}`;
+  const how =
+    last.exitCode < 0
+      ? "its check took too long or could not be run"
+      : `its check ended with ${last.exitCode}`;
+  const said = printable(last.output).trim().replaceAll(/\s+/g, " ");
+  if (said === "") return `${how} and printed nothing`;
+  return `${how}: ${said.length > QUOTED_LENGTH ? `${said.slice(0, QUOTED_LENGTH)}…` : said}`;
 }
 
 function reportOf(health: Health): HealthReport {

@@ -69,6 +69,7 @@ onEveryBackend("a VM's health", (vmm) => {
     );
     expect(started.status).toBe(125);
     expect(started.stderr).toContain("ill is unhealthy: its check ended with 3: the database is away");
+    expect(started.stderr).toContain("hint: firectl inspect -f '{{json .health}}' ill shows its last checks");
     expect(await status("ill")).toMatch(/\(unhealthy\)\n$/);
     await sandbox.ok(["rm", "-f", "ill"]);
   });
