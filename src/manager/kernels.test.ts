@@ -8,8 +8,10 @@ import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
 import { fakeVmlinux } from "../kernel/kernel.test-helper.ts";
 import { sweepKernelBuild } from "./build-kernel.ts";
 import type { Context } from "./context.ts";
-import { ensureDefaultKernel, sweepKernelWork } from "./kernels.ts";
+import { beginVm } from "./images.test-helper.ts";
+import { ensureDefaultKernel, removeKernel, sweepKernelWork } from "./kernels.ts";
 import { openContext } from "./open-context.ts";
+import { changeRecord } from "./records.ts";
 
 const kernelBytes = fakeVmlinux("6.1.99-pinned");
 
@@ -89,4 +91,23 @@ test("a download with another checksum is refused, not replaced by something els
   const context = await contextWith({ kernelUrl, kernelSha256: "0".repeat(64) });
   await expect(ensureDefaultKernel(context)).rejects.toMatchObject({ code: "DIGEST_MISMATCH" });
   expect(await (await context.kernels()).list()).toEqual([]);
+});
+
+test("a kernel that VMs boot stays, and the hint removes those that run, too", async () => {
+  const kernelSha256 = createHash("sha256").update(kernelBytes).digest("hex");
+  const context = await contextWith({ kernelUrl, kernelSha256 });
+  const { name, directory, image } = await ensureDefaultKernel(context);
+  for (const [vm, state] of [
+    ["v1", "running"],
+    ["v2", "exited"],
+  ] as const) {
+    const { id } = await beginVm(context, "img", vm);
+    const kernelPath = path.join(directory, image);
+    await changeRecord(context.vms, id, (record) => ({ ...record, state, kernelPath }));
+  }
+  await expect(removeKernel(context, name)).rejects.toMatchObject({
+    code: "WRONG_STATE",
+    message: `cannot remove kernel ${name}: it is booted by v1, v2`,
+    hint: "remove what boots it first: firectl rm -f v1 v2",
+  });
 });

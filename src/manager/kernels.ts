@@ -8,6 +8,7 @@ import { addHostKernel, downloadKernel, installDistributionKernel } from "../ker
 import type { AddKernelOptions, KernelSummary } from "./api.ts";
 import type { Context } from "./context.ts";
 import { dataLock } from "./data-locks.ts";
+import { removalOf } from "./records.ts";
 
 /** The installed kernels, by name. */
 export async function listKernels(context: Context): Promise<readonly KernelSummary[]> {
@@ -161,10 +162,12 @@ export function summaryOf(kernel: Kernel, isDefault: boolean): KernelSummary {
 export async function removeKernel(context: Context, name: string): Promise<void> {
   const kernels = await context.kernels();
   const { directory } = await kernels.find(name);
-  const user = (await context.vms.read()).find(({ kernelPath }) => path.dirname(kernelPath) === directory);
-  if (user !== undefined) {
-    throw new FirectlError("WRONG_STATE", `cannot remove kernel ${name}: VM ${user.name} boots it`, {
-      hint: `firectl rm ${user.name}`,
+  const records = await context.vms.read();
+  const users = records.filter(({ kernelPath }) => path.dirname(kernelPath) === directory);
+  if (users.length > 0) {
+    const names = users.map((user) => user.name).join(", ");
+    throw new FirectlError("WRONG_STATE", `cannot remove kernel ${name}: it is booted by ${names}`, {
+      hint: `remove what boots it first: ${removalOf(users)}`,
     });
   }
   await kernels.remove(name);

@@ -3,7 +3,7 @@ import { ownIdentity } from "../host/process-identity.ts";
 import { randomUuid } from "../host/random.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
-import { hostBootId } from "./records.ts";
+import { hostBootId, removalOf } from "./records.ts";
 import { inventName } from "./vm-names.ts";
 import type { VmSize } from "./vm-options.ts";
 import { vmPathsOf } from "./vm-paths.ts";
@@ -28,10 +28,10 @@ export async function createRecord(context: Context, vm: NewVm): Promise<VmRecor
   const paths = vmPathsOf(context.directories, id);
   return context.vms.update((records) => {
     const isTaken = (name: string): boolean => records.some((record) => record.name === name);
-    if (vm.name !== undefined && isTaken(vm.name)) {
-      const holder = records.find((record) => record.name === vm.name);
-      throw new FirectlError("NAME_IN_USE", `the name "${vm.name}" belongs to VM ${holder?.id}`, {
-        hint: `choose another name, or remove that VM: firectl rm ${vm.name}`,
+    const holder = records.find((record) => record.name === vm.name);
+    if (holder !== undefined) {
+      throw new FirectlError("NAME_IN_USE", `the name "${holder.name}" belongs to VM ${holder.id}`, {
+        hint: `choose another name, or remove that VM: ${removalOf([holder])}`,
       });
     }
     const record: VmRecord = {

@@ -90,7 +90,7 @@ export async function dropRecord(vms: VmsFile, id: string): Promise<void> {
   });
 }
 
-/** @throws FirectlError WRONG_STATE unless the record is in one of `states`. */
+/** @throws FirectlError WRONG_STATE unless the record is in one of `states`, with the command that brings it there. */
 export function requireState(
   record: VmRecord,
   operation: string,
@@ -100,5 +100,26 @@ export function requireState(
   throw new FirectlError(
     "WRONG_STATE",
     `cannot ${operation} ${record.name}: it is ${record.state}, and must be ${states.join(" or ")}`,
+    { hint: wayOutOf(record) },
   );
+}
+
+function wayOutOf({ name, state }: VmRecord): string {
+  switch (state) {
+    case "creating":
+      return `it is being made: firectl list -a shows when ${name} is up`;
+    case "running":
+      return `firectl attach ${name} joins it, firectl kill ${name} ends it`;
+    case "exited":
+    case "dead":
+      return `firectl start ${name}`;
+    case "removing":
+      return `firectl rm ${name} finishes a removal that was cut off`;
+  }
+}
+
+/** The command that removes these VMs, those that run included. */
+export function removalOf(records: readonly Pick<VmRecord, "name" | "state">[]): string {
+  const running = records.some(({ state }) => state === "running" || state === "creating");
+  return `firectl rm ${running ? "-f " : ""}${records.map(({ name }) => name).join(" ")}`;
 }

@@ -7,6 +7,7 @@ import type { RemovedImage, RemoveImageOptions } from "./api.ts";
 import { imagesIn, reasonsToWait, removeUnusedBases } from "./collect.ts";
 import type { Context } from "./context.ts";
 import { usersOf } from "./image-usage.ts";
+import { removalOf } from "./records.ts";
 
 /** A removal need not wait for a pull under way: what it cannot collect, the next removal or prune will. */
 const COLLECT_TIMEOUT_MS = 50;
@@ -97,8 +98,7 @@ function inUse(
   const names = users.map(({ name }) => name);
   const shown = `${names.slice(0, MAX_NAMED).join(", ")}${names.length > MAX_NAMED ? ", …" : ""}`;
   const what = users.length === 1 ? `VM ${shown} uses it` : `${users.length} VMs use it: ${shown}`;
-  const running = users.filter(({ state }) => state === "running" || state === "creating");
-  const remove = `firectl rm ${running.length > 0 ? "-f " : ""}${names.join(" ")}`;
+  const remove = removalOf(users);
   const untag = `firectl rmi -f ${reference} only takes its name away and keeps it for them`;
   return new FirectlError("WRONG_STATE", `cannot remove ${reference}: ${what}`, {
     hint: isNamed ? `${remove} removes what uses it; ${untag}` : `${remove} removes what uses it`,

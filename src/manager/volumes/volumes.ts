@@ -4,6 +4,7 @@ import type { CreateVolumeOptions, PruneVolumesOptions, PruneVolumesReport, Volu
 import type { Context } from "../context.ts";
 import { diskFile } from "../disk-file.ts";
 import { unrecordedVms } from "../image-usage.ts";
+import { removalOf } from "../records.ts";
 import { anonymousVolumeName, checkVolumeName } from "./volume-names.ts";
 import { checkVolumeSize, DEFAULT_VOLUME_BYTES } from "./volume-size.ts";
 import { ANONYMOUS_LABEL, type StoredVolume, VolumeStore } from "./volume-store.ts";
@@ -63,10 +64,11 @@ export async function removeVolume(context: Context, name: string): Promise<void
   const store = new VolumeStore(context.directories.data);
   await context.vms.hold(async (records) => {
     await store.get(name);
-    const users = usersOfVolume(name, records).map((record) => record.name);
+    const users = usersOfVolume(name, records);
     if (users.length > 0) {
-      throw new FirectlError("VOLUME_IN_USE", `the volume "${name}" is in use by ${users.join(", ")}`, {
-        hint: `remove the VM first: firectl rm ${users[0]}`,
+      const names = users.map((record) => record.name).join(", ");
+      throw new FirectlError("VOLUME_IN_USE", `the volume "${name}" is in use by ${names}`, {
+        hint: `remove what uses it first: ${removalOf(users)}`,
       });
     }
     await store.remove(name);
