@@ -163,6 +163,30 @@ describe("insecureRegistries", () => {
     });
     expect(isInsecure(host)).toBe(expected);
   });
+
+  it.each(["a b", "http://registry.lan", "registry.lan/path", "registry.lan:port", "10.0.0.0/33"])(
+    "refuses %j in the environment",
+    (entry) => {
+      const env = { FIRECTL_INSECURE_REGISTRIES: `good.example:5000, ${entry}` };
+      expect(() => insecureRegistries([], { env })).toThrow(
+        expect.objectContaining({
+          code: "INVALID_CONFIGURATION",
+          message: `FIRECTL_INSECURE_REGISTRIES: "${entry}" is not a registry`,
+          hint: expect.stringContaining("separated by commas"),
+        }),
+      );
+    },
+  );
+
+  it("takes from the environment what has an address, a port, a network, or nothing", () => {
+    const isInsecure = insecureRegistries([], {
+      env: { FIRECTL_INSECURE_REGISTRIES: "[fd00::1]:5000,,registry_a.lan:80, 10.1.0.0/16," },
+    });
+    expect(["[fd00::1]:5000", "registry_a.lan:80", "10.1.2.3:5000"].map(isInsecure)).toEqual(
+      Array(3).fill(true),
+    );
+    expect(isInsecure("registry_a.lan")).toBe(false);
+  });
 });
 
 describe("findCredentials", () => {
