@@ -1,17 +1,19 @@
 import { FirectlError } from "../core/errors.ts";
 import { mark } from "../core/trace.ts";
+import { readStatus } from "../guest/control-drive.ts";
 import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import { withDeadline } from "../host/deadline.ts";
 import { makePrivateDirectory } from "../host/files.ts";
-import { logIsWhole, readLogTail } from "../host/supervise.ts";
 import type { ShareRecord } from "../state/share-record.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
 import { currentBootSnapshots } from "./boot-snapshots.ts";
 import type { Context } from "./context.ts";
+import { secondsIn } from "./environment.ts";
 import { endedStatus, endOf, exitReportOf, hasStarted } from "./exit-report.ts";
 import { lastStatus } from "./finish-vm.ts";
 import { GuestWatch } from "./guest-watch.ts";
+import { lastWords } from "./last-words.ts";
 import { changeRecord } from "./records.ts";
 import { shareProcesses } from "./shares/share-processes.ts";
 import type { VmPaths } from "./vm-paths.ts";
@@ -19,9 +21,6 @@ import { WorkloadStartError } from "./workload-start-error.ts";
 
 /** From InstanceStart to the workload's first instruction; emulation is slow, and worse when many boot. */
 const BOOT_TIMEOUT_MS = { firecracker: 60_000, qemu: 180_000 } as const;
-
-/** How much of the guest kernel's last words an error quotes. */
-const QUOTED_CONSOLE_BYTES = 1024;
 
 const LOOK_AT_KERNEL = "firectl run with --kernel-args loglevel=7 shows what the guest's kernel does";
 
@@ -55,13 +54,15 @@ export interface BootOptions {
 
 /** Starts the VMM and the guest in it, and waits until the workload has started. */
 export async function bootVm(context: Context, options: BootOptions): Promise<BootedVm> {
+  // Before anything is started: the variable may be wrong.
+  const timeoutMs = secondsIn(context.env, "FIRECTL_BOOT_TIMEOUT") ?? BOOT_TIMEOUT_MS[options.vmm.name];
   const startedAt = performance.now();
   const vmm = await launchVmm(context, options);
   mark("vmm started");
   const vmmMs = performance.now() - startedAt;
   const watch = await GuestWatch.open(options.paths.controlDrive, vmm.process);
   try {
-    const status = await waitForWorkload(context, { ...options, watch });
+    const status = await waitForWorkload({ ...options, watch, timeoutMs });
     const bootMs = performance.now() - startedAt - vmmMs;
     return { watch, status, vmm, vmmMs, bootMs, [Symbol.asyncDispose]: () => watch[Symbol.asyncDispose]() };
   } catch (error) {
@@ -131,12 +132,11 @@ function reconcileCommand(context: Context, id: string): string[] {
 }
 
 async function waitForWorkload(
-  context: Context,
-  options: BootOptions & { watch: GuestWatch },
+  options: BootOptions & { readonly watch: GuestWatch; readonly timeoutMs: number },
 ): Promise<VmStatus> {
-  const { paths, vmm, watch } = options;
-  const seconds = Number(context.env["FIRECTL_BOOT_TIMEOUT"]);
-  const timeoutMs = seconds > 0 ? seconds * 1000 : BOOT_TIMEOUT_MS[vmm.name];
+  const { paths, vmm, watch, timeoutMs } = options;
+  const words = async (): Promise<string> =>
+    lastWords(paths, { status: await readStatus(watch.drive), vmm: vmm.name });
   const outcome = await withDeadline(
     {
       timeoutMs,
@@ -151,17 +151,15 @@ async function waitForWorkload(
       }, signal),
   ).catch(async (error: unknown) => {
     if (!(error instanceof FirectlError) || error.code !== "TIMEOUT") throw error;
-    throw new FirectlError("TIMEOUT", `${error.message}${await lastWords(paths)}`, {
+    throw new FirectlError("TIMEOUT", `${error.message}${await words()}`, {
       cause: error,
       ...(error.hint === undefined ? {} : { hint: error.hint }),
     });
   });
   if (outcome === "vmm-ended") {
-    throw new FirectlError(
-      "GUEST_FAILED",
-      `the guest ended before its workload started${await lastWords(paths)}`,
-      { hint: hintOfEarlyEnd(options.machine.memoryMib) },
-    );
+    throw new FirectlError("GUEST_FAILED", `the guest ended before its workload started${await words()}`, {
+      hint: hintOfEarlyEnd(options.machine.memoryMib),
+    });
   }
   if (!hasStarted(outcome)) throw new WorkloadStartError(exitReportOf(endOf(outcome)));
   return outcome;
@@ -172,19 +170,6 @@ function hintOfEarlyEnd(memoryMib: number): string {
   return memoryMib < SCARCE_MEMORY_MIB
     ? `its kernel may need more than ${memoryMib} MiB: try -m ${SCARCE_MEMORY_MIB}m; ${LOOK_AT_KERNEL}`
     : LOOK_AT_KERNEL;
-}
-
-async function lastWords(paths: VmPaths): Promise<string> {
-  await logIsWhole(paths.runtimeDirectory);
-  const [kernel, vmm] = await Promise.all([
-    readLogTail(paths.console, QUOTED_CONSOLE_BYTES),
-    readLogTail(paths.vmmLog, QUOTED_CONSOLE_BYTES),
-  ]);
-  const said = [
-    kernel === "" ? "" : `; the guest's console ends with:\n${kernel}`,
-    vmm === "" ? "" : `\nthe VMM's log ends with:\n${vmm}`,
-  ];
-  return said.join("");
 }
 
 /** Puts a started VM on record as running. */

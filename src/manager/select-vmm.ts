@@ -16,6 +16,7 @@ import { fallbackNotice, noVmmError, type Unusable, unusableError } from "../vmm
 import type { Vmm } from "../vmm/vmm.ts";
 import type { VmmChoice } from "./api.ts";
 import type { Context } from "./context.ts";
+import { secondsIn } from "./environment.ts";
 import type { Settings } from "./settings.ts";
 import { inStage } from "./stage.ts";
 
@@ -82,7 +83,7 @@ function usableOrThrow<T>(finding: Finding<T>): T {
 async function findFirecracker(selection: VmmSelection): Promise<Finding<FirecrackerProgram>> {
   const executable = await findProgram(selection, "firecracker", {
     variable: "FIRECTL_FIRECRACKER",
-    setting: selection.settings.firecracker,
+    field: "firecracker",
   });
   if (executable === undefined) {
     return {
@@ -110,11 +111,11 @@ async function findQemu(selection: VmmSelection): Promise<Finding<Vmm>> {
   const name = process.arch === "arm64" ? "qemu-system-aarch64" : "qemu-system-x86_64";
   const executable = await findProgram(selection, name, {
     variable: "FIRECTL_QEMU",
-    setting: selection.settings.qemu,
+    field: "qemu",
   });
   const vhostDeviceVsock = await findProgram(selection, "vhost-device-vsock", {
     variable: "FIRECTL_VHOST_DEVICE_VSOCK",
-    setting: selection.settings.vhostDeviceVsock,
+    field: "vhostDeviceVsock",
   });
   if (executable !== undefined && vhostDeviceVsock !== undefined) {
     return { found: qemuVmm({ executable, vhostDeviceVsock }) };
@@ -136,24 +137,25 @@ async function findQemu(selection: VmmSelection): Promise<Finding<Vmm>> {
 async function findProgram(
   selection: VmmSelection,
   name: string,
-  told: { readonly variable: string; readonly setting: string | undefined },
+  told: { readonly variable: string; readonly field: keyof VmmSelection["settings"] },
 ): Promise<string | undefined> {
-  const explicit = selection.env[told.variable] || told.setting;
+  const explicit = selection.env[told.variable] || selection.settings[told.field];
   if (explicit === undefined) {
     const own = path.join(selection.directories.data, "bin");
     return findExecutable(name, `${selection.env["PATH"] ?? ""}:${own}`);
   }
   const found = await findExecutable(path.resolve(explicit), "");
   if (found !== undefined) return found;
-  const source = selection.env[told.variable] ? told.variable : "config.json";
-  throw new FirectlError("TOOL_MISSING", `${source} names ${explicit}, which is not a program`);
+  const source = selection.env[told.variable] ? told.variable : `${told.field} of config.json`;
+  throw new FirectlError("TOOL_MISSING", `${source} names ${explicit}, which is not an executable file`, {
+    hint: `give it the path of ${name}, or leave it out: firectl then looks on PATH`,
+  });
 }
 
 function probeOptions(selection: VmmSelection): Parameters<typeof describeFirecracker>[1] {
-  const seconds = Number(selection.env["FIRECTL_PROBE_TIMEOUT"]);
   return {
     directory: selection.directories.runtime,
-    timeoutMs: seconds > 0 ? seconds * 1000 : PROBE_TIMEOUT_MS,
+    timeoutMs: secondsIn(selection.env, "FIRECTL_PROBE_TIMEOUT") ?? PROBE_TIMEOUT_MS,
     signal: selection.signal,
   };
 }
