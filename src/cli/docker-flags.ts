@@ -1,80 +1,147 @@
+/** Flags of a docker command that firectl lacks, for one reason. */
+interface MissingFlags {
+  /** Without dashes. */
+  readonly flags: readonly string[];
+  /** Why, or what to do instead. */
+  readonly hint: string;
+  /** firectl is to have them one day. */
+  readonly isPlanned?: true;
+}
+
 /**
  * Flags of docker's commands that firectl knows of and does not have: whoever comes from docker should read
- * that, and not wonder about the spelling. https://docs.docker.com/reference/cli/docker/container/run/
+ * that, and not wonder about the spelling. The rows of docs/docker.md that say "refused", in its words.
+ * https://docs.docker.com/reference/cli/docker/container/run/
  */
-const RUN_FLAGS: Readonly<Record<string, string>> = {
-  annotation: "",
-  "blkio-weight": "use --disk-bps or --disk-iops",
-  "blkio-weight-device": "use --disk-bps or --disk-iops",
-  "cgroup-parent": "",
-  cgroupns: "",
-  "cpu-count": "use --cpus",
-  "cpu-percent": "use --cpus",
-  "cpu-period": "use --cpus",
-  "cpu-quota": "use --cpus",
-  "cpu-rt-period": "",
-  "cpu-rt-runtime": "",
-  "cpu-shares": "VMs share processors as processes do: nice firectl run ..., or a limit with --cpus",
-  c: "VMs share processors as processes do: nice firectl run ..., or a limit with --cpus",
-  "cpuset-cpus": "the VM runs where firectl does: taskset -c 0,1 firectl run ...",
-  "cpuset-mems": "the VM's memory comes from where firectl's does: numactl -m 0 firectl run ...",
-  device: "a VM has no devices of the host's; a disk can be a volume",
-  "device-cgroup-rule": "a VM has no devices of the host's",
-  "device-read-bps": "use --disk-bps, which limits each of the VM's disks",
-  "device-read-iops": "use --disk-iops, which limits each of the VM's disks",
-  "device-write-bps": "use --disk-bps, which limits each of the VM's disks",
-  "device-write-iops": "use --disk-iops, which limits each of the VM's disks",
-  "disable-content-trust": "",
-  expose: "",
-  gpus: "Firecracker has no way to give a guest a device of the host's",
-  ip: "",
-  ip6: "",
-  ipc: "",
-  isolation: "",
-  "kernel-memory": "use -m",
-  link: "",
-  "link-local-ip": "",
-  "log-driver": "use firectl logs",
-  "log-opt": "use --log-size",
-  "mac-address": "",
-  "memory-reservation":
-    "a VM's memory is its own: use -m, and firectl update -m to take some back while it runs",
-  "memory-swappiness": "use --sysctl vm.swappiness=N",
-  net: "",
-  "net-alias": "",
-  network: "",
-  "network-alias": "",
-  "oom-kill-disable": "Linux's control groups cannot do it any more; use --oom-score-adj",
-  pid: "",
-  publish: "reach the workload with firectl exec",
-  p: "reach the workload with firectl exec",
-  "publish-all": "reach the workload with firectl exec",
-  P: "reach the workload with firectl exec",
-  restart: "",
-  runtime: "use --vmm to choose the virtual machine monitor",
-  "storage-opt": "use --disk-size",
-  "use-api-socket": "",
-  userns: "",
-  uts: "",
-  "volume-driver": "volumes are ext4 disks of this host",
+const RUN_FLAGS: readonly MissingFlags[] = [
+  { flags: ["annotation"], hint: "there is no OCI runtime to pass it to; use --label" },
+  {
+    flags: ["blkio-weight", "blkio-weight-device"],
+    hint: "a VM's disks are its own; limit them with --disk-bps and --disk-iops",
+  },
+  { flags: ["cgroup-parent", "cgroupns"], hint: "the VM's control groups are its own" },
+  { flags: ["cpu-count", "cpu-percent"], hint: "for containers on Windows; use --cpus" },
+  {
+    flags: ["cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "c", "cpu-shares"],
+    hint: "a VM has processors of its own; use --cpus",
+  },
+  {
+    flags: ["cpuset-cpus", "cpuset-mems"],
+    hint: "start firectl under taskset or numactl instead",
+  },
+  {
+    flags: [
+      ...["device", "device-cgroup-rule"],
+      ...["device-read-bps", "device-read-iops", "device-write-bps", "device-write-iops"],
+    ],
+    hint: "the host's devices are not the VM's; --disk-bps and --disk-iops limit its disks",
+  },
+  {
+    flags: ["disable-content-trust"],
+    hint: "there is no content trust of Docker's to disable; digests are always checked",
+  },
+  { flags: ["expose"], hint: "a VM has no network yet", isPlanned: true },
+  { flags: ["gpus"], hint: "Firecracker passes no devices through" },
+  {
+    flags: [
+      ...["ip", "ip6", "link", "link-local-ip", "mac-address"],
+      ...["network", "net", "network-alias", "net-alias", "p", "publish", "P", "publish-all"],
+    ],
+    hint: "a VM has no network yet, but for its loopback: reach the workload with firectl exec",
+    isPlanned: true,
+  },
+  { flags: ["ipc", "pid", "userns", "uts"], hint: "nothing can be shared with another kernel" },
+  { flags: ["isolation"], hint: "for containers on Windows: a VM is isolated by a kernel of its own" },
+  { flags: ["kernel-memory"], hint: "gone from Linux; use -m" },
+  { flags: ["log-driver", "log-opt"], hint: "the output is kept with the VM: --log-size, firectl logs" },
+  {
+    flags: ["memory-reservation"],
+    hint: "the VM's memory is its own: use -m, and firectl update -m to take some back while it runs",
+  },
+  { flags: ["memory-swappiness"], hint: "use --sysctl vm.swappiness=N" },
+  {
+    flags: ["oom-kill-disable"],
+    hint: "gone from Linux's control groups, version 2; use --oom-score-adj",
+  },
+  { flags: ["restart"], hint: "start it again yourself, or from systemd", isPlanned: true },
+  { flags: ["runtime"], hint: "--vmm chooses the virtual machine monitor" },
+  { flags: ["storage-opt"], hint: "use --disk-size" },
+  { flags: ["use-api-socket"], hint: "there is no daemon to speak to" },
+  { flags: ["volume-driver"], hint: "volumes are files here" },
+];
+
+/** https://docs.docker.com/reference/cli/docker/container/update/ */
+const UPDATE_FLAGS: ReadonlySet<string> = new Set([
+  ...["blkio-weight", "cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "c", "cpu-shares"],
+  ...["cpuset-cpus", "cpuset-mems", "kernel-memory", "memory-reservation", "restart"],
+]);
+
+const LISTS_ALL = "firectl list -a shows all, the newest last";
+
+/** By the name of our command, with docker's for it. */
+const MISSING: Readonly<
+  Record<string, { readonly docker: string; readonly missing: readonly MissingFlags[] }>
+> = {
+  run: { docker: "run", missing: RUN_FLAGS },
+  update: {
+    docker: "update",
+    missing: RUN_FLAGS.map((row) => ({ ...row, flags: row.flags.filter((flag) => UPDATE_FLAGS.has(flag)) })),
+  },
+  list: {
+    docker: "ps",
+    missing: [
+      { flags: ["last", "n", "latest", "l"], hint: LISTS_ALL },
+      { flags: ["size", "s"], hint: "firectl df -v shows the size of each VM's disk" },
+    ],
+  },
+  start: {
+    docker: "start",
+    missing: [{ flags: ["checkpoint", "checkpoint-dir"], hint: "a VM that is started again boots anew" }],
+  },
+  rm: { docker: "rm", missing: [{ flags: ["link", "l"], hint: "VMs have no links to each other" }] },
+  inspect: {
+    docker: "inspect",
+    missing: [{ flags: ["size", "s"], hint: "firectl df -v shows the size of each VM's disk" }],
+  },
+  images: {
+    docker: "images",
+    missing: [
+      { flags: ["all", "a"], hint: "nothing is hidden: firectl images shows every image" },
+      { flags: ["tree"], hint: "firectl images shows each platform in a line of its own" },
+    ],
+  },
+  pull: {
+    docker: "pull",
+    missing: [
+      { flags: ["all-tags", "a"], hint: "name each tag: firectl pull NAME:TAG [NAME:TAG...]" },
+      { flags: ["disable-content-trust"], hint: "digests are always checked" },
+    ],
+  },
+  rmi: {
+    docker: "rmi",
+    missing: [{ flags: ["no-prune"], hint: "firectl tag gives what is to stay another name first" }],
+  },
 };
 
-const BY_COMMAND: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  run: RUN_FLAGS,
-  list: { last: "", n: "", latest: "", l: "", size: "", s: "" },
-  start: { checkpoint: "", "checkpoint-dir": "" },
-  rm: { link: "", l: "" },
-  inspect: { size: "", s: "", type: "" },
-  images: { all: "", a: "", digests: "", filter: "", f: "", tree: "" },
-  pull: { "all-tags": "", a: "", "disable-content-trust": "" },
-  rmi: { force: "", f: "", "no-prune": "" },
-};
+/** A flag that only docker has. */
+export interface MissingFlag {
+  /** Name of docker's command. */
+  readonly docker: string;
+  readonly hint: string;
+  readonly isPlanned: boolean;
+}
 
-/**
- * Whether docker's command of that name has the flag (without dashes) that firectl lacks: the hint that
- * there is about it, which may be empty, else undefined.
- */
-export function missingDockerFlag(command: string, flag: string): string | undefined {
-  const flags = BY_COMMAND[command];
-  return flags !== undefined && Object.hasOwn(flags, flag) ? flags[flag] : undefined;
+/** What there is to say of the flag (without dashes) if docker's form of our command has it and firectl has not. */
+export function missingDockerFlag(command: string, flag: string): MissingFlag | undefined {
+  const known = Object.hasOwn(MISSING, command) ? MISSING[command] : undefined;
+  const row = known?.missing.find(({ flags }) => flags.includes(flag));
+  if (known === undefined || row === undefined) return undefined;
+  return { docker: known.docker, hint: row.hint, isPlanned: row.isPlanned ?? false };
+}
+
+/** Every such flag, by the name of our command. */
+export function missingDockerFlags(): readonly { readonly command: string; readonly flag: string }[] {
+  return Object.entries(MISSING).flatMap(([command, { missing }]) =>
+    missing.flatMap(({ flags }) => flags.map((flag) => ({ command, flag }))),
+  );
 }

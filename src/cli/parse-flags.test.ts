@@ -104,18 +104,38 @@ test.each([
   [
     ["run", "-p", "80:80", "img"],
     125,
-    "-p of docker run is not supported yet\nhint: reach the workload with firectl exec",
+    "-p of docker run is not supported yet\nhint: a VM has no network yet, but for its loopback: reach the workload with firectl exec",
   ],
-  [["run", "--network", "host", "img"], 125, "--network of docker run is not supported yet"],
+  [
+    ["run", "--network", "host", "img"],
+    125,
+    "--network of docker run is not supported yet\nhint: a VM has no network yet, but for its loopback: reach the workload with firectl exec",
+  ],
+  [
+    ["run", "--isolation", "hyperv", "img"],
+    125,
+    "--isolation of docker run is not supported\nhint: for containers on Windows: a VM is isolated by a kernel of its own",
+  ],
+  [["ps", "-l"], 2, "-l of docker ps is not supported\nhint: firectl list -a shows all, the newest last"],
+  [
+    ["update", "--restart", "always", "web"],
+    2,
+    "--restart of docker update is not supported yet\nhint: start it again yourself, or from systemd",
+  ],
+  [
+    ["update", "--annotation", "a=b", "web"],
+    2,
+    "update: unknown flag --annotation\nhint: see firectl update --help",
+  ],
   [
     ["run", "-c512", "img"],
     125,
-    "-c of docker run is not supported yet\nhint: VMs share processors as processes do: nice firectl run ..., or a limit with --cpus",
+    "-c of docker run is not supported\nhint: a VM has processors of its own; use --cpus",
   ],
   [
     ["run", "-dp", "80:80", "img"],
     125,
-    "-p of docker run is not supported yet\nhint: reach the workload with firectl exec",
+    "-p of docker run is not supported yet\nhint: a VM has no network yet, but for its loopback: reach the workload with firectl exec",
   ],
   [
     ["run", "--memroy", "1g", "img"],

@@ -113,8 +113,9 @@ function flagValues(
 function unknownFlag(command: Command, token: Extract<Token, { kind: "option" }>): FirectlError {
   const docker = missingDockerFlag(command.name, token.name);
   if (docker !== undefined) {
-    const message = `${token.rawName} of docker ${command.name} is not supported yet`;
-    return new FirectlError("UNSUPPORTED", message, docker === "" ? {} : { hint: docker });
+    const when = docker.isPlanned ? " yet" : "";
+    const message = `${token.rawName} of docker ${docker.docker} is not supported${when}`;
+    return new FirectlError("UNSUPPORTED", message, { hint: docker.hint });
   }
   const names = Object.entries(command.flags).filter(([, flag]) => flag.hidden !== true);
   const like = closest(

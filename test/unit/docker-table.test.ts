@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { missingDockerFlag } from "../../src/cli/docker-flags.ts";
+import { missingDockerFlag, missingDockerFlags } from "../../src/cli/docker-flags.ts";
+import { allFlags } from "../../src/cli/parse-flags.ts";
+import { resolveCommand } from "../../src/cli/registry.ts";
 import { RUN_FLAGS } from "../../src/cli/run-flags.ts";
 import { codeSpans, readText } from "./markdown.test-helper.ts";
 
@@ -33,7 +35,9 @@ describe("the table of docker run's flags", () => {
     expect(["same", "different", "refused"]).toContain(verdict);
     expect(OURS.has(flag), `firectl run has the flag: ${OURS.has(flag)}`).toBe(verdict !== "refused");
     if (verdict === "refused") {
-      expect(missingDockerFlag("run", flag), "docker-flags.ts tells those who try").toBeDefined();
+      const missing = missingDockerFlag("run", flag);
+      expect(missing?.hint, "docker-flags.ts tells those who try").toBe(note.replaceAll("`", ""));
+      if (note.includes(" yet")) expect(missing?.isPlanned).toBe(true);
     }
     if (verdict !== "same") expect(note).not.toBe("");
   });
@@ -42,5 +46,16 @@ describe("the table of docker run's flags", () => {
     const names = rows().map(({ flag }) => flag);
     expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
     expect(names.length).toBeGreaterThan(100);
+  });
+});
+
+describe("what docker's commands have and firectl's have not", () => {
+  it.each(missingDockerFlags())("is true of $command and $flag", async ({ command, flag }) => {
+    const resolved = resolveCommand([command]);
+    const ours = resolved.kind === "command" ? allFlags(await resolved.entry.load()) : {};
+    expect(Object.keys(ours)).not.toEqual([]);
+    const spellings = Object.entries(ours).flatMap(([name, { short }]) => [name, short]);
+    expect(spellings).not.toContain(flag);
+    expect(missingDockerFlag(command, flag)?.hint).not.toBe("");
   });
 });
