@@ -77,7 +77,10 @@ describe("limits and privileges", () => {
     [["--security-opt", "fly"], "--security-opt fly is not supported"],
     [["--add-host", "db:nowhere"], '--add-host: "db:nowhere" is not a host and its address'],
     [["--add-host", "h:host-gateway"], "--add-host h:host-gateway is not supported"],
-    [["--dns", "one"], '--dns: "one" is not an IP address'],
+    [
+      ["--dns", "one"],
+      '--dns: "one" is not an IP address\nhint: write an address, not a name: --dns 10.0.0.1\n',
+    ],
     [["--oom-score-adj", "-1001"], '--oom-score-adj: "-1001" is not a whole number from -1000 to 1000'],
     [["--device", "/dev/kvm"], "--device of docker run is not supported"],
     [["--cpuset-cpus", "0"], "--cpuset-cpus of docker run is not supported"],

@@ -301,7 +301,7 @@ function parseHost(text: string, flag: string): { readonly name: string; readonl
 
 function parseServer(text: string, flag: string): string {
   if (isIP(text) !== 0) return text;
-  throw invalid(flag, text, "an IP address");
+  throw invalid(flag, text, "an IP address", `write an address, not a name: ${flag} 10.0.0.1`);
 }
 
 function parseWord(text: string, flag: string): string {

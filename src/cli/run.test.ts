@@ -130,10 +130,17 @@ describe("a bad flag is refused before anything is opened, with 125", () => {
       ["--no-healthcheck", "--health-retries=1", "img"],
       "run: --no-healthcheck does not go with --health-retries",
     ],
-    [["--vmm", "kvm"], '--vmm: "kvm" is not one of auto, firecracker, qemu'],
-    [["--pull", "sometimes"], '--pull: "sometimes" is not one of always, missing, never'],
-    [["--storage", ""], '--storage: "" is not one of overlay, copy'],
-    [["-w", "src"], '-w: "src" is not an absolute path'],
+    [["--vmm", "kvm"], '--vmm: "kvm" is not one of auto, firecracker, qemu\nhint: write --vmm auto'],
+    [
+      ["--vmm", "qeum"],
+      '--vmm: "qeum" is not one of auto, firecracker, qemu\nhint: did you mean --vmm qemu?',
+    ],
+    [
+      ["--pull", "sometimes"],
+      '--pull: "sometimes" is not one of always, missing, never\nhint: write --pull always',
+    ],
+    [["--storage", ""], '--storage: "" is not one of overlay, copy\nhint: write --storage overlay'],
+    [["-w", "src"], '-w: "src" is not an absolute path\nhint: it is one in the VM, for example -w /srv/app'],
     [["-e", "=1"], '-e: "=1" has no name before the "="\nhint: write -e NAME=VALUE'],
     [
       ["--kernel-args", "a\nb"],

@@ -1,6 +1,7 @@
 import { constants } from "node:os";
 import { FirectlError } from "../core/errors.ts";
 import { MIB, parseSize } from "../core/units.ts";
+import { closest } from "./spelling.ts";
 
 /** Readers of flag values: each takes the text and the flag as the user wrote it, and names both on failure. */
 function invalidValue(flag: string, text: string, expected: string, hint?: string): FirectlError {
@@ -27,8 +28,14 @@ export function choice<const Word extends string>(
 ): (text: string, flag: string) => Word {
   return (text, flag) => {
     const word = words.find((candidate) => candidate === text);
-    if (word === undefined) throw invalidValue(flag, text, `one of ${words.join(", ")}`);
-    return word;
+    if (word !== undefined) return word;
+    const like = closest(text, words);
+    throw invalidValue(
+      flag,
+      text,
+      `one of ${words.join(", ")}`,
+      like === undefined ? `write ${flag} ${words[0]}` : `did you mean ${flag} ${like}?`,
+    );
   };
 }
 
@@ -162,7 +169,9 @@ export function parseUser(text: string, flag: string): string {
 
 /** An absolute path inside the guest. */
 export function parseGuestPath(text: string, flag: string): string {
-  if (!text.startsWith("/") || text.includes("\0")) throw invalidValue(flag, text, "an absolute path");
+  if (!text.startsWith("/") || text.includes("\0")) {
+    throw invalidValue(flag, text, "an absolute path", `it is one in the VM, for example ${flag} /srv/app`);
+  }
   return text;
 }
 

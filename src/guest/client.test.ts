@@ -31,6 +31,9 @@ const agent = (router: ConnectRouter): ConnectRouter =>
       return {};
     },
     thaw: () => ({ expired: received.at(-1) !== "freeze 500" }),
+    statPath: ({ path }) => {
+      throw new ConnectError(`${Buffer.from(path)}: no such file or directory`, Code.NotFound);
+    },
     shutdown: ({ signal, graceMs }) => {
       received.push(`shutdown ${signal} ${graceMs}`);
       return {};
@@ -153,6 +156,14 @@ describe("failures have their codes:", () => {
     await expect(client.signal(2)).rejects.toMatchObject({
       code: "AGENT_FAILED",
       message: "the guest's agent could not signal: evil \ufffd[2J text",
+    });
+  });
+
+  test("a path that is not there, with what paths are", async () => {
+    await expect(client.statPath({ path: Buffer.from("/nosuch"), follow: true })).rejects.toMatchObject({
+      code: "FILE_NOT_FOUND",
+      message: "the guest's agent could not look: /nosuch: no such file or directory",
+      hint: expect.stringMatching(/^the path is one in the VM, from its root/),
     });
   });
 

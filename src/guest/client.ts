@@ -327,6 +327,9 @@ function connectionLost(call: string, cause: unknown): FirectlError {
   });
 }
 
+const PATHS_IN_A_VM =
+  "the path is one in the VM, from its root, whatever its working directory: check its spelling";
+
 /** What the agent's refusals and the connection's failures mean to a user. */
 async function agentError(call: string, error: unknown): Promise<unknown> {
   const { Code, ConnectError } = await import("@connectrpc/connect");
@@ -348,5 +351,6 @@ async function agentError(call: string, error: unknown): Promise<unknown> {
   const code = codes[error.code] ?? "AGENT_FAILED";
   const cause = error.rawMessage === "" ? messageOf(error.cause) : error.rawMessage;
   const text = printable(cause).slice(0, 1024);
-  return new FirectlError(code, `the guest's agent could not ${call}: ${text}`, { cause: error });
+  const hint = code === "FILE_NOT_FOUND" ? { hint: PATHS_IN_A_VM } : {};
+  return new FirectlError(code, `the guest's agent could not ${call}: ${text}`, { ...hint, cause: error });
 }

@@ -6,9 +6,15 @@ import { FirectlError } from "../../core/errors.ts";
  * @throws FirectlError INVALID_ARGUMENT.
  */
 export function cleanDestination(text: string): string {
-  const fail = (reason: string): FirectlError =>
-    new FirectlError("INVALID_ARGUMENT", `cannot mount anything at "${text}": ${reason}`);
-  if (!text.startsWith("/")) throw fail("a mount path must be absolute");
+  const fail = (reason: string, hint?: string): FirectlError =>
+    new FirectlError(
+      "INVALID_ARGUMENT",
+      `cannot mount anything at "${text}": ${reason}`,
+      hint === undefined ? {} : { hint },
+    );
+  if (!text.startsWith("/")) {
+    throw fail("a mount path must be absolute", "it is a path in the VM, for example -v data:/srv/data");
+  }
   if (text.includes("\0")) throw fail("it has a NUL in it");
   if (Buffer.byteLength(text) > 4095) throw fail("it is longer than 4095 bytes");
   const clean = path.posix.normalize(text).replace(/(.)\/$/, "$1");

@@ -133,6 +133,9 @@ test("mount points are cleaned, and sorted parents first", () => {
   ] as const) {
     expect(() => cleanDestination(text)).toThrow(reason);
   }
+  expect(() => cleanDestination("data")).toThrow(
+    expect.objectContaining({ hint: "it is a path in the VM, for example -v data:/srv/data" }),
+  );
   expect(cleanDestination("/process")).toBe("/process");
   const sorted = inMountOrder(["/a/b/c", "/z", "/a", "/a/b"].map((destination) => ({ destination })));
   expect(sorted.map(({ destination }) => destination)).toEqual(["/z", "/a", "/a/b", "/a/b/c"]);
