@@ -84,6 +84,8 @@ describe("list", () => {
     [["-aq", "--no-trunc"], "3f2b8c1e-9d4a-4c6b-8e2f-0a1b2c3d4e5f\naaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee\n"],
     [["-a", "--format", "{{.Names}}\\t{{.State}}"], "web\trunning\njob\texited\n"],
     [["-a", "--format", '{{.Label "app"}}'], "\nbatch\n"],
+    [["-a", "--format", "{{.Name}} {{.Labels}}"], "web \njob app=batch,tier=\n"],
+    [["-a", "--format", "table {{.Name}}\\t{{if .Labels}}yes{{end}}"], "NAME   LABELS\nweb\njob    yes\n"],
     [["-a", "--format", "table {{.Name}}\\t{{.ExitCode}}"], "NAME   EXITCODE\nweb\njob    3\n"],
     [["-q", "--filter", "status=exited"], "aaaaaaaa-bbb\n"],
     [["-aq", "--filter", "label=app"], "aaaaaaaa-bbb\n"],

@@ -56,7 +56,7 @@ const RUN_FLAGS: readonly MissingFlags[] = [
   { flags: ["log-driver", "log-opt"], hint: "the output is kept with the VM: --log-size, firectl logs" },
   {
     flags: ["memory-reservation"],
-    hint: "the VM's memory is its own: use -m, and firectl update -m to take some back while it runs",
+    hint: "the VM's memory is its own: use -m, and firectl update to take some back while it runs",
   },
   { flags: ["memory-swappiness"], hint: "use --sysctl vm.swappiness=N" },
   {

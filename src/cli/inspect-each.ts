@@ -1,7 +1,7 @@
 import type { CommandContext } from "./command.ts";
 import type { ListFormat } from "./output.ts";
+import { renderTemplate, type TemplateObject } from "./render-template.ts";
 import { safeJson } from "./sanitize.ts";
-import { renderTemplate, type TemplateObject } from "./template.ts";
 
 /** Prints what `look` finds of each name, as `inspect` of docker does; returns the status of the first failure. */
 export async function inspectEach(

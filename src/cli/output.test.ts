@@ -2,65 +2,8 @@ import { describe, expect, test } from "vitest";
 import { parseListFormat } from "./output.ts";
 import { escapeControls, escapeControlsInLines, redactCredentials, safeJson } from "./sanitize.ts";
 import { renderTable, truncate, truncateStart } from "./table.ts";
-import { parseTemplate, renderTemplate } from "./template.ts";
 
-const RECORD = {
-  id: "3f2b",
-  state: "exited",
-  exitCode: 3,
-  error: null,
-  network: { addresses: ["10.0.0.2", "10.0.0.3"], gateway: "10.0.0.1" },
-  labels: { app: "web", "com.example.team": "core", evil: "a\x1b[2J\nb" },
-};
-
-describe("templates", () => {
-  test.each([
-    ["{{.id}}", "3f2b"],
-    ["{{ .ID }}", "3f2b"],
-    ["{{.Id}}\\t{{.exitCode}}\\n", "3f2b\t3\n"],
-    ["plain \\\\ text", "plain \\ text"],
-    ["{{.error}}|", "|"],
-    ["{{.network.gateway}}", "10.0.0.1"],
-    ["{{.Network.Addresses}}", "[10.0.0.2 10.0.0.3]"],
-    ["{{json .network.addresses}}", '["10.0.0.2","10.0.0.3"]'],
-    ["{{json .error}}", "null"],
-    ['{{index .labels "com.example.team"}}', "core"],
-    ['{{index .labels "missing"}}|', "|"],
-    ['{{.Label "app"}}', "web"],
-    ['{{.Label "toString"}}|', "|"],
-    ["{{.labels.evil}}", "a\\x1b[2J\\nb"],
-    ["{{json .labels.evil}}", '"a\\u001b[2J\\nb"'],
-    ["}} {", "}} {"],
-  ])("%s", (template, expected) => {
-    expect(renderTemplate(parseTemplate(template), RECORD)).toBe(expected);
-  });
-
-  test("{{json .}} is the whole", () => {
-    expect(JSON.parse(renderTemplate(parseTemplate("{{json .}}"), RECORD))).toEqual(RECORD);
-  });
-
-  test.each([
-    ["{{.id", '--format: "{{.id" has no closing "}}"'],
-    ["{{}}", "--format: {{}} is not understood"],
-    ["{{id}}", "--format: {{id}} is not understood"],
-    ["{{if .id}}x{{end}}", "--format: {{if .id}} is not understood"],
-    ["{{.constructor}}", "--format: {{.constructor}}: there is no field constructor"],
-    ["{{.network.mac}}", "--format: {{.network.mac}}: there is no field mac"],
-    ["{{.state.ExitCode}}", "--format: {{.state.ExitCode}}: .state has no fields"],
-  ])("%s is refused", (template, message) => {
-    expect(() => renderTemplate(parseTemplate(template), RECORD)).toThrow(message);
-  });
-
-  test("a wrong field's hint names those that there are", () => {
-    const render = (): string => renderTemplate(parseTemplate("{{.nope}}"), RECORD);
-    expect(render).toThrow(
-      expect.objectContaining({
-        code: "INVALID_ARGUMENT",
-        hint: "the fields are .id .state .exitCode .error .network .labels",
-      }),
-    );
-  });
-
+describe("--format", () => {
   test.each(["", "tables", "yaml"])("--format %j is none", (text) => {
     expect(() => parseListFormat(text, "--format")).toThrow(`--format: "${text}" is not a format`);
   });

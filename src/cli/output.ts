@@ -1,8 +1,9 @@
 import { FirectlError } from "../core/errors.ts";
 import type { Flags } from "./command.ts";
+import { fieldsIn, renderTemplate, subjectOf, type TemplateObject } from "./render-template.ts";
 import { escapeControls, safeJson } from "./sanitize.ts";
 import { renderTable } from "./table.ts";
-import { parseTemplate, renderTemplate, type TemplateObject, type TemplatePart } from "./template.ts";
+import { parseTemplate, type TemplatePart } from "./template.ts";
 
 /** How a list is to be shown. */
 export type ListFormat =
@@ -46,6 +47,9 @@ export interface ListView<Item> {
   readonly headings?: Readonly<Record<string, string>>;
 }
 
+/** Labels are `a=b,c=d` there. */
+const AS_DOCKER = { maps: "pairs" } as const;
+
 /** Renders a list; JSON is one object a line, as `docker ps --format json` prints. */
 export function renderList<Item>(
   items: readonly Item[],
@@ -62,10 +66,10 @@ export function renderList<Item>(
       return items.map((item) => `${safeJson(rowOf(item, view))}\n`).join("");
     case "template":
       checkFields(format.parts, view);
-      return items.map((item) => `${renderTemplate(format.parts, rowOf(item, view))}\n`).join("");
+      return items.map((item) => `${renderTemplate(format.parts, rowOf(item, view), AS_DOCKER)}\n`).join("");
     case "table-template": {
       checkFields(format.parts, view);
-      const lines = items.map((item) => renderTemplate(format.parts, rowOf(item, view)));
+      const lines = items.map((item) => renderTemplate(format.parts, rowOf(item, view), AS_DOCKER));
       return renderTable([headingLine(format.parts, view), ...lines].map((line) => line.split("\t")));
     }
   }
@@ -78,9 +82,8 @@ function rowOf<Item>(item: Item, view: ListView<Item>): TemplateObject {
 /** A wrong field is reported for an empty list too. */
 function checkFields<Item>(parts: readonly TemplatePart[], view: ListView<Item>): void {
   const known = Object.keys(view.fields);
-  for (const part of parts) {
-    const name = part.kind === "value" ? part.path[0] : undefined;
-    if (name === undefined || known.some((field) => field.toLowerCase() === name.toLowerCase())) continue;
+  for (const name of fieldsIn(parts)) {
+    if (known.some((field) => field.toLowerCase() === name.toLowerCase())) continue;
     throw new FirectlError("INVALID_ARGUMENT", `--format: there is no field ${escapeControls(name)}`, {
       hint: `the fields are ${known.map((field) => `.${field}`).join(" ")}`,
     });
@@ -91,7 +94,7 @@ function headingLine<Item>(parts: readonly TemplatePart[], view: ListView<Item>)
   return parts
     .map((part) => {
       if (part.kind === "text") return part.text;
-      const name = part.path.at(-1) ?? "";
+      const name = subjectOf(part.expression);
       return view.headings?.[name] ?? name.toUpperCase();
     })
     .join("");

@@ -1,119 +1,176 @@
 import { FirectlError } from "../core/errors.ts";
-import { escapeControls, safeJson } from "./sanitize.ts";
 
 /**
- * The part of Go's templates that people use in `--format`: `{{.Field}}`, `{{.Nested.Field}}`, `{{json .}}`,
- * `{{json .Field}}`, `{{index .Map "key"}}`, `{{.Label "key"}}`, and `\t`, `\n` in the text between.
- * https://docs.docker.com/engine/cli/formatting/
+ * The part of Go's templates that people use in `--format`: fields (`{{.Field}}`, `{{.Nested.Field}}`), functions
+ * ({@link FUNCTIONS}, and `{{.Label "key"}}` of docker's), `{{range .List}}…{{else}}…{{end}}`,
+ * `{{if .Field}}…{{else}}…{{end}}`, parentheses, and `\t`, `\n` in the text between. No pipes, no variables.
+ * https://docs.docker.com/engine/cli/formatting/, https://pkg.go.dev/text/template
  */
 export type TemplatePart =
   | { readonly kind: "text"; readonly text: string }
+  | { readonly kind: "value"; readonly expression: Expression; readonly source: string }
   | {
-      readonly kind: "value";
-      readonly path: readonly string[];
-      readonly json: boolean;
+      readonly kind: "range" | "if";
+      readonly expression: Expression;
       readonly source: string;
+      readonly body: readonly TemplatePart[];
+      readonly otherwise: readonly TemplatePart[];
     };
 
-export type TemplateObject = Readonly<Record<string, unknown>>;
+export type Expression =
+  /** Fields of another value, of the one that the template is about when absent. */
+  | { readonly kind: "field"; readonly of: Expression | undefined; readonly path: readonly string[] }
+  | { readonly kind: "literal"; readonly value: string | number }
+  | { readonly kind: "call"; readonly name: FunctionName; readonly args: readonly Expression[] };
+
+/** Least and largest number of arguments. */
+const FUNCTIONS = {
+  json: [1, 1],
+  len: [1, 1],
+  index: [2, 9],
+  join: [2, 2],
+  upper: [1, 1],
+  lower: [1, 1],
+  not: [1, 1],
+  eq: [2, 9],
+  ne: [2, 2],
+} as const;
+
+export type FunctionName = keyof typeof FUNCTIONS;
+
+const HINT =
+  'write {{.Field}}, {{json .Field}}, {{index .Map "key"}}, {{range .List}}…{{end}}, {{if .Field}}…{{else}}…{{end}}: see docs/templates.md';
 
 /**
  * Reads a template.
  * @throws FirectlError INVALID_ARGUMENT for an expression outside the subset.
  */
-export function parseTemplate(template: string): TemplatePart[] {
-  const parts: TemplatePart[] = [];
-  let rest = template;
-  while (rest !== "") {
-    const open = rest.indexOf("{{");
-    const text = open < 0 ? rest : rest.slice(0, open);
-    if (text !== "") parts.push({ kind: "text", text: unescapeText(text) });
-    if (open < 0) break;
-    const close = rest.indexOf("}}", open);
-    if (close < 0) throw badTemplate(`"${rest.slice(open)}" has no closing "}}"`);
-    parts.push(parseExpression(rest.slice(open + 2, close).trim()));
-    rest = rest.slice(close + 2);
-  }
+export function parseTemplate(template: string): readonly TemplatePart[] {
+  const tokens = tokensOf(template);
+  const { parts, closer } = parseBody(tokens);
+  if (closer !== undefined) throw badTemplate(`{{${closer}}} closes nothing`);
   return parts;
 }
 
-const PATH = String.raw`\.(?:[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*)?`;
-const EXPRESSION = new RegExp(String.raw`^(json\s+)?(${PATH})$`);
-const LABEL = /^\.Label\s+"([^"]*)"$/;
-const INDEX = new RegExp(String.raw`^index\s+(${PATH})\s+"([^"]*)"$`);
-
-function parseExpression(source: string): TemplatePart {
-  const label = LABEL.exec(source);
-  if (label !== null) return { kind: "value", path: ["Labels", label[1] ?? ""], json: false, source };
-  const index = INDEX.exec(source);
-  if (index !== null)
-    return { kind: "value", path: [...names(index[1]), index[2] ?? ""], json: false, source };
-  const field = EXPRESSION.exec(source);
-  if (field !== null) return { kind: "value", path: names(field[2]), json: field[1] !== undefined, source };
-  throw badTemplate(`{{${source}}} is not understood`);
+export function badTemplate(what: string, hint: string = HINT): FirectlError {
+  return new FirectlError("INVALID_ARGUMENT", `--format: ${what}`, { hint });
 }
 
-function names(path: string | undefined): string[] {
-  return (path ?? "").split(".").filter((name) => name !== "");
-}
+type Token = { readonly text: string } | { readonly action: string };
 
-/** Fills a template in; text from values has its control characters escaped. */
-export function renderTemplate(parts: readonly TemplatePart[], object: TemplateObject): string {
-  return parts.map((part) => (part.kind === "text" ? part.text : renderValue(part, object))).join("");
-}
-
-function renderValue(part: Extract<TemplatePart, { kind: "value" }>, object: TemplateObject): string {
-  const value = lookUp(part, object);
-  if (part.json) return safeJson(value);
-  if (value === undefined || value === null) return "";
-  if (Array.isArray(value)) return `[${value.map(renderPlain).join(" ")}]`;
-  return renderPlain(value);
-}
-
-function renderPlain(value: unknown): string {
-  return typeof value === "object" && value !== null ? safeJson(value) : escapeControls(String(value));
-}
-
-function lookUp(part: Extract<TemplatePart, { kind: "value" }>, object: TemplateObject): unknown {
-  let value: unknown = object;
-  let depth = 0;
-  for (const name of part.path) {
-    const last = depth > 0 && depth === part.path.length - 1;
-    const isMap = last && /^(index|\.Label)\b/.test(part.source);
-    if (!isRecord(value)) {
-      throw badTemplate(`{{${part.source}}}: .${part.path.slice(0, depth).join(".")} has no fields`);
-    }
-    const key = keyOf(value, name);
-    // A label that this VM lacks is empty; a field that does not exist is a mistake.
-    if (key === undefined && isMap) return "";
-    if (key === undefined) {
-      throw badTemplate(`{{${part.source}}}: there is no field ${name}`, Object.keys(value));
-    }
-    value = value[key];
-    depth++;
+/** Texts and actions by turns, in order, the last first. */
+function tokensOf(template: string): Token[] {
+  const tokens: Token[] = [];
+  // Two braces in a string close nothing.
+  const pattern = /\{\{((?:"(?:[^"\\]|\\.)*"|`[^`]*`|(?!\}\})[^"`])*)\}\}/gy;
+  let at = 0;
+  for (let open = template.indexOf("{{"); open >= 0; open = template.indexOf("{{", at)) {
+    pattern.lastIndex = open;
+    const action = pattern.exec(template)?.[1];
+    if (action === undefined) throw badTemplate(`"${template.slice(open)}" has no closing "}}"`);
+    if (open > at) tokens.push({ text: unescapeText(template.slice(at, open)) });
+    tokens.push({ action: action.trim() });
+    at = pattern.lastIndex;
   }
-  return value;
+  if (at < template.length) tokens.push({ text: unescapeText(template.slice(at)) });
+  return tokens.reverse();
 }
 
-/** The key called `name`, or spelt so but for case: our records begin fields with small letters. */
-function keyOf(object: TemplateObject, name: string): string | undefined {
-  if (Object.hasOwn(object, name)) return name;
-  const wanted = name.toLowerCase();
-  return Object.keys(object).find((key) => key.toLowerCase() === wanted);
+/** Parts up to what closes them: `end`, `else`, or undefined for the end of the template. */
+function parseBody(tokens: Token[]): { parts: readonly TemplatePart[]; closer: string | undefined } {
+  const parts: TemplatePart[] = [];
+  for (let token = tokens.pop(); token !== undefined; token = tokens.pop()) {
+    if ("text" in token) {
+      parts.push({ kind: "text", text: token.text });
+      continue;
+    }
+    const source = token.action;
+    if (source === "end" || source === "else") return { parts, closer: source };
+    const [, kind, rest = source] = /^(range|if)\s+(.*)$/s.exec(source) ?? [];
+    const expression = parseExpression(rest, source);
+    parts.push(
+      kind === "range" || kind === "if"
+        ? { kind, expression, source, ...parseBranches(tokens, source) }
+        : { kind: "value", expression, source },
+    );
+  }
+  return { parts, closer: undefined };
 }
 
-function isRecord(value: unknown): value is TemplateObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+function parseBranches(
+  tokens: Token[],
+  source: string,
+): { body: readonly TemplatePart[]; otherwise: readonly TemplatePart[] } {
+  const { parts: body, closer } = parseBody(tokens);
+  if (closer === "end") return { body, otherwise: [] };
+  const last = closer === "else" ? parseBody(tokens) : undefined;
+  if (last?.closer === "end") return { body, otherwise: last.parts };
+  throw badTemplate(`{{${source}}} has no {{end}}`);
+}
+
+const WORD = /\s*([()]|"(?:[^"\\]|\\.)*"|`[^`]*`|-?\d+(?![\w.])|[.\w-]+)/gy;
+
+function parseExpression(text: string, source: string): Expression {
+  const words: string[] = [];
+  const body = text.trimEnd();
+  for (WORD.lastIndex = 0; WORD.lastIndex < body.length; ) {
+    const word = WORD.exec(body)?.[1];
+    if (word === undefined) throw notUnderstood(source);
+    words.push(word);
+  }
+  words.reverse();
+  const expression = parseCall(words, source);
+  if (words.length > 0) throw notUnderstood(source);
+  return expression;
+}
+
+/** `words`, the last first: a function with its arguments, or one operand; up to a closing parenthesis. */
+function parseCall(words: string[], source: string): Expression {
+  const first = words.at(-1) ?? "";
+  const name = Object.hasOwn(FUNCTIONS, first) ? (first as FunctionName) : undefined;
+  if (name === undefined && first !== ".Label") return parseOperand(words, source);
+  words.pop();
+  const args: Expression[] = [];
+  while (words.length > 0 && words.at(-1) !== ")") args.push(parseOperand(words, source));
+  if (name === undefined) {
+    const labels: Expression = { kind: "field", of: undefined, path: ["Labels"] };
+    if (args.length !== 1) throw notUnderstood(source);
+    return { kind: "call", name: "index", args: [labels, ...args] };
+  }
+  const [min, max] = FUNCTIONS[name];
+  if (args.length >= min && args.length <= max) return { kind: "call", name, args };
+  throw badTemplate(`{{${source}}}: ${name} takes ${min === max ? min : `at least ${min}`} of values`);
+}
+
+function parseOperand(words: string[], source: string): Expression {
+  const word = words.pop() ?? "";
+  if (word === "(") {
+    const inner = parseCall(words, source);
+    if (words.pop() !== ")") throw notUnderstood(source);
+    if (!isPath(words.at(-1)) || words.at(-1) === ".") return inner;
+    return { kind: "field", of: inner, path: namesIn(words.pop() ?? "") };
+  }
+  if (word.startsWith('"')) return { kind: "literal", value: unescapeText(word.slice(1, -1)) };
+  if (word.startsWith("`")) return { kind: "literal", value: word.slice(1, -1) };
+  if (/^-?\d+$/.test(word)) return { kind: "literal", value: Number(word) };
+  if (isPath(word)) return { kind: "field", of: undefined, path: namesIn(word) };
+  throw notUnderstood(source);
+}
+
+function isPath(word: string | undefined): boolean {
+  return word !== undefined && /^\.(?:[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)*)?$/.test(word);
+}
+
+function namesIn(path: string): readonly string[] {
+  return path.split(".").filter((name) => name !== "");
+}
+
+function notUnderstood(source: string): FirectlError {
+  return badTemplate(`{{${source}}} is not understood`);
 }
 
 function unescapeText(text: string): string {
-  return text.replace(/\\([tn\\])/g, (_, char: string) => (char === "t" ? "\t" : char === "n" ? "\n" : "\\"));
-}
-
-function badTemplate(what: string, fields?: readonly string[]): FirectlError {
-  const hint =
-    fields === undefined
-      ? 'write {{.Field}}, {{json .}}, {{json .Field}} or {{index .Map "key"}}'
-      : `the fields are ${fields.map((field) => `.${field}`).join(" ")}`;
-  return new FirectlError("INVALID_ARGUMENT", `--format: ${what}`, { hint });
+  return text.replace(/\\([tn"\\])/g, (_, char: string) =>
+    char === "t" ? "\t" : char === "n" ? "\n" : char,
+  );
 }

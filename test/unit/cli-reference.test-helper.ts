@@ -6,7 +6,7 @@ export async function cliReference(): Promise<string> {
   const parts = [
     "# Commands",
     "What `firectl COMMAND --help` prints, for all commands. This page is made from the program itself: change\nthe command in `src/cli/commands/`, then run `npx vitest run --project unit test/unit/docs.test.ts -u`.",
-    "`firectl --help` lists the commands, `firectl --version` prints the version. [Exit statuses](exit-status.md)\nand [configuration](configuration.md) have pages of their own. VMs are named by id, by any unique beginning of\nan id, or by name.",
+    "`firectl --help` lists the commands, `firectl --version` prints the version. [Exit statuses](exit-status.md)\nand [configuration](configuration.md) have pages of their own. VMs are named by id, by any unique beginning of\nan id, or by name. What `--format` takes is in [templates](templates.md).",
   ];
   let topic: string | undefined;
   for (const entry of COMMANDS) {

@@ -3,7 +3,7 @@ import type { FirectlOperations } from "../../manager/api.ts";
 import { type Command, defineCommand } from "../command.ts";
 import { inspectEach } from "../inspect-each.ts";
 import { parseListFormat } from "../output.ts";
-import type { TemplateObject } from "../template.ts";
+import type { TemplateObject } from "../render-template.ts";
 import { choice } from "../values.ts";
 
 const parseType: (text: string, flag: string) => "vm" | "image" = choice("vm", "image");
