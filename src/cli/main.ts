@@ -1,4 +1,5 @@
 import { exitStatusOf, FirectlError } from "../core/errors.ts";
+import { closest } from "../core/spelling.ts";
 import { mark, startTrace } from "../core/trace.ts";
 import type { FirectlOperations } from "../manager/api.ts";
 import { WorkloadStartError } from "../manager/workload-start-error.ts";
@@ -10,7 +11,6 @@ import { parseCommandLine } from "./parse-flags.ts";
 import type { ProgressDisplay } from "./progress.ts";
 import { COMMANDS, resolveCommand } from "./registry.ts";
 import { reportError } from "./report-error.ts";
-import { closest } from "./spelling.ts";
 import { firectlVersion } from "./version.ts";
 
 const LINGER_MS = 1000;

@@ -1,8 +1,8 @@
 import { parseArgs } from "node:util";
 import { FirectlError } from "../core/errors.ts";
+import { closest } from "../core/spelling.ts";
 import type { Command, CommandInput, Flag, Flags } from "./command.ts";
 import { missingDockerFlag } from "./docker-flags.ts";
-import { closest } from "./spelling.ts";
 import { parseBoolean } from "./values.ts";
 
 /** Flags that every command takes. */

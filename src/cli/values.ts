@@ -1,7 +1,7 @@
 import { constants } from "node:os";
 import { FirectlError } from "../core/errors.ts";
+import { closest } from "../core/spelling.ts";
 import { MIB, parseSize } from "../core/units.ts";
-import { closest } from "./spelling.ts";
 
 /** Readers of flag values: each takes the text and the flag as the user wrote it, and names both on failure. */
 function invalidValue(flag: string, text: string, expected: string, hint?: string): FirectlError {

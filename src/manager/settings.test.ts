@@ -29,18 +29,46 @@ describe("readSettings", () => {
     expect(await settingsFrom(JSON.stringify(settings))).toEqual(settings);
   });
 
+  const LOOK = "docs/configuration.md has all fields of config.json";
+  const JSON_HINT = "names and texts stand in double quotes, commas between fields and none after the last";
   test.each([
-    ["{", "config.json: "],
-    ['{"memoryMB": 5}', "memoryMB"],
-    ['{"memoryMib": 63}', "memoryMib"],
-    ['{"cpus": 33}', "cpus"],
-    ['{"imageDevice": "disk"}', "imageDevice"],
-    ['{"registryMirrors": {"docker.io": "https://mirror.lan"}}', "registryMirrors"],
-    ['{"qemu": "qemu"}', "must be an absolute path"],
-    ['{"kernelUrl": "https://k.example/v"}', "kernelUrl and kernelSha256 go together"],
-    ['{"kernelUrl": "file:///v", "kernelSha256": "00"}', "kernelUrl"],
-  ])("refuses %s", async (text, message) => {
-    await expect(settingsFrom(text)).rejects.toMatchObject({ code: "INVALID_CONFIGURATION" });
-    await expect(settingsFrom(text)).rejects.toThrow(message);
+    ["{ foo: 1}", /config\.json, line 1 is not JSON: Expected property name or '}'$/, JSON_HINT],
+    ['{\n  "cpus": 1,\n}\n', /, line 3 is not JSON: Expected double-quoted property name$/, JSON_HINT],
+    ['{\n  "cpus": 1\n', /, line 2 is not JSON: (Unexpected end|Expected ',' or '}')/, JSON_HINT],
+    ['{"cpus": two}', /config\.json is not JSON: Unexpected token/, JSON_HINT],
+    ["[]", /config\.json holds \[\], expected an object$/, `write {"memoryMib": 1024}; ${LOOK}`],
+    ["null", /config\.json holds null, expected an object$/, `write {"memoryMib": 1024}; ${LOOK}`],
+    ['{"memorymib": 64}', /config\.json: there is no field "memorymib"$/, "did you mean memoryMib?"],
+    [
+      '{"constructor": 1}',
+      /there is no field "constructor"$/,
+      /^the fields are dataDirectory, .*maxImageEntries$/,
+    ],
+    [
+      '{"memoryMib": 63, "cpus": "2"}',
+      /config\.json: cpus is "2", expected a whole number from 1 to 32; memoryMib is 63, expected a whole number of at least 64$/,
+      LOOK,
+    ],
+    ['{"cpus": 33}', /cpus is 33, expected/, LOOK],
+    ['{"imageDevice": "disk"}', /imageDevice is "disk", expected "auto", "block" or "pmem"$/, LOOK],
+    [
+      '{"registryMirrors": {"docker.io": "https://mirror.lan"}}',
+      /registryMirrors is {"docker\.io":"https:\/\/mirror\.lan"}, expected lists of URLs by registry/,
+      LOOK,
+    ],
+    ['{"qemu": "qemu"}', /qemu is "qemu", expected an absolute path$/, LOOK],
+    [
+      '{"kernelUrl": "https://k.example/v"}',
+      /kernelUrl and kernelSha256 go together$/,
+      "add kernelSha256, or leave both out",
+    ],
+    ['{"kernelUrl": "file:///v"}', /kernelUrl is "file:\/\/\/v", expected an http or https URL$/, LOOK],
+    [`{"detachKeys": [${"1,".repeat(99)}1]}`, /detachKeys is \[(1,){39}1…, expected keys/, LOOK],
+  ])("refuses %s", async (text, message, hint) => {
+    await expect(settingsFrom(text)).rejects.toMatchObject({
+      code: "INVALID_CONFIGURATION",
+      message: expect.stringMatching(message),
+      hint: hint instanceof RegExp ? expect.stringMatching(hint) : hint,
+    });
   });
 });

@@ -1,5 +1,4 @@
 import path from "node:path";
-import { FirectlError, messageOf } from "../core/errors.ts";
 import { readTextIfPresent } from "../host/files.ts";
 import { configDirectoryOf } from "../state/directories.ts";
 import type { BootSnapshotUse, ImageDevice, ImageLimits } from "./api.ts";
@@ -53,9 +52,5 @@ export async function readSettings(env: NodeJS.ProcessEnv): Promise<Settings> {
   const text = await readTextIfPresent(file);
   if (text === undefined) return {};
   const { parseSettings } = await import("./settings-schema.ts");
-  try {
-    return parseSettings(JSON.parse(text));
-  } catch (error) {
-    throw new FirectlError("INVALID_CONFIGURATION", `${file}: ${messageOf(error)}`, { cause: error });
-  }
+  return parseSettings(text, file);
 }
