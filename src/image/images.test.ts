@@ -245,7 +245,19 @@ describe("find", () => {
     expect(await images.find("debian")).toBeUndefined();
     expect(await images.list()).toEqual([]);
     await images.mend();
-    await expect(images.select("debian")).rejects.toMatchObject({ code: "IMAGE_NOT_FOUND" });
+    await expect(images.select("debian")).rejects.toMatchObject({
+      code: "IMAGE_NOT_FOUND",
+      hint: "firectl images shows those that are; firectl pull debian fetches it",
+    });
+    for (const digits of ["7", "7c", "sha256:7c"]) {
+      await expect(images.select(digits)).rejects.toMatchObject({
+        code: "IMAGE_NOT_FOUND",
+        hint: "of a digest write at least three digits: firectl images shows them",
+      });
+    }
+    await expect(images.select("7cd")).rejects.toMatchObject({
+      hint: expect.stringContaining("firectl pull 7cd"),
+    });
     expect(await readdir(directory.path)).toEqual([]);
   });
 });

@@ -11,7 +11,7 @@ import type { LocalImage, LocalLayer } from "./local-image.ts";
 import { choosePlatform, hostPlatform, type Platform, parsePlatform, platformDistance } from "./platform.ts";
 import type { PullProgress } from "./progress.ts";
 import { type ImageLocation, locationName, parseImageLocation, parsePlainName } from "./reference.ts";
-import { digestPrefixIn, type Selection, selectImages } from "./select-image.ts";
+import { digestPrefixIn, isTooShortForDigest, type Selection, selectImages } from "./select-image.ts";
 import type { RegistrySettings } from "./sources/registry/source.ts";
 import type {
   ImageSource,
@@ -455,6 +455,8 @@ function bestOf(items: readonly StoredImage[], platform: Platform): StoredImage 
 
 function notHere(reference: string): FirectlError {
   return new FirectlError("IMAGE_NOT_FOUND", `image ${reference} is not in the local store`, {
-    hint: `firectl images shows those that are; firectl pull ${reference} fetches it`,
+    hint: isTooShortForDigest(reference)
+      ? "of a digest write at least three digits: firectl images shows them"
+      : `firectl images shows those that are; firectl pull ${reference} fetches it`,
   });
 }

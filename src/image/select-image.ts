@@ -81,6 +81,12 @@ export function digestPrefixIn(text: string): string | undefined {
   return digits === undefined || digits.length < MIN_PREFIX || digits.length > 64 ? undefined : digits;
 }
 
+/** Whether `text` is the beginning of a digest that is too short to be taken for one. */
+export function isTooShortForDigest(text: string): boolean {
+  const digits = /^(?:sha256:)?([0-9a-f]+)$/.exec(text)?.[1];
+  return digits !== undefined && digits.length < MIN_PREFIX;
+}
+
 function select<Item extends Selectable>(
   items: readonly Item[],
   prefix: string,
