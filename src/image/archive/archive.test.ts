@@ -227,11 +227,38 @@ describe.each(WAYS)("an archive that comes as a %s", (way) => {
     if (layer !== undefined) expect((await collect(images.openLayer(layer))).equals(bigTar)).toBe(true);
   });
 
+  it.each([
+    ["nothing", Buffer.alloc(0), /^archive .+: it is empty$/],
+    [
+      "a text",
+      Buffer.from("root:x:0:0:root\n".repeat(100)),
+      /^.+ is not a tar archive: it does not begin with a tar header$/,
+    ],
+  ])("of %s says what an archive is, and quotes nothing", async (_, content, message) => {
+    await using directory = await TemporaryDirectory.make();
+    await expect(load(directory, content, way)).rejects.toMatchObject({
+      code: "ARCHIVE_INVALID",
+      message: expect.stringMatching(message),
+      hint: expect.stringMatching(/^an archive of images is what docker save, .* there is firectl import$/),
+    });
+  });
+
   it.each<[string, () => readonly TestEntry[] | Buffer, string, string]>([
     ["an empty tar", () => [], "ARCHIVE_INVALID", "it is empty"],
     ["an empty file", () => Buffer.alloc(0), "ARCHIVE_INVALID", "it is empty"],
     ["a tar of something else", () => [file("etc/passwd")], "ARCHIVE_INVALID", "it has neither index.json"],
-    ["no tar", () => Buffer.from("#!/bin/sh\n".repeat(100)), "ARCHIVE_INVALID", "it is not a tar archive"],
+    [
+      "no tar",
+      () => Buffer.from("#!/bin/sh\n".repeat(100)),
+      "ARCHIVE_INVALID",
+      " is not a tar archive: it does not begin with a tar header",
+    ],
+    [
+      "less than a tar's header",
+      () => Buffer.from("login\nsystem"),
+      "ARCHIVE_INVALID",
+      " is not a tar archive: the archive ends",
+    ],
     [
       "a tar that is cut within a member",
       () => tarOf(ociArchive([{ image: makeImage({ layers: [gzipLayer(bigTar)] }) }])).subarray(0, 2_000_000),

@@ -11,6 +11,9 @@ const MAX_LINKS = 40;
 /** Longest piece of a name that a message quotes. */
 const QUOTED_NAME = 200;
 
+const WHAT_IS_READ =
+  "an archive of images is what docker save, podman save or firectl save writes, plain or compressed by gzip, zstd, xz or bzip2; for the tar of a root filesystem there is firectl import";
+
 /** A file in an archive. */
 export interface ArchiveFile {
   /** Without a leading `./`, as bytes in a latin1 string. */
@@ -118,7 +121,17 @@ export class Archive {
 
   /** What the tar reader says, which before the first member means that there is no tar. */
   unreadable(member: string | undefined, problem: string): FirectlError {
-    return this.invalid(member, this.isEmpty ? `it is not a tar archive (${problem})` : problem);
+    if (!this.isEmpty) return this.invalid(member, problem);
+    // A checksum's problem quotes bytes, which of a file that is no tar may be anything.
+    const why = problem.includes("checksum") ? "it does not begin with a tar header" : problem;
+    return new FirectlError("ARCHIVE_INVALID", `${this.label} is not a tar archive: ${why}`, {
+      hint: WHAT_IS_READ,
+    });
+  }
+
+  /** The failure of an archive without any member. */
+  empty(): FirectlError {
+    return new FirectlError("ARCHIVE_INVALID", `archive ${this.label}: it is empty`, { hint: WHAT_IS_READ });
   }
 
   /** The name with the first of its directories that is a link replaced by where that leads. */

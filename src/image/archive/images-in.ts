@@ -8,7 +8,7 @@ import type { ArchivedImage } from "./archived-image.ts";
  * @throws FirectlError ARCHIVE_INVALID, MANIFEST_INVALID.
  */
 export async function imagesIn(archive: Archive, platform: Platform): Promise<readonly ArchivedImage[]> {
-  if (archive.isEmpty) throw archive.invalid(undefined, "it is empty");
+  if (archive.isEmpty) throw archive.empty();
   // Docker's own archives have had both since version 25; the layout says more and has the digests.
   if (archive.find("index.json") !== undefined) {
     const { ociImages } = await import("./oci-images.ts");
