@@ -90,3 +90,10 @@ describe("limits and privileges", () => {
     expect(result.stderr).toContain(message);
   });
 });
+
+test("update's help has no defaults of run's: what is not given stays", async () => {
+  const { stdout } = await firectl(["update", "--help"]);
+  expect(stdout).toContain("What is not given stays as it is.");
+  expect(stdout).not.toMatch(/default/);
+  expect((await firectl(["run", "--help"])).stdout).toMatch(/--cpus N .*\(default 1\)/);
+});

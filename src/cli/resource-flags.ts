@@ -13,8 +13,8 @@ const LIMITS = "Limits";
 const PRIVILEGES = "Privileges";
 const NAMES = "Names";
 
-/** Flags of sizes that `update` has too. */
-export const SIZE_FLAGS = {
+/** Flags of sizes that `update` has too, with the defaults of `run`. */
+const SIZE_FLAGS = {
   cpus: {
     kind: "value",
     placeholder: "N",
@@ -57,6 +57,21 @@ export const SIZE_FLAGS = {
     parse: parseCount,
     summary: "Reads and writes a second of each of its disks; 0 is no limit",
     group: LIMITS,
+  },
+} as const satisfies Flags;
+
+/** The same for `update`, which leaves alone what is not given: it has no defaults. */
+export const UPDATE_FLAGS = {
+  ...SIZE_FLAGS,
+  cpus: { ...SIZE_FLAGS.cpus, summary: "Processors, up to 32; of 1.5 the second is had half" },
+  memory: { ...SIZE_FLAGS.memory, summary: "Memory of the VM, for example 2g" },
+  "memory-swap": {
+    ...SIZE_FLAGS["memory-swap"],
+    summary: "Memory and swap together, the swap on the VM's disk",
+  },
+  "pids-limit": {
+    ...SIZE_FLAGS["pids-limit"],
+    summary: "Processes and threads; -1 is half of what the guest can manage",
   },
 } as const satisfies Flags;
 

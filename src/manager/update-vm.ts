@@ -85,14 +85,13 @@ async function changeRunning(
 ): Promise<void> {
   const { machine } = record;
   if (machine === null) return;
-  const restart = `firectl stop --keep ${record.name}, firectl update, firectl start ${record.name}`;
+  const restart = `firectl stop --keep ${record.name}, then this again, then firectl start ${record.name}`;
   const refuse = (flag: string, reason: string): FirectlError =>
     new FirectlError("WRONG_STATE", `${flag}: ${record.name} runs ${reason}`, { hint: restart });
-  if (changed.cpus > machine.vcpuCount)
-    throw refuse(
-      "--cpus",
-      `with ${machine.vcpuCount} processors, and can have no more until it is started again`,
-    );
+  if (changed.cpus > machine.vcpuCount) {
+    const processors = `${machine.vcpuCount} processor${machine.vcpuCount === 1 ? "" : "s"}`;
+    throw refuse("--cpus", `with ${processors}, and can have no more until it is started again`);
+  }
   if (changed.memoryMib > machine.memoryMib)
     throw refuse("--memory", `with ${machine.memoryMib} MiB, and can have no more until it is started again`);
   if (options.memorySwapBytes !== undefined)
