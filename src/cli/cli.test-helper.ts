@@ -7,12 +7,13 @@ import { runCli } from "./main.ts";
 /** A sink that keeps what is written; `closed` makes it a pipe whose reader has gone. */
 export class MemorySink implements Sink {
   readonly isTerminal: boolean;
-  readonly columns = 80;
+  readonly columns: number;
   closed = false;
   #chunks: Buffer[] = [];
 
-  constructor(options: { isTerminal?: boolean } = {}) {
+  constructor(options: { isTerminal?: boolean; columns?: number } = {}) {
     this.isTerminal = options.isTerminal ?? false;
+    this.columns = options.columns ?? 80;
   }
 
   write(data: string | Uint8Array): void {

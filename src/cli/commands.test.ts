@@ -239,6 +239,18 @@ describe("inspect", () => {
   });
 });
 
+test.each([
+  [{}, "\x1b[H\x1b[2JVM ID"],
+  [{ TERM: "dumb" }, "VM ID"],
+])("stats of a terminal with %j begins with %j", async (env, expected) => {
+  const io = testIo({ env, stdoutIsTerminal: true });
+  async function* stats() {
+    yield [];
+  }
+  expect(await firectl(["stats"], { io, operations: { stats } })).toMatchObject({ status: 0 });
+  expect(io.stdout.text.slice(0, expected.length)).toBe(expected);
+});
+
 describe("logs", () => {
   const entry = (stream: LogEntry["stream"], text: string, seconds: number): LogEntry => ({
     stream,
@@ -279,6 +291,20 @@ describe("logs", () => {
     });
     await firectl(["logs", "--tail", "all", "a"], { operations: { logs } });
     expect(seen).toEqual({ follow: false });
+  });
+
+  test.each([
+    ["SIGINT", { status: 130, stderr: "oops\n" }],
+    ["SIGTERM", { status: 143, stderr: "oops\nfirectl: interrupted by SIGTERM\n" }],
+  ] as const)("%s ends following, and Ctrl-C without a word, as in docker", async (signal, expected) => {
+    const io = testIo();
+    async function* logs(_vm: string, options?: LogsOptions) {
+      yield* entries();
+      io.send(signal);
+      options?.signal?.throwIfAborted();
+    }
+    expect(await firectl(["logs", "-f", "a"], { io, operations: { logs } })).toMatchObject(expected);
+    expect(io.stdout.text).not.toBe("");
   });
 
   test("--console", async () => {

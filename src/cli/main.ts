@@ -136,7 +136,7 @@ function contextOf(session: Session): CommandContext {
     },
     async progress({ quiet }) {
       const { createProgress } = await import("./progress.ts");
-      const display = createProgress(io.stderr, { quiet });
+      const display = createProgress(io.stderr, { quiet, env: io.env });
       session.displays.push(display);
       return display;
     },

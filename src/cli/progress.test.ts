@@ -9,7 +9,7 @@ describe("progress", () => {
   test("one line, redrawn no more often than can be read, and gone at the end", () => {
     const stderr = new MemorySink({ isTerminal: true });
     let now = 0;
-    const progress = createProgress(stderr, { quiet: false, now: () => now });
+    const progress = createProgress(stderr, { quiet: false, env: {}, now: () => now });
     const layer = (digest: string, receivedBytes: number, done = false): void =>
       progress.update({ kind: "layer", digest, receivedBytes, totalBytes: 2_000_000, done });
     progress.update({ kind: "resolving", reference: "nginx" });
@@ -44,7 +44,7 @@ describe("progress", () => {
 
   test("a hostile reference stays within its line", () => {
     const stderr = new MemorySink({ isTerminal: true });
-    createProgress(stderr, { quiet: false }).update({
+    createProgress(stderr, { quiet: false, env: {} }).update({
       kind: "resolving",
       reference: `a\x1b[2J${"x".repeat(200)}`,
     });
@@ -52,10 +52,41 @@ describe("progress", () => {
     expect(stderr.text.length - CLEAR.length).toBe(79);
   });
 
+  test.each([
+    [100, "Pulling registry.example.com/team/application:1.2.3: 0 of 1 layers, 500kB of 2MB (25%)"],
+    [70, "Pulling registry.example.com/team…: 0 of 1 layers, 500kB of 2MB (25%)"],
+    [52, "Pulling registr…: 0 of 1 layers, 500kB of 2MB (25%)"],
+    [40, "0 of 1 layers, 500kB of 2MB (25%)"],
+    [20, "0 of 1 layers, 500…"],
+  ])("on %d columns the name is what is shortened", (columns, expected) => {
+    const stderr = new MemorySink({ isTerminal: true, columns });
+    let now = 0;
+    const progress = createProgress(stderr, { quiet: false, env: {}, now: () => now });
+    progress.update({ kind: "resolving", reference: "registry.example.com/team/application:1.2.3" });
+    now = 100;
+    progress.update({
+      kind: "layer",
+      digest: "a",
+      receivedBytes: 500_000,
+      totalBytes: 2_000_000,
+      done: false,
+    });
+    expect(stderr.text.split(CLEAR).at(-1)).toBe(expected);
+  });
+
+  test("a terminal that is dumb gets notices, and no escape sequences", () => {
+    const stderr = new MemorySink({ isTerminal: true });
+    const progress = createProgress(stderr, { quiet: false, env: { TERM: "dumb" } });
+    progress.update({ kind: "resolving", reference: "nginx" });
+    progress.update({ kind: "notice", message: "careful" });
+    progress.stop();
+    expect(stderr.text).toBe("firectl: careful\n");
+  });
+
   test("without a terminal only notices are shown, and with -q not even those", () => {
     for (const quiet of [false, true]) {
       const stderr = new MemorySink();
-      const progress = createProgress(stderr, { quiet });
+      const progress = createProgress(stderr, { quiet, env: {} });
       progress.update({ kind: "resolving", reference: "nginx" });
       progress.update({ kind: "notice", message: "no /dev/kvm: QEMU emulates the machine" });
       progress.stop();

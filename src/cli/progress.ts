@@ -1,6 +1,7 @@
 import { assertNever } from "../core/assert-never.ts";
 import { formatSize } from "../core/units.ts";
 import type { ProgressEvent } from "../manager/api.ts";
+import { takesEscapes } from "./escapes.ts";
 import type { Sink } from "./io.ts";
 import { escapeControls } from "./sanitize.ts";
 import { truncate } from "./table.ts";
@@ -15,6 +16,8 @@ export interface ProgressDisplay {
 export interface ProgressOptions {
   /** Show nothing at all, notices included. */
   readonly quiet: boolean;
+  /** Says what kind of terminal it is. */
+  readonly env: NodeJS.ProcessEnv;
   readonly now?: () => number;
 }
 
@@ -25,7 +28,7 @@ const CLEAR_LINE = "\r\x1b[K";
 /** A display for `stderr`: a live line on a terminal, only notices elsewhere, nothing when quiet. */
 export function createProgress(stderr: Sink, options: ProgressOptions): ProgressDisplay {
   if (options.quiet) return { update() {}, stop() {} };
-  const live = stderr.isTerminal;
+  const live = takesEscapes(stderr, options.env);
   const now = options.now ?? (() => performance.now());
   const layers = new Map<string, LayerProgress>();
   let reference = "";
@@ -48,7 +51,7 @@ export function createProgress(stderr: Sink, options: ProgressOptions): Progress
       if (!live) return;
       if (event.kind === "resolving" || event.kind === "exporting") reference = event.reference;
       if (event.kind === "layer") layers.set(event.digest, event);
-      const text = truncate(escapeControls(lineOf(event, { reference, layers })), stderr.columns - 1);
+      const text = fitted(lineOf(event, { reference, layers }), stderr.columns - 1);
       const newStage = event.kind === "resolving" || event.kind === "booting";
       if (text === drawn || (!newStage && now() - drawnAt < REDRAW_MS)) return;
       stderr.write(CLEAR_LINE + text);
@@ -67,29 +70,51 @@ interface LayerProgress {
   readonly done: boolean;
 }
 
+/** A line about something with a name, which is what may be shortened. */
+interface Line {
+  readonly before?: string;
+  readonly name?: string;
+  readonly after: string;
+}
+
+/** Less of a name says nothing. */
+const MIN_NAME = 8;
+
+/** On a narrow terminal the name goes before the figures do: they are what changes. */
+function fitted({ before = "", name = "", after }: Line, columns: number): string {
+  const shown = escapeControls(name);
+  const whole = `${before}${shown}${after}`;
+  if (whole.length <= columns || name === "" || after === "") return truncate(whole, columns);
+  const room = columns - before.length - after.length;
+  if (room >= MIN_NAME) return `${before}${truncate(shown, room)}${after}`;
+  return truncate(sentence(after.replace(/^.*?: /, "")), columns);
+}
+
 function lineOf(
   event: Exclude<ProgressEvent, { kind: "notice" }>,
   state: { reference: string; layers: ReadonlyMap<string, LayerProgress> },
-): string {
+): Line {
   switch (event.kind) {
     case "resolving":
-      return `Looking for ${event.reference}`;
+      return { before: "Looking for ", name: event.reference, after: "" };
     case "layer":
       return layersLine(state.reference, [...state.layers.values()]);
-    case "exporting":
-      return `Exporting ${event.reference} from Docker: ${formatSize(event.receivedBytes)}`;
+    case "exporting": {
+      const after = ` from Docker: ${formatSize(event.receivedBytes)}`;
+      return { before: "Exporting ", name: event.reference, after };
+    }
     case "reading":
-      return `Reading ${event.reference}: ${formatSize(event.receivedBytes)}`;
+      return { before: "Reading ", name: event.reference, after: `: ${formatSize(event.receivedBytes)}` };
     case "building":
       // Building begins while layers still come in: until they are here, their coming is the slower thing.
       if ([...state.layers.values()].some((layer) => !layer.done)) {
         return layersLine(state.reference, [...state.layers.values()]);
       }
-      return `Building the root filesystem: ${ofTotal(event.readBytes, event.totalBytes)}`;
+      return { after: `Building the root filesystem: ${ofTotal(event.readBytes, event.totalBytes)}` };
     case "stage":
-      return sentence(event.text);
+      return { after: escapeControls(sentence(event.text)) };
     case "booting":
-      return `Starting the virtual machine (${event.vmm})`;
+      return { after: `Starting the virtual machine (${event.vmm})` };
     default:
       return assertNever(event);
   }
@@ -99,11 +124,12 @@ function sentence(text: string): string {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-function layersLine(reference: string, layers: readonly LayerProgress[]): string {
+function layersLine(reference: string, layers: readonly LayerProgress[]): Line {
   const received = layers.reduce((sum, layer) => sum + layer.receivedBytes, 0);
   const total = layers.reduce((sum, layer) => sum + layer.totalBytes, 0);
   const done = layers.filter((layer) => layer.done).length;
-  return `Pulling ${reference}: ${done} of ${layers.length} layers, ${ofTotal(received, total)}`;
+  const after = `: ${done} of ${layers.length} layers, ${ofTotal(received, total)}`;
+  return { before: "Pulling ", name: reference, after };
 }
 
 function ofTotal(part: number, total: number | undefined): string {

@@ -1,6 +1,7 @@
 import { FirectlError } from "../../core/errors.ts";
 import { type Command, defineCommand } from "../command.ts";
 import { defined } from "../defined.ts";
+import { interruptedStatus } from "../interrupts.ts";
 import { writeLogs } from "../log-output.ts";
 import { parseMoment, wholeNumber } from "../values.ts";
 
@@ -43,15 +44,21 @@ export const logs: Command = defineCommand({
     }
     const operations = await context.firectl();
     const common = { follow: flags.follow, ...(flags.follow ? { signal: context.interrupts.signal() } : {}) };
-    if (flags.console) {
-      for await (const bytes of operations.consoleLog(vm, common)) await context.io.stdout.stream(bytes);
+    try {
+      if (flags.console) {
+        for await (const bytes of operations.consoleLog(vm, common)) await context.io.stdout.stream(bytes);
+        return 0;
+      }
+      const entries = operations.logs(vm, {
+        ...common,
+        ...defined({ sinceUnixNs: flags.since, untilUnixNs: flags.until, tail: flags.tail }),
+      });
+      await writeLogs(entries, { io: context.io, timestamps: flags.timestamps });
       return 0;
+    } catch (error) {
+      // Ctrl-C is how following ends: as in docker, there is nothing to say about it.
+      if (context.interrupts.received() === "SIGINT") return interruptedStatus("SIGINT");
+      throw error;
     }
-    const entries = operations.logs(vm, {
-      ...common,
-      ...defined({ sinceUnixNs: flags.since, untilUnixNs: flags.until, tail: flags.tail }),
-    });
-    await writeLogs(entries, { io: context.io, timestamps: flags.timestamps });
-    return 0;
   },
 });

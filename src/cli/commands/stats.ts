@@ -1,5 +1,6 @@
 import type { VmStats } from "../../manager/stats-api.ts";
 import { type Command, type CommandContext, defineCommand } from "../command.ts";
+import { takesEscapes } from "../escapes.ts";
 import { LIST_FORMAT_FLAG, type ListFormat, renderList } from "../output.ts";
 import { statsView } from "../stats-view.ts";
 
@@ -30,7 +31,8 @@ export const stats: Command = defineCommand({
     const signal = context.interrupts.signal();
     const looks = operations.stats({ vms: args, all: flags.all, signal });
     const print = (vms: readonly VmStats[]): void => {
-      const isScreen = !flags["no-stream"] && isTable(format) && context.io.stdout.isTerminal;
+      const isScreen =
+        !flags["no-stream"] && isTable(format) && takesEscapes(context.io.stdout, context.io.env);
       context.io.stdout.write(`${isScreen ? CLEAR : ""}${renderList(vms, { view, format })}`);
     };
     return flags["no-stream"] ? printOnce(looks, print) : printOn(looks, { print, context });
