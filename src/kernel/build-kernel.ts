@@ -1,4 +1,7 @@
+import { readdir } from "node:fs/promises";
+import path from "node:path";
 import { FirectlError } from "../core/errors.ts";
+import { closest } from "../core/spelling.ts";
 import { streamProgram } from "../host/process.ts";
 
 export interface BuildScriptOptions {
@@ -20,11 +23,24 @@ export interface BuildPlan {
   readonly name: string;
 }
 
-/** @throws FirectlError as {@link buildKernelInto}. */
+/** @throws FirectlError INVALID_ARGUMENT for a part that there is not; as {@link buildKernelInto}. */
 export async function planBuild(options: BuildScriptOptions): Promise<BuildPlan> {
+  await checkParts(options);
   const [key, name] = (await runScript(options, ["--plan"])).trim().split(" ");
   if (key !== undefined && name !== undefined) return { key, name };
   throw new Error(`${options.script} --plan printed no plan`);
+}
+
+/** Said here rather than by the script, whose failures are those of a build. */
+async function checkParts({ script, parts = [] }: BuildScriptOptions): Promise<void> {
+  const files = await readdir(path.join(path.dirname(script), "config/optional"));
+  const known = files.flatMap((file) => /^(.+)\.config$/.exec(file)?.[1] ?? []).sort();
+  const unknown = parts.find((part) => !known.includes(part));
+  if (unknown === undefined) return;
+  const like = closest(unknown, known);
+  throw new FirectlError("INVALID_ARGUMENT", `kernel build: there is no optional part "${unknown}"`, {
+    hint: `${like === undefined ? "" : `did you mean --with ${like}? `}the parts are ${known.join(", ")}`,
+  });
 }
 
 /**

@@ -256,3 +256,15 @@ function processesIn(directory: string): string[] {
     }
   });
 }
+
+test.each([
+  ["nope", /^the parts are apparmor, btf, .*xfs$/],
+  ["nsf", /^did you mean --with nfs\? the parts are /],
+  ["../optional/nfs", /^the parts are /],
+])("an optional part %j is a usage error, without any word of the script", async (part, hint) => {
+  await expect(planBuild({ script: SCRIPT, parts: ["nfs", part] })).rejects.toMatchObject({
+    code: "INVALID_ARGUMENT",
+    message: `kernel build: there is no optional part "${part}"`,
+    hint: expect.stringMatching(hint),
+  });
+});
