@@ -545,7 +545,16 @@ describe("kernels, images, setup", () => {
       stdout: "missing   KVM      /dev/kvm is not there: QEMU emulates\ndone      kernel   cloud\n",
       stderr: "",
     });
-    expect(await firectl(["setup"], setup(false))).toMatchObject({ status: 5 });
+    expect(await firectl(["setup"], setup(false))).toMatchObject({
+      status: 5,
+      stderr: "firectl: this machine cannot run VMs yet\nhint: see the lines marked missing\n",
+    });
+    const [kvm, kernel] = steps;
+    const hinted = { ready: false, steps: [{ ...kvm, hint: "load kvm" }, kernel] };
+    expect(await firectl(["setup"], { operations: { setup: async () => hinted } })).toMatchObject({
+      status: 5,
+      stderr: "firectl: this machine cannot run VMs yet\nhint: load kvm; then firectl setup again\n",
+    });
   });
 });
 

@@ -645,6 +645,8 @@ export interface SetupReport {
     readonly what: string;
     readonly status: "ok" | "done" | "missing";
     readonly detail: string;
+    /** What to do about what is missing. */
+    readonly hint?: string;
   }[];
   /** Whether `run` can work now. */
   readonly ready: boolean;

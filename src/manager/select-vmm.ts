@@ -30,6 +30,10 @@ export interface VmmSelection {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** As docs/troubleshooting.md has them. */
+const INSTALL_QEMU = `sudo apt-get install ${process.arch === "arm64" ? "qemu-system-arm" : "qemu-system-x86"}`;
+const INSTALL_VSOCK = "cargo install --locked vhost-device-vsock";
+
 /** A guest that only reboots takes 0.2 s on hardware and 6 s in a nested machine. */
 const PROBE_TIMEOUT_MS = 20_000;
 
@@ -120,15 +124,16 @@ async function findQemu(selection: VmmSelection): Promise<Finding<Vmm>> {
   if (executable !== undefined && vhostDeviceVsock !== undefined) {
     return { found: qemuVmm({ executable, vhostDeviceVsock }) };
   }
-  const missing = executable === undefined ? name : "vhost-device-vsock";
+  const missing = [
+    ...(executable === undefined ? [{ name, command: INSTALL_QEMU }] : []),
+    ...(vhostDeviceVsock === undefined ? [{ name: "vhost-device-vsock", command: INSTALL_VSOCK }] : []),
+  ];
+  const names = missing.map((program) => program.name).join(" and ");
   return {
     unusable: {
       code: "TOOL_MISSING",
-      reason: `${missing} is not installed`,
-      hint:
-        executable === undefined
-          ? "install QEMU (apt install qemu-system-x86)"
-          : "install vhost-device-vsock (cargo install --locked vhost-device-vsock)",
+      reason: `${names} ${missing.length === 1 ? "is" : "are"} not installed`,
+      hint: missing.map(({ command }) => command).join(" && "),
     },
   };
 }

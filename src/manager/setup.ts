@@ -1,4 +1,4 @@
-import { messageOf } from "../core/errors.ts";
+import { FirectlError, messageOf } from "../core/errors.ts";
 import { exists } from "../host/files.ts";
 import type { ProgressEvent, SetupReport } from "./api.ts";
 import type { Context } from "./context.ts";
@@ -16,6 +16,11 @@ export async function setUp(
   return { steps, ready: steps.every(({ status }) => status !== "missing") };
 }
 
+function missing(what: string, error: unknown): Step {
+  const hint = error instanceof FirectlError ? error.hint : undefined;
+  return { what, status: "missing", detail: messageOf(error), ...(hint === undefined ? {} : { hint }) };
+}
+
 async function checkAgent(context: Context): Promise<Step> {
   const what = "guest agent";
   return (await exists(context.agentPath))
@@ -23,7 +28,8 @@ async function checkAgent(context: Context): Promise<Step> {
     : {
         what,
         status: "missing",
-        detail: `${context.agentPath} is not there: install firectl again, or run make agent`,
+        detail: `${context.agentPath} is not there`,
+        hint: "install firectl again, or run make agent",
       };
 }
 
@@ -37,7 +43,7 @@ async function ensureKernel(context: Context, options: { signal?: AbortSignal })
     return { what, status: "done", detail: `installed ${added.name}` };
   } catch (error) {
     options.signal?.throwIfAborted();
-    return { what, status: "missing", detail: messageOf(error) };
+    return missing(what, error);
   }
 }
 
@@ -60,6 +66,6 @@ async function checkVmm(
     return { what, status: "ok", detail: [`${vmm.name} (${vmm.executable})`, ...notices].join("; ") };
   } catch (error) {
     options.signal?.throwIfAborted();
-    return { what, status: "missing", detail: messageOf(error) };
+    return missing(what, error);
   }
 }

@@ -23,8 +23,10 @@ export const setup: Command = defineCommand({
     const rows = report.steps.map((step) => [step.status, step.what, step.detail]);
     context.io.stdout.write(context.json ? `${safeJson(report)}\n` : renderTable(rows));
     if (report.ready) return 0;
+    const hints = report.steps.flatMap(({ hint }) => hint ?? []);
     const error = new FirectlError("HOST_UNSUPPORTED", "this machine cannot run VMs yet", {
-      hint: "see the lines marked missing",
+      hint:
+        hints.length === 0 ? "see the lines marked missing" : `${hints.join("; ")}; then firectl setup again`,
     });
     context.reportFailure(error);
     return exitStatusOf(error);
