@@ -178,6 +178,7 @@ onEveryBackend("a guest that does not come up", (backend) => {
     const { stderr } = await failedRun(["--vmm", backend, IMAGE, "/bin/true"], { env });
     expect(stderr).toContain(`starting the microVM with ${backend} failed: `);
     expect(stderr).toContain("timed out after 4 s waiting for the guest to start its workload");
+    expect(stderr).toContain("; the guest's agent had not started; ");
   });
 });
 
