@@ -1,4 +1,3 @@
-import path from "node:path";
 import { FirectlError } from "../core/errors.ts";
 import { nameParts } from "./image-names.ts";
 import type { LocalImage } from "./local-image.ts";
@@ -54,19 +53,15 @@ export function selectImages<Item extends Selectable>(
 }
 
 /**
- * Whether somebody who has asked for `reference`, in whatever directory, may have got this image: it has that
- * name, or has had it.
+ * Whether somebody who has asked for `reference`, a path in it being absolute, may have got this image: it has
+ * that name, or has had it.
  */
 export function mayMean(item: Selectable, reference: string): boolean {
   try {
     const isDigest = /^(?:sha256:)?[0-9a-f]{64}$/.test(reference);
     const location = isDigest ? undefined : parseImageLocation(reference);
-    const names = [item.name, item.formerName];
-    if (location !== undefined && "path" in location && !path.isAbsolute(location.path)) {
-      return names.some((name) => name?.startsWith(`${location.transport}:`) === true);
-    }
     const fullName = location === undefined ? undefined : locationName(location);
-    if (fullName !== undefined && names.includes(fullName)) return true;
+    if (fullName !== undefined && [item.name, item.formerName].includes(fullName)) return true;
     return selectImages([item], reference, fullName) !== undefined;
   } catch (error) {
     // No name at all; one image alone is never ambiguous.

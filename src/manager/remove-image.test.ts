@@ -81,8 +81,28 @@ test("a VM that is being made may be about to use it", async () => {
   await addImage(context, "a:1");
   const other = await addImage(context, "other");
   await beginVm(context, "docker.io/library/a:1", "new");
-  await expect(removeImage(context, "a:1", {})).rejects.toMatchObject({ code: "WRONG_STATE" });
+  await expect(removeImage(context, "a:1", {})).rejects.toMatchObject({
+    code: "WRONG_STATE",
+    message: "cannot remove a:1: VM new is being made and may use it",
+    // It may have nothing to do with the image: nobody is told to remove it.
+    hint: "try again when it runs; firectl rmi -f a:1 only takes its name away and keeps it for them",
+  });
+  await beginVm(context, "a:1", "newer");
+  await expect(removeImage(context, "a:1", {})).rejects.toMatchObject({
+    message: "cannot remove a:1: 2 VMs are being made and may use it: new, newer",
+    hint: expect.stringMatching(/^try again when they run;/),
+  });
   expect(await removeImage(context, "other", {})).toMatchObject({ deleted: [other.manifestDigest] });
+});
+
+test("of VMs that use it and one that only may, those are named that do", async () => {
+  const context = await freshContext();
+  await addVm(context, await addImage(context, "a:1"), { name: "web" });
+  await beginVm(context, "a:1", "new");
+  await expect(removeImage(context, "a:1", {})).rejects.toMatchObject({
+    message: "cannot remove a:1: VM web uses it",
+    hint: expect.stringMatching(/^firectl rm web removes/),
+  });
 });
 
 test.each(["", "sha256:"])("a digest of several repositories needs -f (%s…)", async (prefix) => {

@@ -95,14 +95,31 @@ function inUse(
   { reference }: Removal,
   { users, isNamed }: { users: readonly VmRecord[]; isNamed: boolean },
 ): FirectlError {
-  const names = users.map(({ name }) => name);
-  const shown = `${names.slice(0, MAX_NAMED).join(", ")}${names.length > MAX_NAMED ? ", …" : ""}`;
-  const what = users.length === 1 ? `VM ${shown} uses it` : `${users.length} VMs use it: ${shown}`;
-  const remove = removalOf(users);
+  const made = users.filter(({ imageDigest }) => imageDigest !== null);
+  const [what, remedy] = made.length > 0 ? useOf(made) : possibleUseOf(users);
   const untag = `firectl rmi -f ${reference} only takes its name away and keeps it for them`;
   return new FirectlError("WRONG_STATE", `cannot remove ${reference}: ${what}`, {
-    hint: isNamed ? `${remove} removes what uses it; ${untag}` : `${remove} removes what uses it`,
+    hint: isNamed ? `${remedy}; ${untag}` : remedy,
   });
+}
+
+function useOf(users: readonly VmRecord[]): readonly [what: string, remedy: string] {
+  const shown = namesOf(users);
+  const what = users.length === 1 ? `VM ${shown} uses it` : `${users.length} VMs use it: ${shown}`;
+  return [what, `${removalOf(users)} removes what uses it`];
+}
+
+/** Which image a VM that is being made gets is not known yet: it may have nothing to do with this one. */
+function possibleUseOf(users: readonly VmRecord[]): readonly [what: string, remedy: string] {
+  const shown = namesOf(users);
+  return users.length === 1
+    ? [`VM ${shown} is being made and may use it`, "try again when it runs"]
+    : [`${users.length} VMs are being made and may use it: ${shown}`, "try again when they run"];
+}
+
+function namesOf(users: readonly VmRecord[]): string {
+  const names = users.slice(0, MAX_NAMED).map(({ name }) => name);
+  return `${names.join(", ")}${users.length > MAX_NAMED ? ", …" : ""}`;
 }
 
 /** Deletes what no image and no VM uses any more, if nobody pulls or reads at the moment. */

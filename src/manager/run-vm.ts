@@ -3,7 +3,7 @@ import { mark } from "../core/trace.ts";
 import { parseSignal } from "../guest/signals.ts";
 import { CleanupStack } from "../host/cleanup.ts";
 import type { LocalImage } from "../image/images.ts";
-import { parseImageLocation } from "../image/reference.ts";
+import { locationName, parseImageLocation } from "../image/reference.ts";
 import { PMEM_MODULES } from "../kernel/modules.ts";
 import type { MountRecord } from "../state/mount-record.ts";
 import type { ResourceRecord } from "../state/resource-record.ts";
@@ -42,11 +42,11 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
   const size = checkRunOptions(options, context.settings);
   const resources = resourcesOf(options.resources ?? {}, size);
   if (options.stopSignal !== undefined) parseSignal(options.stopSignal);
-  checkImageName(options.image);
+  const imageName = nameOnRecord(options.image);
   await using undo = new CleanupStack();
   const record = await createRecord(context, {
     name: options.name,
-    imageName: options.image,
+    imageName,
     size,
     labels: options.labels ?? {},
     autoRemove: options.autoRemove ?? false,
@@ -119,9 +119,15 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
   });
 }
 
-/** Before anything is recorded. 64 digits are an image's id, which is no name. */
-function checkImageName(text: string): void {
-  if (parseDigest(`sha256:${text}`) === undefined) parseImageLocation(text);
+/**
+ * Checks what the user calls the image, before anything is recorded, and makes a path in it absolute: whoever
+ * reads the record is in a directory of their own. 64 digits are an image's id, which is no name.
+ * @throws FirectlError INVALID_REFERENCE.
+ */
+function nameOnRecord(text: string): string {
+  if (parseDigest(`sha256:${text}`) !== undefined) return text;
+  const location = parseImageLocation(text);
+  return "path" in location ? locationName(location) : text;
 }
 
 interface Parts {
