@@ -1,21 +1,22 @@
+import { runInNewContext } from "node:vm";
 import { FirectlError } from "../core/errors.ts";
-import { familiarName, nameParts } from "../image/image-names.ts";
 import type { HealthStatus, VmState, VmSummary } from "../manager/api.ts";
 
 const STATES = ["creating", "running", "exited", "dead", "removing"] as const satisfies readonly VmState[];
 const HEALTHS = ["none", "starting", "healthy", "unhealthy"] as const satisfies readonly HealthStatus[];
 
+/** How long an expression may be at work on one name: for most, microseconds do. */
+const EXPRESSION_LIMIT_MS = 2000;
+
 type Matcher = (vm: VmSummary, value: string) => boolean;
 
 const MATCHERS = {
-  name: (vm, value) => vm.name.includes(value),
+  name: matchesName,
   status: (vm, value) => vm.state === value,
   label: matchesLabel,
   id: (vm, value) => vm.id.startsWith(value),
-  ancestor: (vm, value) => {
-    const wanted = familiarName(value);
-    return [familiarName(vm.imageName), nameParts(vm.imageName).repository].includes(wanted);
-  },
+  // Only the store knows which images are meant: `list` has been asked for their VMs.
+  ancestor: () => true,
   vmm: (vm, value) => vm.vmm === value,
   health: (vm, value) => vm.health === value,
 } as const satisfies Record<string, Matcher>;
@@ -46,7 +47,14 @@ export function parseFilter(text: string, flag: string): VmFilter {
       hint: `write one of ${words.join(", ")}`,
     });
   }
+  if (key === "name") parseExpression(value, flag);
   return { key, value };
+}
+
+/** The images whose VMs are asked for; undefined for those of every image. */
+export function ancestorsIn(filters: readonly VmFilter[]): readonly string[] | undefined {
+  const images = filters.filter(({ key }) => key === "ancestor").map(({ value }) => value);
+  return images.length === 0 ? undefined : images;
 }
 
 /** As in docker: one of the values for each key, every label. */
@@ -61,6 +69,35 @@ export function matchesFilters(vm: VmSummary, filters: readonly VmFilter[]): boo
 
 function isFilterKey(key: string): key is FilterKey {
   return Object.hasOwn(MATCHERS, key);
+}
+
+/** As in docker, whose names begin with a slash that is rarely written. */
+function matchesName(vm: VmSummary, value: string): boolean {
+  const sandbox = { expression: parseExpression(value, "--filter"), names: [vm.name, `/${vm.name}`] };
+  try {
+    // In a context, since nothing else ends an expression that tries one way after the other: (a+)+$.
+    return runInNewContext("names.some((name) => expression.test(name))", sandbox, {
+      timeout: EXPRESSION_LIMIT_MS,
+    });
+  } catch (cause) {
+    // Our script fails for no other reason; the error is of the context's own class.
+    throw new FirectlError(
+      "INVALID_ARGUMENT",
+      `--filter: the expression "${value}" takes too long on the name "${vm.name}"`,
+      { hint: "write it without a repetition of a repetition, such as (a+)+", cause },
+    );
+  }
+}
+
+function parseExpression(text: string, flag: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch (error) {
+    throw new FirectlError("INVALID_ARGUMENT", `${flag}: "${text}" is not a regular expression`, {
+      hint: "write a part of the name, or an expression such as ^web-[0-9]+$",
+      cause: error,
+    });
+  }
 }
 
 function matchesLabel(vm: VmSummary, value: string): boolean {

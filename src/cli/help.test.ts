@@ -191,6 +191,9 @@ test("list's help names its aliases", async () => {
 
     List the running VMs
 
+    Filters as docker's: name takes a regular expression; ancestor an image, and finds the VMs made from it
+    under whatever name it has. Of several values of one key one must fit, of labels every one.
+
     Aliases:
       firectl ls, firectl ps
 
@@ -206,6 +209,7 @@ test("list's help names its aliases", async () => {
     Examples:
       $ firectl list -a
       $ firectl list --filter label=app=web --filter status=exited
+      $ firectl list -a --filter 'name=^web-[0-9]+$' --filter ancestor=nginx:1.27
       $ firectl list --format 'table {{.Name}}\\t{{.Status}}'
       $ firectl stop $(firectl list -q)
     "

@@ -320,6 +320,8 @@ export interface VmSummary {
 export interface ListOptions {
   /** Those that do not run too. */
   readonly all?: boolean;
+  /** Only those made from one of these images: a name, a digest or the beginning of one. */
+  readonly images?: readonly string[];
 }
 
 export interface StopOptions {

@@ -97,7 +97,8 @@ export class Firectl implements FirectlOperations {
 
   async list(options: ListOptions = {}): Promise<readonly VmSummary[]> {
     const records = await reconcile(this.#context);
-    const shown = records.filter(({ state }) => (options.all ?? false) || state === "running");
+    const chosen = records.filter(({ state }) => (options.all ?? false) || state === "running");
+    const shown = options.images === undefined ? chosen : await this.#madeFrom(chosen, options.images);
     return Promise.all(shown.map(async (record) => summaryOf(record, await this.#healthOf(record))));
   }
 
@@ -370,6 +371,11 @@ export class Firectl implements FirectlOperations {
     if (record === undefined) return;
     const { finishVm } = await import("./finish-vm.ts");
     await finishVm(this.#context, record);
+  }
+
+  async #madeFrom(records: readonly VmRecord[], references: readonly string[]): Promise<readonly VmRecord[]> {
+    const { madeFrom } = await import("./made-from.ts");
+    return madeFrom(this.#context, records, references);
   }
 
   async #healthOf(record: VmRecord): Promise<HealthStatus> {

@@ -1,5 +1,6 @@
 import { type Command, defineCommand } from "../command.ts";
-import { matchesFilters, parseFilter } from "../filters.ts";
+import { defined } from "../defined.ts";
+import { ancestorsIn, matchesFilters, parseFilter } from "../filters.ts";
 import { parseListFormat, renderList } from "../output.ts";
 import { vmView } from "../vm-view.ts";
 
@@ -7,6 +8,8 @@ export const list: Command = defineCommand({
   name: "list",
   aliases: ["ls", "ps"],
   summary: "List the running VMs",
+  description: `Filters as docker's: name takes a regular expression; ancestor an image, and finds the VMs made from it
+under whatever name it has. Of several values of one key one must fit, of labels every one.`,
   arguments: "",
   minArguments: 0,
   maxArguments: 0,
@@ -31,6 +34,7 @@ export const list: Command = defineCommand({
   examples: [
     "firectl list -a",
     "firectl list --filter label=app=web --filter status=exited",
+    "firectl list -a --filter 'name=^web-[0-9]+$' --filter ancestor=nginx:1.27",
     "firectl list --format 'table {{.Name}}\\t{{.Status}}'",
     "firectl stop $(firectl list -q)",
   ],
@@ -38,7 +42,8 @@ export const list: Command = defineCommand({
     const operations = await context.firectl();
     // Whoever asks for a status means every VM that has it.
     const all = flags.all || flags.filter.some(({ key }) => key === "status");
-    const vms = (await operations.list({ all })).filter((vm) => matchesFilters(vm, flags.filter));
+    const listed = await operations.list({ all, ...defined({ images: ancestorsIn(flags.filter) }) });
+    const vms = listed.filter((vm) => matchesFilters(vm, flags.filter));
     const truncated = !flags["no-trunc"] && !context.json;
     const view = vmView({ truncated });
     const idsOnly = flags.quiet && !given.has("format");
