@@ -603,6 +603,22 @@ describe("errors", () => {
     );
   });
 
+  test("what a user typed is shown as it is, and the words of a bug are not trusted", async () => {
+    const message = "image token:latest is not in the local store";
+    const known = new FirectlError("IMAGE_NOT_FOUND", message, { hint: "firectl pull token:latest" });
+    expect((await firectl(["list"], failing(known))).stderr).toBe(
+      `firectl: ${message}\nhint: firectl pull token:latest\n`,
+    );
+    const cause = new Error("the server said token: s3cret");
+    for (const error of [cause, new FirectlError("IO_FAILED", "no answer", { cause })]) {
+      for (const env of [{ FIRECTL_DEBUG: "1" }, { FIRECTL_DEBUG: "1", FIRECTL_ERROR_FORMAT: "json" }]) {
+        const { stderr } = await firectl(["list"], { ...failing(error), env });
+        expect(stderr).toContain("token: ***");
+        expect(stderr).not.toContain("s3cret");
+      }
+    }
+  });
+
   test.each([
     [["--json", "list"], {}],
     [["list", "--json"], {}],

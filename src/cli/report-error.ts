@@ -1,6 +1,7 @@
 import { ERROR_CODES, exitStatusOf, FirectlError, messageOf } from "../core/errors.ts";
+import { redactCredentials, redactForeign } from "../core/redact.ts";
 import type { Sink } from "./io.ts";
-import { escapeControlsInLines, redactCredentials, safeJson } from "./sanitize.ts";
+import { escapeControlsInLines, safeJson } from "./sanitize.ts";
 
 export interface ReportOptions {
   /** One JSON object instead of text. */
@@ -20,16 +21,16 @@ function errorAsText(error: unknown, options: ReportOptions): string {
   const lines =
     error instanceof FirectlError
       ? [
-          `firectl: ${error.message}`,
-          ...(error.hint === undefined ? [] : [`hint: ${error.hint}`]),
+          clean(`firectl: ${error.message}`),
+          ...(error.hint === undefined ? [] : [clean(`hint: ${error.hint}`)]),
           ...(options.debug ? stacksOf(error) : []),
         ]
       : [
-          `firectl: unexpected error: ${messageOf(error)}`,
+          cleanForeign(`firectl: unexpected error: ${messageOf(error)}`),
           ...stacksOf(error),
           "hint: this is a bug of firectl: please report it with the lines above",
         ];
-  return clean(lines.join("\n"));
+  return lines.join("\n");
 }
 
 function errorAsJson(error: unknown, options: ReportOptions): string {
@@ -37,22 +38,22 @@ function errorAsJson(error: unknown, options: ReportOptions): string {
   const object = {
     code: known?.code ?? "BUG",
     kind: known === undefined ? "bug" : ERROR_CODES[known.code],
-    message: clean(messageOf(error)),
+    message: known === undefined ? cleanForeign(messageOf(error)) : clean(known.message),
     ...(known?.hint === undefined ? {} : { hint: clean(known.hint) }),
     exitStatus: options.exitStatus ?? exitStatusOf(error),
-    ...(known === undefined || options.debug ? { stack: stacksOf(error).map(clean) } : {}),
+    ...(known === undefined || options.debug ? { stack: stacksOf(error) } : {}),
   };
   return safeJson({ error: object });
 }
 
-/** The stack of an error and of what caused it, innermost last. */
+/** The stack of an error and of what caused it, innermost last; whoever made those may have quoted a secret. */
 function stacksOf(error: unknown): string[] {
   const stacks: string[] = [];
   let current = error;
   // A chain of causes may be a ring; nobody reads more than a few.
   for (let depth = 0; depth < 5 && current instanceof Error; depth++) {
     const stack = current.stack ?? messageOf(current);
-    stacks.push(depth === 0 ? stack : `caused by: ${stack}`);
+    stacks.push(cleanForeign(depth === 0 ? stack : `caused by: ${stack}`));
     current = current.cause;
   }
   return stacks;
@@ -60,4 +61,9 @@ function stacksOf(error: unknown): string[] {
 
 function clean(text: string): string {
   return escapeControlsInLines(redactCredentials(text));
+}
+
+/** As {@link clean} for words that are not firectl's. */
+function cleanForeign(text: string): string {
+  return escapeControlsInLines(redactForeign(text));
 }

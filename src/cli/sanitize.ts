@@ -34,17 +34,3 @@ export function safeJson(value: unknown, indent?: number): string {
     char === "\n" ? char : `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }
-
-/** Removes passwords and tokens from a message: user:password in URLs, Authorization values. */
-export function redactCredentials(text: string): string {
-  return (
-    text
-      .replace(/([a-z][a-z0-9+.-]*:\/\/)[^\s/@]+@/gi, "$1***@")
-      .replace(/\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}/gi, "$1 ***")
-      // Not the end of a path: /etc/passwd.
-      .replace(
-        /(?<![\w./-])(password|passwd|token|identitytoken|secret)(["']?\s*[=:]\s*["']?)[^\s"'&,;]+/gi,
-        "$1$2***",
-      )
-  );
-}

@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
+import { redactForeign } from "../core/redact.ts";
 
 /** The end of a program's stderr that an error quotes. */
 const STDERR_TAIL_BYTES = 4096;
@@ -36,7 +37,7 @@ export async function runProgram(
     return result.stdout;
   } catch (error) {
     options.signal?.throwIfAborted();
-    throw programError(file, error);
+    throw programError(file, args, error);
   }
 }
 
@@ -77,7 +78,7 @@ export function streamProgram(
   });
   const finished = new Promise<void>((resolve, reject) => {
     child.once("error", (error) =>
-      reject(options.signal?.aborted === true ? options.signal.reason : programError(file, error)),
+      reject(options.signal?.aborted === true ? options.signal.reason : programError(file, args, error)),
     );
     child.once("close", (code, signalName) => {
       if (code === 0) resolve();
@@ -85,7 +86,7 @@ export function streamProgram(
         reject(
           new FirectlError(
             "PROCESS_FAILED",
-            `${file} ended with ${signalName ?? `status ${code}`}: ${tail.trim()}`,
+            `${file} ended with ${signalName ?? `status ${code}`}: ${redactForeign(tail.trim(), args)}`,
           ),
         );
     });
@@ -112,7 +113,7 @@ export function spawnDetached(
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
   return new Promise((resolve, reject) => {
-    child.once("error", (error) => reject(programError(file, error)));
+    child.once("error", (error) => reject(programError(file, args, error)));
     child.once("spawn", () => {
       child.unref();
       if (child.pid === undefined) reject(new Error("a spawned process has a pid"));
@@ -138,13 +139,13 @@ export function runWithDescriptor(
   });
   return new Promise((resolve, reject) => {
     child.once("error", (error) =>
-      reject(signal?.aborted === true ? signal.reason : programError(file, error)),
+      reject(signal?.aborted === true ? signal.reason : programError(file, args, error)),
     );
     child.once("close", (code) => resolve(code ?? 128));
   });
 }
 
-function programError(file: string, error: unknown): FirectlError {
+function programError(file: string, args: readonly string[], error: unknown): FirectlError {
   if (errnoOf(error) === "ENOENT") {
     return new FirectlError("TOOL_MISSING", `${file} is not installed`, {
       hint: `install ${file} or put it on PATH`,
@@ -154,6 +155,6 @@ function programError(file: string, error: unknown): FirectlError {
   const stderr = error instanceof Error && "stderr" in error ? String(error.stderr).trim() : "";
   const message =
     error instanceof Error && "shortMessage" in error ? String(error.shortMessage) : messageOf(error);
-  const tail = stderr.slice(-STDERR_TAIL_BYTES);
+  const tail = redactForeign(stderr.slice(-STDERR_TAIL_BYTES), args);
   return new FirectlError("PROCESS_FAILED", tail === "" ? message : `${message}: ${tail}`, { cause: error });
 }

@@ -1,4 +1,5 @@
 import { FirectlError } from "../../../core/errors.ts";
+import { redactForeign } from "../../../core/redact.ts";
 import { RegistryAuth } from "./auth.ts";
 import type { Network } from "./connections.ts";
 import type { FoundCredentials } from "./credentials.ts";
@@ -132,7 +133,7 @@ export class RegistryEndpoint implements Disposable {
 
   async #failure(response: HttpResponse, what: string): Promise<Error> {
     const { status } = response;
-    const said = await this.#errorText(response);
+    const said = await this.#errorText(response, what);
     if (status === 401 || status === 403) return this.#auth.refused(what, said);
     if (status === 404) {
       return new FirectlError("IMAGE_NOT_FOUND", `there is no ${what}${said}`, {
@@ -147,8 +148,8 @@ export class RegistryEndpoint implements Disposable {
     return new TransientFailure(failure, parseRetryAfter(response.headers["retry-after"], Date.now()));
   }
 
-  /** What a registry says about a failure, made fit for a terminal. */
-  async #errorText(response: HttpResponse): Promise<string> {
+  /** What a registry says about a failure of `what`, made fit for a terminal. */
+  async #errorText(response: HttpResponse, what: string): Promise<string> {
     let text: string;
     try {
       const options = { maxBytes: MAX_ERROR_BODY_BYTES, what: "an error" };
@@ -157,8 +158,10 @@ export class RegistryEndpoint implements Disposable {
       return "";
     }
     const message = /"message"\s*:\s*"((?:[^"\\]|\\.){1,200})"/.exec(text)?.[1];
+    if (message === undefined) return "";
+    const reference = what.replace(/\/manifests\/(?=[^/]+$)/, ":");
     // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not reach a terminal.
-    return message === undefined ? "" : `: ${message.replace(/[\x00-\x1f\x7f-\x9f]/g, " ")}`;
+    return `: ${redactForeign(message, [reference]).replace(/[\x00-\x1f\x7f-\x9f]/g, " ")}`;
   }
 }
 

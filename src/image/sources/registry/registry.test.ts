@@ -738,6 +738,19 @@ describe("a connection that fails", () => {
   });
 });
 
+describe("what a registry says of a failure", () => {
+  it("is quoted without the secrets in it, and with what was asked", async () => {
+    await using directory = await TemporaryDirectory.make();
+    await using server = await TestServer.start((request, response) => {
+      if (request.url === "/v2/") response.end("{}");
+      else response.writeHead(400).end('{"errors":[{"message":"no token:1 for token: s3cret"}]}');
+    });
+    await expect(pull(directory, `${server.host}/token:1`)).rejects.toMatchObject({
+      message: expect.stringMatching(/answers 400 to .*\/token\/manifests\/1: no token:1 for token: \*\*\*$/),
+    });
+  });
+});
+
 describe("lies", () => {
   const image = makeImage({ layers: [plainLayer(tar([{ name: "x", content: noise(100_000, "x") }]))] });
   const [layer] = image.layers;
