@@ -424,6 +424,17 @@ describe("cp", () => {
         "which a VM must not put on this machine: left out\n",
     });
   });
+
+  test.each([
+    [["web:", "/tmp"], "web:"],
+    [["-", "web:"], "web:"],
+  ])("cp %j: a whole VM is not meant by leaving its path out", async (argv, place) => {
+    expect(await firectl(["cp", ...argv])).toEqual({
+      status: 2,
+      stdout: "",
+      stderr: `firectl: cp: "${place}" has no path\nhint: write web:/ for all of the VM, or web:PATH\n`,
+    });
+  });
 });
 
 describe("export", () => {

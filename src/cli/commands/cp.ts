@@ -90,5 +90,11 @@ function parseArgument(text: string): CopyArgument {
     }
     return { vm: undefined, path: text };
   }
-  return { vm: text.slice(0, colon), path: text.slice(colon + 1) };
+  const vm = text.slice(0, colon);
+  if (colon === text.length - 1) {
+    throw new FirectlError("INVALID_ARGUMENT", `cp: "${text}" has no path`, {
+      hint: `write ${vm}:/ for all of the VM, or ${vm}:PATH`,
+    });
+  }
+  return { vm, path: text.slice(colon + 1) };
 }
