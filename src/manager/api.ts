@@ -349,7 +349,7 @@ export interface StartOptions {
 }
 
 export interface LogsOptions {
-  /** Go on until the workload ends. */
+  /** Go on until the workload ends, or the time of `untilUnixNs` has come. */
   readonly follow?: boolean;
   /** Nanoseconds since the Unix epoch. */
   readonly sinceUnixNs?: bigint;

@@ -16,6 +16,8 @@ import { vmPathsOf } from "./vm-paths.ts";
 const CONSOLE_INTERVAL_MS = 100;
 /** How often a start that is under way is looked at. */
 const RESTART_INTERVAL_MS = 100;
+/** The longest that Node's timers take. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 const CONSOLE_CHUNK_BYTES = 64 * 1024;
 
 /** The workload's output as it stands on the control drive, then as it comes with `follow`. */
@@ -37,9 +39,16 @@ export async function* readLogs(
   await using drive = await openDrive(controlDrive, record);
   if (drive === undefined) return;
   const reader = new OutputReader(drive.drive);
-  const stored = inPeriod(entriesOf(reader.available()), options);
+  let isOver = false;
+  const period = {
+    ...options,
+    onOver(): void {
+      isOver = true;
+    },
+  };
+  const stored = inPeriod(entriesOf(reader.available()), period);
   yield* options.tail === undefined ? stored : tailOf(stored, options.tail);
-  if (!(options.follow ?? false)) return;
+  if (!(options.follow ?? false) || isOver || msUntilEnd(options) <= 0) return;
   for (
     let run: VmRecord | undefined = record;
     run !== undefined;
@@ -47,24 +56,38 @@ export async function* readLogs(
   ) {
     await using watch = await openDrive(controlDrive, run);
     if (watch === undefined) return;
-    yield* inPeriod(entriesOf(followRun(reader, watch, options.signal)), options);
+    yield* inPeriod(entriesOf(followRun(reader, watch, options)), period);
+    if (isOver) return;
   }
 }
 
-/** What a run of the VM writes, to its end. */
+/** What a run of the VM writes, to its end or to the moment asked for. */
 async function* followRun(
   reader: OutputReader,
   watch: GuestWatch,
-  signal: AbortSignal | undefined,
+  options: LogsOptions,
 ): AsyncGenerator<OutputEvent, void> {
+  const { signal } = options;
   const stop = new AbortController();
   signal?.addEventListener("abort", () => stop.abort(), { once: true });
-  const ended = watch.until(endSeen, stop.signal);
+  const ended = Promise.race([watch.until(endSeen, stop.signal), endOfPeriod(options, stop.signal)]);
   ended.catch(() => {});
   try {
     yield* reader.follow({ ended, signal });
   } finally {
     stop.abort();
+  }
+}
+
+/** How long it is to the end of the period asked for, by this machine's clock. */
+function msUntilEnd({ untilUnixNs }: LogsOptions): number {
+  return untilUnixNs === undefined ? Number.POSITIVE_INFINITY : Number(untilUnixNs / 1_000_000n) - Date.now();
+}
+
+/** Resolves when the period asked for has passed: a guest that says nothing does not tell. */
+async function endOfPeriod(options: LogsOptions, signal: AbortSignal): Promise<void> {
+  for (let left = msUntilEnd(options); left > 0; left = msUntilEnd(options)) {
+    await sleep(Math.min(left, MAX_TIMER_MS), undefined, { signal });
   }
 }
 
@@ -74,7 +97,7 @@ async function nextRun(
   last: VmRecord,
   options: LogsOptions,
 ): Promise<VmRecord | undefined> {
-  for (;;) {
+  while (msUntilEnd(options) > 0) {
     const now = (await context.vms.read()).find(({ id }) => id === last.id);
     const isAnother = now?.startedAt !== last.startedAt;
     if (now?.state === "running") return isAnother ? now : undefined;
@@ -82,6 +105,7 @@ async function nextRun(
     if (now?.state !== "creating" || !livesNow(now, now.owner)) return undefined;
     await sleep(RESTART_INTERVAL_MS, undefined, { signal: options.signal });
   }
+  return undefined;
 }
 
 async function openDrive(controlDrive: string, record: VmRecord): Promise<GuestWatch | undefined> {
@@ -99,10 +123,17 @@ async function* entriesOf(events: AsyncIterable<OutputEvent>): AsyncIterable<Log
   for await (const event of events) if ("data" in event) yield event;
 }
 
-async function* inPeriod(entries: AsyncIterable<LogEntry>, options: LogsOptions): AsyncIterable<LogEntry> {
+/** Ends, and calls `onOver`, at the first entry past the period. */
+async function* inPeriod(
+  entries: AsyncIterable<LogEntry>,
+  options: LogsOptions & { readonly onOver: () => void },
+): AsyncIterable<LogEntry> {
   for await (const entry of entries) {
     if (options.sinceUnixNs !== undefined && entry.timeUnixNs < options.sinceUnixNs) continue;
-    if (options.untilUnixNs !== undefined && entry.timeUnixNs > options.untilUnixNs) continue;
+    if (options.untilUnixNs !== undefined && entry.timeUnixNs > options.untilUnixNs) {
+      options.onOver();
+      return;
+    }
     yield entry;
   }
 }

@@ -22,7 +22,12 @@ export const logs: Command = defineCommand({
       parse: parseMoment,
       summary: "Only what is newer: a duration (10m), an RFC 3339 time or Unix seconds",
     },
-    until: { kind: "value", placeholder: "TIME", parse: parseMoment, summary: "Only what is older" },
+    until: {
+      kind: "value",
+      placeholder: "TIME",
+      parse: parseMoment,
+      summary: "Only what is older; ends --follow when it has come",
+    },
     tail: {
       kind: "value",
       short: "n",
