@@ -81,7 +81,9 @@ export function processIo(): CliIo {
     stderr,
     get stdin(): AsyncIterable<Uint8Array> {
       stdinOpened = true;
-      return process.stdin;
+      const { stdin } = process;
+      // Whoever stops reading would destroy it, and a terminal could not be set back to its mode any more.
+      return stdin.isTTY ? stdin.iterator({ destroyOnReturn: false }) : stdin;
     },
     get stdinIsTerminal(): boolean {
       if (!fstatSync(0).isCharacterDevice()) return false;

@@ -62,6 +62,8 @@ export async function takeInput(context: CommandContext, options: TypedInputOpti
       stopResizes();
       sizes.end();
       leaveRawMode?.();
+      // The cursor stands where the guest has left it.
+      if (detached.signal.aborted && io.stdout.isTerminal) io.stdout.write("\n");
     },
   };
 }

@@ -5,6 +5,8 @@ import { BIN, IMAGES, Sandbox } from "./support/firectl.ts";
 import { COOKED, PseudoTerminal, PYTHON } from "./support/pseudo-terminal.ts";
 
 const IMAGE = `oci:${IMAGES}/layers`;
+/** On a line of its own, and with a carriage return: the terminal edits what is written again. */
+const LEFT = /[^\n]\r\nfirectl: read escape sequence\r\n$/;
 const SOON = { timeout: 120_000, interval: 50 };
 /** Every byte there is, three times over, in no order that an accident makes. */
 const EVERY_BYTE = Buffer.from(Array.from({ length: 768 }, (_, index) => (index * 7) % 256));
@@ -118,6 +120,7 @@ onEveryBackend("terminals", (vmm) => {
       first.type("\x11");
       expect(await first.exit).toBe(0);
       expect(first.lastModes).toEqual(COOKED);
+      expect(first.screen).toMatch(/# [^\n]*\r\n$/);
       expect(sandbox.records()).toMatchObject([{ state: "running", attached: false, owner: null }]);
 
       await using second = terminal(["attach", "--detach-keys", "ctrl-a,d", "left"]);
@@ -126,8 +129,16 @@ onEveryBackend("terminals", (vmm) => {
       await second.until("kept\r\n");
       second.type("\x01d");
       expect(await second.exit).toBe(1);
-      expect(second.screen).toContain("read escape sequence");
+      expect(second.screen).toMatch(LEFT);
       expect(second.lastModes).toEqual(COOKED);
+
+      await using other = terminal(["exec", "-it", "left", "/bin/sh"]);
+      await other.until("# ");
+      await expect.poll(() => other.modes(), SOON).toEqual([]);
+      other.type("\x10\x11");
+      expect(await other.exit).toBe(1);
+      expect(other.screen).toMatch(LEFT);
+      expect(other.lastModes).toEqual(COOKED);
 
       await using third = terminal(["attach", "left"]);
       await using fourth = terminal(["attach", "left"]);
