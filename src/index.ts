@@ -37,6 +37,7 @@ export type {
   PullPolicy,
   RemovedImage,
   RemoveImageOptions,
+  RestartOptions,
   RunConfigurationOptions,
   RunOptions,
   SaveImagesOptions,

@@ -160,6 +160,21 @@ describe("list", () => {
   });
 });
 
+test("restart: each VM is stopped as it is told, and named when it runs again", async () => {
+  const asked: unknown[] = [];
+  const result = await firectl(["restart", "-t", "5", "-s", "INT", "a", "gone"], {
+    operations: {
+      async restart(vm, options) {
+        asked.push({ vm, stopSignal: options?.stopSignal, timeoutMs: options?.timeoutMs });
+        if (vm === "gone") throw new FirectlError("VM_NOT_FOUND", 'there is no VM "gone"');
+        return vmSummary().id;
+      },
+    },
+  });
+  expect(asked).toEqual(["a", "gone"].map((vm) => ({ vm, stopSignal: "SIGINT", timeoutMs: 5000 })));
+  expect(result).toEqual({ status: 3, stdout: "a\n", stderr: 'firectl: there is no VM "gone"\n' });
+});
+
 describe("several VMs at once", () => {
   test("each is named as the user did; a failure does not stop the others", async () => {
     const result = await firectl(["stop", "-t", "5", "a", "gone", "b"], {
@@ -473,13 +488,33 @@ describe("start", () => {
     expect(events).toEqual(["detach true", "disposed"]);
   });
 
+  test("a VM that runs already is left as it is, and joined with -a", async () => {
+    const events: string[] = [];
+    const operations = {
+      async start() {
+        throw new FirectlError("WRONG_STATE", "cannot start a: it is running, and must be exited or dead");
+      },
+      inspect: async () => ({ state: "running" }),
+      attach: async () => startedVm({ output: [["stdout", "hi"]], exitCode: 4, events }),
+    };
+    expect(await firectl(["start", "a"], { operations })).toEqual({ status: 0, stdout: "a\n", stderr: "" });
+    expect(await firectl(["start", "-a", "a"], { operations })).toMatchObject({ status: 4, stdout: "hi" });
+    expect(events).toEqual(["disposed"]);
+    // One that is being started may yet fail.
+    const inspect = async () => ({ state: "creating" });
+    expect(await firectl(["start", "a"], { operations: { ...operations, inspect } })).toMatchObject({
+      status: 4,
+      stdout: "",
+    });
+  });
+
   test("-a stays and passes the status on", async () => {
     const start = async () => startedVm({ output: [["stdout", "hi"]], exitCode: 4 });
     expect(await firectl(["start", "-a", "a"], { operations: { start } })).toMatchObject({
       status: 4,
       stdout: "hi",
     });
-    expect(await firectl(["start", "-a", "a", "b"])).toMatchObject({ status: 2 });
+    expect(await firectl(["start", "-a", "a", "b"])).toMatchObject({ status: 125 });
     const fail = async () => {
       throw new WorkloadStartError({ exitCode: 127, error: "sh: not found", oomKilled: false });
     };

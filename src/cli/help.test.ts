@@ -14,6 +14,7 @@ test("firectl alone, help, --help and -h print the same", async () => {
       run       Run an image's process in a new VM
       start     Start VMs again that have ended
       stop      Stop VMs and remove everything of them
+      restart   Stop VMs and start them again
       kill      Send a signal to the workload of VMs
       wait      Wait until VMs end, or are healthy, and print their exit status
       attach    Join a running VM's workload: its output, its input, its terminal

@@ -19,6 +19,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   { names: ["run"], topic: RUNNING, load: async () => (await import("./commands/run.ts")).run },
   { names: ["start"], topic: RUNNING, load: async () => (await import("./commands/start.ts")).start },
   { names: ["stop"], topic: RUNNING, load: async () => (await import("./commands/stop.ts")).stop },
+  { names: ["restart"], topic: RUNNING, load: async () => (await import("./commands/restart.ts")).restart },
   { names: ["kill"], topic: RUNNING, load: async () => (await import("./commands/kill.ts")).kill },
   { names: ["wait"], topic: RUNNING, load: async () => (await import("./commands/wait.ts")).wait },
   { names: ["attach"], topic: RUNNING, load: async () => (await import("./commands/attach.ts")).attach },

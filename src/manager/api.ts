@@ -348,6 +348,9 @@ export interface StartOptions {
   readonly onProgress?: (event: ProgressEvent) => void;
 }
 
+/** Those of a stop, then those of a start. */
+export type RestartOptions = Omit<StopOptions, "keep"> & Pick<StartOptions, "onProgress">;
+
 export interface LogsOptions {
   /** Go on until the workload ends, or the time of `untilUnixNs` has come. */
   readonly follow?: boolean;
@@ -663,6 +666,8 @@ export interface FirectlOperations {
   runConfiguration(options: RunConfigurationOptions): Promise<StartedVm>;
   /** Starts a VM that has ended and was kept. */
   start(vm: string, options?: StartOptions): Promise<StartedVm>;
+  /** Stops a VM if it runs, and starts it again, detached, on the disk that it left. */
+  restart(vm: string, options?: RestartOptions): Promise<VmId>;
   list(options?: ListOptions): Promise<readonly VmSummary[]>;
   stop(vm: string, options?: StopOptions): Promise<VmId>;
   /** With `volumes` the VM's anonymous volumes go, too. */

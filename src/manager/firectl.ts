@@ -35,6 +35,7 @@ import type {
   PullOptions,
   RemovedImage,
   RemoveImageOptions,
+  RestartOptions,
   RunConfigurationOptions,
   RunOptions,
   SaveImagesOptions,
@@ -93,6 +94,13 @@ export class Firectl implements FirectlOperations {
     const record = await this.#find(vm);
     const { startVm } = await import("./start-vm.ts");
     return startVm(this.#context, record, options);
+  }
+
+  async restart(vm: string, options: RestartOptions = {}): Promise<VmId> {
+    const record = await this.#find(vm);
+    const { restartVm } = await import("./restart-vm.ts");
+    await restartVm(this.#context, record, options);
+    return vmIdOf(record);
   }
 
   async list(options: ListOptions = {}): Promise<readonly VmSummary[]> {

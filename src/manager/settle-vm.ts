@@ -19,8 +19,9 @@ const LONGEST_PAUSE_MS = 64;
  */
 export async function settleEndedVm(context: Context, record: VmRecord): Promise<void> {
   if (record.autoRemove) {
-    const wanted = (current: VmRecord): boolean => current.state === "running" && current.autoRemove;
-    // A `stop --keep` may have asked for the opposite meanwhile.
+    // A `stop --keep` may have asked for the opposite meanwhile, and a `restart` have begun another life.
+    const wanted = (current: VmRecord): boolean =>
+      current.state === "running" && current.autoRemove && current.startedAt === record.startedAt;
     if (await destroyVm(context, record.id, wanted)) return;
   }
   await waitForVmmEnd(context, record, { timeoutMs: REBOOT_TIMEOUT_MS });

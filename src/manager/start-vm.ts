@@ -1,7 +1,7 @@
 import { FirectlError } from "../core/errors.ts";
 import { CleanupStack } from "../host/cleanup.ts";
 import { ownIdentity } from "../host/process-identity.ts";
-import type { VmRecord } from "../state/vm-record.ts";
+import type { VmRecord, WorkloadRecord } from "../state/vm-record.ts";
 import type { StartedVm, StartOptions } from "./api.ts";
 import { bootVm, recordAsRunning } from "./boot-vm.ts";
 import type { Context } from "./context.ts";
@@ -22,25 +22,30 @@ import { reclaimMountsOf } from "./volumes/mounts-of-vm.ts";
  * it was before.
  * @throws FirectlError WRONG_STATE when it runs, UNSUPPORTED when it was made from a Firecracker configuration.
  */
-export async function startVm(context: Context, record: VmRecord, options: StartOptions): Promise<StartedVm> {
+export async function startVm(
+  context: Context,
+  record: VmRecord,
+  options: StartOptions & {
+    /** Whether it is to be removed at its end; as is on record when absent. */
+    readonly autoRemove?: boolean;
+  },
+): Promise<StartedVm> {
   const startedAt = performance.now();
-  const { workload } = record;
   requireState(record, "start", ["exited", "dead"]);
-  if (record.machine === null || workload === null) {
-    throw new FirectlError("UNSUPPORTED", `${record.name} was made from a Firecracker configuration`, {
-      hint: `run it anew: firectl run --config ${record.configPath ?? "FILE"}`,
-    });
-  }
+  const { machine: recorded, workload } = requireImage(record);
   const paths = vmPathsOf(context.directories, record.id);
   await using undo = new CleanupStack();
-  const claimed = await claimForStart(context, record, { attached: !(options.detach ?? false) });
+  const claimed = await claimForStart(context, record, {
+    attached: !(options.detach ?? false),
+    ...(options.autoRemove === undefined ? {} : { autoRemove: options.autoRemove }),
+  });
   undo.defer(async () => {
     await killProcesses(paths);
     await changeRecord(context.vms, record.id, () => record);
   });
   const mounted = await reclaimMountsOf(context, claimed);
   // What `update` has changed meanwhile counts from here on.
-  const machine = sizedMachine(withMountDrives(record.machine, mounted.drives), {
+  const machine = sizedMachine(withMountDrives(recorded, mounted.drives), {
     ...claimed,
     diskLimit: claimed.workload?.resources?.diskLimit,
   });
@@ -82,18 +87,32 @@ export async function startVm(context: Context, record: VmRecord, options: Start
   });
 }
 
+/**
+ * What a VM of an image was made as.
+ * @throws FirectlError UNSUPPORTED when it was made from a Firecracker configuration.
+ */
+export function requireImage({ name, machine, workload, configPath }: VmRecord): {
+  readonly machine: NonNullable<VmRecord["machine"]>;
+  readonly workload: WorkloadRecord;
+} {
+  if (machine !== null && workload !== null) return { machine, workload };
+  throw new FirectlError("UNSUPPORTED", `${name} was made from a Firecracker configuration`, {
+    hint: `run it anew: firectl run --config ${configPath ?? "FILE"}`,
+  });
+}
+
 /** Makes the VM this process's to start; of two that try at once, one succeeds. */
 export async function claimForStart(
   context: Context,
   record: VmRecord,
-  options: { attached: boolean },
+  options: { attached: boolean; autoRemove?: boolean },
 ): Promise<VmRecord> {
   const claimed = await changeRecord(context.vms, record.id, (current) => {
     requireState(current, "start", ["exited", "dead"]);
     return {
       ...current,
       state: "creating",
-      attached: options.attached,
+      ...options,
       restarted: true,
       owner: ownIdentity(),
       hostBootId: hostBootId(),

@@ -193,11 +193,13 @@ onEveryBackend("a detached VM", (vmm) => {
     expect(await sandbox.ok(["logs", "--console", "web"])).not.toContain("heard USR1");
   });
 
-  test("a running VM is not removed without -f", async () => {
+  test("a running VM is not removed without -f, and left alone by start", async () => {
     const refused = await sandbox.call(["rm", "web"]);
     expect(refused).toMatchObject({ status: 4, stdout: "" });
     expect(refused.stderr).toContain("it is running");
-    expect(await sandbox.call(["start", "web"])).toMatchObject({ status: 4 });
+    const records = sandbox.records();
+    expect(await sandbox.ok(["start", "web"])).toBe("web\n");
+    expect(sandbox.records()).toEqual(records);
   });
 
   test("stop --keep asks the workload to stop; logs -f and wait end with it", async () => {
@@ -282,6 +284,27 @@ onEveryBackend("stop and kill", (vmm) => {
     expect(tookMs).toBeGreaterThan(1000);
     expect(tookMs).toBeLessThan(30_000);
     expect(await following.finished).toMatchObject({ status: 0 });
+    await sandbox.expectNothingLeft();
+  });
+
+  test("restart begins anew on the same disk; what is to be removed at its end still is", async () => {
+    const script =
+      "trap 'exit 0' TERM; echo life >>/lives; wc -l </lives; while [ ! -e /end ]; do sleep 1 & wait; done";
+    await detach(["--name", "again", "--rm"], script);
+    await expect.poll(() => sandbox.ok(["logs", "again"]), SOON).toBe("1\n");
+    const [before] = sandbox.records();
+    expect(await sandbox.ok(["restart", "-t", "60", "again"])).toBe("again\n");
+    const [after] = sandbox.records();
+    expect(after).toMatchObject({ id: before?.["id"], state: "running", autoRemove: true, attached: false });
+    expect(after?.["startedAt"]).not.toBe(before?.["startedAt"]);
+    await expect.poll(() => sandbox.ok(["logs", "again"]), SOON).toBe("1\n2\n");
+    await sandbox.ok(["stop", "--keep", "again"]);
+    expect(await sandbox.ok(["restart", "again"])).toBe("again\n");
+    await expect.poll(() => sandbox.ok(["logs", "again"]), SOON).toBe("1\n2\n3\n");
+    await sandbox.ok(["exec", "again", "/bin/touch", "/end"]);
+    // Its `stop --keep` was the last word on that.
+    expect(await sandbox.ok(["wait", "again"])).toBe("0\n");
+    expect(await sandbox.ok(["rm", "again"])).toBe("again\n");
     await sandbox.expectNothingLeft();
   });
 

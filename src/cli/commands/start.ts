@@ -1,4 +1,5 @@
 import { FirectlError } from "../../core/errors.ts";
+import type { FirectlOperations, StartedVm, StartOptions } from "../../manager/api.ts";
 import { attachToWorkload } from "../attach.ts";
 import { type Command, defineCommand } from "../command.ts";
 import { defined } from "../defined.ts";
@@ -9,6 +10,7 @@ import { detachKeysFor } from "../typed-input.ts";
 export const start: Command = defineCommand({
   name: "start",
   summary: "Start VMs again that have ended",
+  description: "A VM that runs already is left as it is; with --attach it is joined, as attach does.",
   arguments: "VM [VM...]",
   minArguments: 1,
   maxArguments: Number.POSITIVE_INFINITY,
@@ -31,10 +33,10 @@ export const start: Command = defineCommand({
     const { flags, args } = input;
     const [first = ""] = args;
     const stays = flags.attach || flags.interactive;
+    if (stays) context.passStatusOn();
     if (stays && args.length > 1) {
       throw new FirectlError("INVALID_ARGUMENT", `start: --attach takes one VM, got ${args.join(" ")}`);
     }
-    if (stays) context.passStatusOn();
     const detachKeys = await detachKeysFor(context, flags["detach-keys"]);
     const operations = await context.firectl();
     const progress = await context.progress({ quiet: flags.quiet });
@@ -44,15 +46,15 @@ export const start: Command = defineCommand({
       ...defined({ terminalSize: context.io.terminalSize() }),
     };
     if (stays) {
-      const vm = await operations.start(first, { ...options, detach: false });
+      const vm = await startUnlessRunning(operations, first, { ...options, detach: false });
       progress.stop();
-      return attachToWorkload(vm, context, {
+      return attachToWorkload(vm ?? (await operations.attach(first)), context, {
         stdin: flags.interactive,
         outputs: BOTH_OUTPUTS,
         detachKeys,
         signalsPass: signalsPass(input),
         async leave() {
-          await vm.detach();
+          await vm?.detach();
           return 0;
         },
       });
@@ -60,10 +62,25 @@ export const start: Command = defineCommand({
     return forEach(args, {
       context,
       act: async (name) => {
-        await using _started = await operations.start(name, { ...options, detach: true });
+        await using _started = await startUnlessRunning(operations, name, { ...options, detach: true });
         progress.stop();
         return name;
       },
     });
   },
 });
+
+/** As in docker, it is no failure when a VM runs already: undefined then. */
+async function startUnlessRunning(
+  operations: FirectlOperations,
+  vm: string,
+  options: StartOptions,
+): Promise<StartedVm | undefined> {
+  try {
+    return await operations.start(vm, options);
+  } catch (error) {
+    const mayRun = error instanceof FirectlError && error.code === "WRONG_STATE";
+    if (mayRun && (await operations.inspect(vm))["state"] === "running") return undefined;
+    throw error;
+  }
+}

@@ -1,7 +1,6 @@
 import { type Command, defineCommand } from "../command.ts";
-import { defined } from "../defined.ts";
 import { forEach } from "../each.ts";
-import { parseSignal, parseWait } from "../values.ts";
+import { STOP_FLAGS, stopOptionsFrom } from "../stop-flags.ts";
 
 export const stop: Command = defineCommand({
   name: "stop",
@@ -13,22 +12,7 @@ export const stop: Command = defineCommand({
   maxArguments: Number.POSITIVE_INFINITY,
   flags: {
     keep: { kind: "boolean", summary: "Keep disks, logs and record, for firectl start" },
-    signal: {
-      kind: "value",
-      short: "s",
-      placeholder: "SIGNAL",
-      parse: parseSignal,
-      summary: "The stop signal (default: the VM's --stop-signal, the image's, or SIGTERM)",
-    },
-    time: {
-      kind: "value",
-      short: "t",
-      placeholder: "SECONDS",
-      parse: parseWait,
-      summary: "How long to wait before killing (default: the VM's --stop-timeout, or 10)",
-    },
-    // Docker's newer name of --time.
-    timeout: { kind: "value", placeholder: "SECONDS", parse: parseWait, summary: "As --time", hidden: true },
+    ...STOP_FLAGS,
   },
   examples: ["firectl stop web", "firectl stop --keep -t 30 db", "firectl stop -s INT builder"],
   async handler({ flags, args }, context) {
@@ -36,7 +20,7 @@ export const stop: Command = defineCommand({
     const options = {
       keep: flags.keep,
       signal: context.interrupts.signal(),
-      ...defined({ stopSignal: flags.signal, timeoutMs: flags.time ?? flags.timeout }),
+      ...stopOptionsFrom(flags),
     };
     return forEach(args, {
       context,
