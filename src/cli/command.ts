@@ -57,8 +57,6 @@ export interface CommandContext {
   readonly interrupts: Interrupts;
   /** A progress display on stderr; it is stopped when the command ends, if not before. */
   progress(options: { quiet: boolean }): Promise<ProgressDisplay>;
-  /** From here on firectl's own failures exit with 125, as where the guest's status is passed on. */
-  passStatusOn(): void;
   /** Prints an error and returns its exit status: for commands that go on after one. */
   reportFailure(error: unknown): number;
 }
@@ -88,6 +86,8 @@ export interface CommandDefinition<F extends Flags> {
   readonly examples: readonly string[];
   /** Exit status of firectl's own failures, where the guest's status is passed on: 125 as in Docker. */
   readonly failureStatus?: number;
+  /** The switches without which the guest's status is not passed on, and firectl's failures have their own. */
+  readonly failureStatusFlags?: readonly (keyof F & string)[];
   /** Returns the exit status; nothing means 0. */
   handler(input: CommandInput<F>, context: CommandContext): Promise<number | undefined>;
 }

@@ -160,6 +160,16 @@ describe("list", () => {
   });
 });
 
+test("attach: what firectl fails at is told from what the workload ends with", async () => {
+  const gone = async () => {
+    throw new FirectlError("VM_NOT_FOUND", 'there is no VM "gone"');
+  };
+  expect(await firectl(["attach", "gone"], { operations: { attach: gone } })).toMatchObject({ status: 125 });
+  expect(await firectl(["attach", "--foo", "a"])).toMatchObject({ status: 125 });
+  const attach = async () => startedVm({ exitCode: 3 });
+  expect(await firectl(["attach", "a"], { operations: { attach } })).toMatchObject({ status: 3 });
+});
+
 test("restart: each VM is stopped as it is told, and named when it runs again", async () => {
   const asked: unknown[] = [];
   const result = await firectl(["restart", "-t", "5", "-s", "INT", "a", "gone"], {
@@ -514,7 +524,11 @@ describe("start", () => {
       status: 4,
       stdout: "hi",
     });
-    expect(await firectl(["start", "-a", "a", "b"])).toMatchObject({ status: 125 });
+    for (const wrong of [["-a", "a", "b"], ["-a", "a", "--foo"], ["--foo", "-ai", "a"], ["-i"]]) {
+      expect(await firectl(["start", ...wrong])).toMatchObject({ status: 125, stdout: "" });
+    }
+    expect(await firectl(["start", "a", "--foo"])).toMatchObject({ status: 2 });
+    expect(await firectl(["start", "--attach=false", "a", "--foo"])).toMatchObject({ status: 2 });
     const fail = async () => {
       throw new WorkloadStartError({ exitCode: 127, error: "sh: not found", oomKilled: false });
     };

@@ -7,7 +7,7 @@ import type { CommandContext } from "./command.ts";
 import { ownNameOf } from "./docker-commands.ts";
 import { createInterrupts, type Interrupts, interruptedStatus } from "./interrupts.ts";
 import { type CliIo, OutputClosed, processIo } from "./io.ts";
-import { parseCommandLine } from "./parse-flags.ts";
+import { failureStatusOfCommand, parseCommandLine } from "./parse-flags.ts";
 import type { ProgressDisplay } from "./progress.ts";
 import { COMMANDS, resolveCommand } from "./registry.ts";
 import { reportError } from "./report-error.ts";
@@ -116,7 +116,7 @@ async function runCommand(argv: readonly string[], session: Session): Promise<nu
   if (resolved.kind === "group") return printHelp([resolved.name], session);
   const command = await resolved.entry.load();
   mark("command loaded");
-  session.failureStatus = command.failureStatus;
+  session.failureStatus = failureStatusOfCommand(command, resolved.rest);
   const { input, help, json } = parseCommandLine(command, resolved.rest);
   mark("parsed");
   if (json) session.json = true;
@@ -131,9 +131,6 @@ function contextOf(session: Session): CommandContext {
     json: session.json,
     interrupts,
     firectl: () => session.open(io.env),
-    passStatusOn() {
-      session.failureStatus = 125;
-    },
     async progress({ quiet }) {
       const { createProgress } = await import("./progress.ts");
       const display = createProgress(io.stderr, { quiet, env: io.env });

@@ -47,6 +47,19 @@ export function parseCommandLine(command: Command, argv: readonly string[]): Par
   return { input: { flags: flagValues(command, values, lists), given, args: positionals }, ...globals };
 }
 
+/**
+ * Exit status of firectl's own failures with this command line, also when it is wrong; undefined for that of each
+ * error's kind.
+ */
+export function failureStatusOfCommand(command: Command, argv: readonly string[]): number | undefined {
+  const { failureStatus, failureStatusFlags } = command;
+  if (failureStatusFlags === undefined) return failureStatus;
+  const isAsked = tokenize(command, argv).some(
+    (token) => token.kind === "option" && failureStatusFlags.includes(token.name) && token.value !== "false",
+  );
+  return isAsked ? failureStatus : undefined;
+}
+
 function tokenize(command: Command, argv: readonly string[]) {
   const options: Record<string, { type: "boolean" | "string"; short?: string; multiple?: boolean }> = {};
   for (const [name, flag] of Object.entries(allFlags(command))) {

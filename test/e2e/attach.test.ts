@@ -88,7 +88,7 @@ onEveryBackend("attach", (vmm) => {
       status: 0,
     });
     const stopped = await sandbox.call(["attach", "again"]);
-    expect(stopped).toMatchObject({ status: 1, stdout: "" });
+    expect(stopped).toMatchObject({ status: 125, stdout: "" });
     expect(stopped.stderr).toContain("cannot attach to again: it is exited");
     expect(await sandbox.call(["start", "-ai", "again"], { stdin: "second" })).toMatchObject({
       stdout: "second",

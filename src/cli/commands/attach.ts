@@ -8,11 +8,11 @@ export const attach: Command = defineCommand({
   name: "attach",
   summary: "Join a running VM's workload: its output, its input, its terminal",
   description:
-    "Shows the output from now on (firectl logs shows what was before) and exits with the workload's status.\nThe detach keys leave it running.",
+    "Shows the output from now on (firectl logs shows what was before) and exits with the workload's status,\nor with 125 when firectl fails. The detach keys leave it running, and exit with 1.",
   arguments: "VM",
   minArguments: 1,
   maxArguments: 1,
-  failureStatus: 1,
+  failureStatus: 125,
   flags: {
     "no-stdin": { kind: "boolean", summary: "Do not pass our stdin on" },
     ...ATTACH_FLAGS,

@@ -14,6 +14,8 @@ export const start: Command = defineCommand({
   arguments: "VM [VM...]",
   minArguments: 1,
   maxArguments: Number.POSITIVE_INFINITY,
+  failureStatus: 125,
+  failureStatusFlags: ["attach", "interactive"],
   flags: {
     attach: {
       kind: "boolean",
@@ -33,7 +35,6 @@ export const start: Command = defineCommand({
     const { flags, args } = input;
     const [first = ""] = args;
     const stays = flags.attach || flags.interactive;
-    if (stays) context.passStatusOn();
     if (stays && args.length > 1) {
       throw new FirectlError("INVALID_ARGUMENT", `start: --attach takes one VM, got ${args.join(" ")}`);
     }
