@@ -276,9 +276,24 @@ test.each([
   [["system", "df", "-v"], 'unknown command "system df", did you mean df?'],
   [["system", "run"], 'unknown command "system"'],
   [["image", "constructor"], 'unknown command "image", did you mean images?'],
-  [["network", "ls"], 'unknown command "network"'],
+  [["system", "dial-stdio"], 'unknown command "system"'],
 ])("%j is refused", async (argv, message) => {
   const { status, stdout, stderr } = await firectl(argv);
   expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
   expect(stderr).toBe(`firectl: ${message}\nhint: firectl --help lists the commands\n`);
+});
+
+test.each([
+  [
+    ["build", "-t", "x", "."],
+    "build",
+    "images are made elsewhere: docker build, then firectl run docker:NAME",
+  ],
+  [["container", "create", "x"], "container create", "firectl run -d makes a VM and starts it"],
+  [["help", "image", "push"], "image push", "firectl save IMAGE | docker load, then docker push IMAGE"],
+  [["network", "ls"], "network", "a VM has no network yet: firectl exec reaches what runs in it"],
+])("docker's %j is told what to do instead", async (argv, name, instead) => {
+  const result = await firectl(argv);
+  const stderr = `firectl: firectl has no command "${name}"\nhint: ${instead}\n`;
+  expect(result).toEqual({ status: 2, stdout: "", stderr });
 });

@@ -4,7 +4,7 @@ import { mark, startTrace } from "../core/trace.ts";
 import type { FirectlOperations } from "../manager/api.ts";
 import { WorkloadStartError } from "../manager/workload-start-error.ts";
 import type { CommandContext } from "./command.ts";
-import { ownNameOf } from "./docker-commands.ts";
+import { lackedCommand, ownNameOf } from "./docker-commands.ts";
 import { createInterrupts, type Interrupts, interruptedStatus } from "./interrupts.ts";
 import { type CliIo, OutputClosed, processIo } from "./io.ts";
 import { failureStatusOfCommand, parseCommandLine } from "./parse-flags.ts";
@@ -183,6 +183,12 @@ function isAbortError(error: unknown): boolean {
 function unknownCommand(unknown: string, words: readonly string[]): FirectlError {
   const names = COMMANDS.filter(({ topic }) => topic !== undefined).flatMap((entry) => entry.names);
   const ofDocker = ownNameOf(words, names);
+  const lacked = ofDocker === undefined ? lackedCommand(words) : undefined;
+  if (lacked !== undefined) {
+    return new FirectlError("UNSUPPORTED", `firectl has no command "${lacked.name}"`, {
+      hint: lacked.instead,
+    });
+  }
   const shown = ofDocker === undefined ? unknown : words.slice(0, 2).join(" ");
   const like = ofDocker ?? closest(unknown, names);
   const guess = like === undefined ? "" : `, did you mean ${like}?`;

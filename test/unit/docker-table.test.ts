@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { lackedCommand } from "../../src/cli/docker-commands.ts";
 import { missingDockerFlag, missingDockerFlags } from "../../src/cli/docker-flags.ts";
 import { allFlags } from "../../src/cli/parse-flags.ts";
 import { resolveCommand } from "../../src/cli/registry.ts";
@@ -11,14 +12,15 @@ interface Row {
   readonly note: string;
 }
 
-/** The rows of the first table of docs/docker.md, one for each spelling of a flag, dashes left out. */
-function rows(): Row[] {
-  const table = readText("docs/docker.md").split("\n## ", 1)[0] ?? "";
-  return table
+/** The rows of a table of docs/docker.md, one for each spelling of a flag, dashes left out. */
+function rows(heading?: string): Row[] {
+  const sections = readText("docs/docker.md").split("\n## ");
+  const section = heading === undefined ? sections[0] : sections.find((text) => text.startsWith(heading));
+  return (section ?? "")
     .split("\n")
     .filter((line) => line.startsWith("| `"))
     .flatMap((line) => {
-      const [, flags = "", verdict = "", note = ""] = line.split("|").map((cell) => cell.trim());
+      const [, flags = "", verdict = "", note = ""] = line.split(/(?<!\\)\|/).map((cell) => cell.trim());
       return codeSpans(flags).map((flag) => ({ flag: flag.replace(/^-+/, ""), verdict, note }));
     });
 }
@@ -57,5 +59,23 @@ describe("what docker's commands have and firectl's have not", () => {
     const spellings = Object.entries(ours).flatMap(([name, { short }]) => [name, short]);
     expect(spellings).not.toContain(flag);
     expect(missingDockerFlag(command, flag)?.hint).not.toBe("");
+  });
+});
+
+describe("the table of docker's other commands", () => {
+  const commands = rows("Other commands");
+
+  it.each(commands)("tells the truth about $flag", ({ flag, verdict, note }) => {
+    expect(["same", "different", "refused"]).toContain(verdict);
+    expect(resolveCommand([flag]).kind === "unknown").toBe(verdict === "refused");
+    if (verdict === "refused")
+      expect(lackedCommand([flag]), "docker-commands.ts tells those who try").toBeDefined();
+    if (verdict !== "same") expect(note).not.toBe("");
+  });
+
+  it("names every command once", () => {
+    const names = commands.map(({ flag }) => flag);
+    expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
+    expect(names.length).toBeGreaterThan(40);
   });
 });

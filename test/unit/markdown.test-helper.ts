@@ -64,7 +64,8 @@ export function parseMarkdown(text: string): Markdown {
 
 /** Text of the code spans in `prose`. */
 export function codeSpans(prose: string): string[] {
-  return [...prose.matchAll(/`([^`\n]+)`/g)].map((match) => match[1] ?? "");
+  // A table's cells are cut at bars first, so that one within code is escaped.
+  return [...prose.matchAll(/`([^`\n]+)`/g)].map((match) => (match[1] ?? "").replaceAll("\\|", "|"));
 }
 
 /** Targets of the links in `prose`, images too. */
