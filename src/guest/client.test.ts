@@ -23,7 +23,7 @@ const agent = (router: ConnectRouter): ConnectRouter =>
     signal: ({ signal }) => {
       received.push(`signal ${signal}`);
       if (signal === 1) throw new ConnectError("the workload does not run", Code.FailedPrecondition);
-      if (signal === 2) throw new ConnectError("evil \u001b[2J text", Code.Internal);
+      if (signal === 2) throw new ConnectError("evil \u001b[2J text, token: s3cret", Code.Internal);
       return {};
     },
     freeze: ({ limitMs }) => {
@@ -155,7 +155,7 @@ describe("failures have their codes:", () => {
     await expect(client.signal(1)).rejects.toMatchObject({ code: "WRONG_STATE" });
     await expect(client.signal(2)).rejects.toMatchObject({
       code: "AGENT_FAILED",
-      message: "the guest's agent could not signal: evil \ufffd[2J text",
+      message: "the guest's agent could not signal: evil \ufffd[2J text, token: ***",
     });
   });
 

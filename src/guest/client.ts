@@ -2,6 +2,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { CallOptions } from "@connectrpc/connect";
 import { assertNever } from "../core/assert-never.ts";
 import { type ErrorCode, FirectlError, messageOf } from "../core/errors.ts";
+import { redactForeign } from "../core/redact.ts";
 import { type AgentClient, type Dial, GuestConnection } from "./connection.ts";
 import { type ExecExited, ExecRequestSchema } from "./gen/firectl/agent/v1/agent_pb.ts";
 import type { ProcessSchema, VmStatus } from "./gen/firectl/agent/v1/control_pb.ts";
@@ -350,7 +351,7 @@ async function agentError(call: string, error: unknown): Promise<unknown> {
   };
   const code = codes[error.code] ?? "AGENT_FAILED";
   const cause = error.rawMessage === "" ? messageOf(error.cause) : error.rawMessage;
-  const text = printable(cause).slice(0, 1024);
+  const text = redactForeign(printable(cause).slice(0, 1024));
   const hint = code === "FILE_NOT_FOUND" ? { hint: PATHS_IN_A_VM } : {};
   return new FirectlError(code, `the guest's agent could not ${call}: ${text}`, { ...hint, cause: error });
 }

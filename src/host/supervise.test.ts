@@ -279,10 +279,12 @@ for (let i = 0; i < 1000; i++) try { writeSync(2, "a packet that makes no sense\
   });
 });
 
-test("readLogTail quotes the end without control characters", async () => {
+test("readLogTail quotes the end without control characters and secrets", async () => {
   const log = path.join(directory, "log");
   writeFileSync(log, `${"x".repeat(100)}\n\x1b[31mred\x07\n`);
   expect(await readLogTail(log, 9)).toBe("[31mred");
+  writeFileSync(log, "login with token: s3cret\n");
+  expect(await readLogTail(log, 100)).toBe("login with token: ***");
   expect(await readLogTail(path.join(directory, "none"), 9)).toBe("");
 });
 

@@ -3,6 +3,7 @@ import { open } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf, FirectlError } from "../core/errors.ts";
+import { redactForeign } from "../core/redact.ts";
 import { mark } from "../core/trace.ts";
 import { pollUntil } from "./deadline.ts";
 import { ioError } from "./files.ts";
@@ -274,17 +275,18 @@ function removeSupervisionFiles(runtimeDirectory: string): void {
   for (const name of names) removeIfPresent(path.join(runtimeDirectory, name));
 }
 
-/** The end of a log file, at most `limitBytes`, without control characters; empty when there is none. */
+/**
+ * The end of a log file, at most `limitBytes`, to be quoted: without control characters and secrets; empty when there
+ * is none.
+ */
 export async function readLogTail(logPath: string, limitBytes: number): Promise<string> {
   try {
     await using handle = await open(logPath, "r");
     const { size } = await handle.stat();
     const length = Math.min(size, limitBytes);
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(length), 0, length, size - length);
-    return buffer
-      .toString("utf8", 0, bytesRead)
-      .replaceAll(/[^\P{Cc}\n\t]/gu, "")
-      .trim();
+    const text = buffer.toString("utf8", 0, bytesRead).replaceAll(/[^\P{Cc}\n\t]/gu, "");
+    return redactForeign(text.trim());
   } catch (error) {
     if (errnoOf(error) === "ENOENT") return "";
     throw ioError(`cannot read ${logPath}`, error);

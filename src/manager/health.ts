@@ -1,4 +1,5 @@
 import { FirectlError } from "../core/errors.ts";
+import { redactForeign } from "../core/redact.ts";
 import { readStatus } from "../guest/control-drive.ts";
 import { HealthState } from "../guest/gen/firectl/agent/v1/control_fields.ts";
 import type { Health } from "../guest/gen/firectl/agent/v1/control_pb.ts";
@@ -95,7 +96,7 @@ export function lastCheck({ log }: Pick<HealthReport, "log">): string {
     last.exitCode < 0
       ? "its check took too long or could not be run"
       : `its check ended with ${last.exitCode}`;
-  const said = printable(last.output).trim().replaceAll(/\s+/g, " ");
+  const said = redactForeign(printable(last.output)).trim().replaceAll(/\s+/g, " ");
   if (said === "") return `${how} and printed nothing`;
   return `${how}: ${said.length > QUOTED_LENGTH ? `${said.slice(0, QUOTED_LENGTH)}…` : said}`;
 }
