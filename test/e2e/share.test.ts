@@ -206,14 +206,14 @@ onEveryBackend("a directory of the host, live", (vmm) => {
     const flags = ["--name", "inner", "--vmm", vmm, "-v", `${shared}/data:/d`, `oci:${IMAGES}/tools`];
     const inner = ["/bin/sh", "-c", "cat /d/*"];
     expect(await sandbox.ok(["run", "-q", ...flags, ...inner])).toBe("data\n");
-    await inGuest(`mv data moved && ln -s ${readOnly} data`);
+    await inGuest(`mv data aside && ln -s ${readOnly} data`);
     const refused = await sandbox.call(["start", "-a", "inner"]);
     expect(refused).toMatchObject({
       status: 125,
       stdout: "",
       stderr: expect.stringContaining(`${shared}/data has become a symbolic link since the VM was made`),
     });
-    await inGuest("rm data && mv moved data");
+    await inGuest("rm data && mv aside data");
     expect((await sandbox.call(["start", "-a", "inner"])).stdout).toBe("data\n");
     await sandbox.ok(["rm", "inner"]);
   });
