@@ -232,10 +232,10 @@ onEveryBackend("a privileged workload", (vmm) => {
 
 describe("what a VM cannot have", () => {
   test.each([
-    [["--device", "/dev/kvm"], "a VM has no devices of the host's"],
+    [["--device", "/dev/kvm"], "the host's devices are not the VM's"],
     [["--cpuset-cpus", "0"], "taskset"],
     [["--device-read-bps", "/dev/sda:1m"], "--disk-bps"],
-    [["--memory-reservation", "1g"], "firectl update -m"],
+    [["--memory-reservation", "1g"], "firectl update to take some back"],
     [["--security-opt", "seccomp=p.json"], "Firecracker's seccomp filter"],
   ])("%j is refused with a reason", async (flags, reason) => {
     await using sandbox = await Sandbox.create();
