@@ -1,7 +1,7 @@
 import { constants } from "node:os";
 import { FirectlError } from "../core/errors.ts";
 import { closest } from "../core/spelling.ts";
-import { MIB, parseSize } from "../core/units.ts";
+import { MAX_TIMER_MS, MIB, parseSize } from "../core/units.ts";
 
 /** Readers of flag values: each takes the text and the flag as the user wrote it, and names both on failure. */
 function invalidValue(flag: string, text: string, expected: string, hint?: string): FirectlError {
@@ -59,13 +59,10 @@ export function sizeOfAtLeast(min: number): (text: string, flag: string) => numb
   };
 }
 
-/** Timers of Node count in 32 bits; a longer wait would end at once. */
-const MAX_WAIT_MS = 2 ** 31 - 1;
-
 /** A wait: seconds (`10`, docker's form), or a duration (`1m30s`). Milliseconds, at most 24 days. */
 export function parseWait(text: string, flag: string): number {
   const ms = /^\d+(\.\d+)?$/.test(text) ? Number(text) * 1000 : durationMs(text);
-  if (ms === undefined || !(ms <= MAX_WAIT_MS)) {
+  if (ms === undefined || !(ms <= MAX_TIMER_MS)) {
     throw invalidValue(
       flag,
       text,

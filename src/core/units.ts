@@ -4,6 +4,9 @@ export const KIB: number = 1024;
 export const MIB: number = 1024 * KIB;
 export const GIB: number = 1024 * MIB;
 
+/** The longest that Node's timers take, which count in 32 bits; a longer wait would end at once. */
+export const MAX_TIMER_MS: number = 2 ** 31 - 1;
+
 const FACTORS: Readonly<Record<string, number>> = {
   "": 1,
   b: 1,

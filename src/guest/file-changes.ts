@@ -1,5 +1,6 @@
 import { type FSWatcher, watch } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
+import { descriptorPath } from "../host/files.ts";
 
 /** Covers for events that the kernel drops when its queue is full. */
 const POLL_WITH_EVENTS_MS = 250;
@@ -25,7 +26,7 @@ export class FileChanges implements Disposable {
       this.#pollMs = POLL_WITHOUT_EVENTS_MS;
     };
     try {
-      return watch(`/proc/self/fd/${fd}`, { persistent: false }, () => this.#notify()).on("error", giveUp);
+      return watch(descriptorPath(fd), { persistent: false }, () => this.#notify()).on("error", giveUp);
     } catch {
       giveUp();
       return undefined;

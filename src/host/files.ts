@@ -11,7 +11,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { open, realpath, rename, rm, stat } from "node:fs/promises";
+import { open, readdir, realpath, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
 import { randomUuid } from "./random.ts";
@@ -131,6 +131,21 @@ export async function readTextIfPresent(file: string): Promise<string | undefine
     if (errnoOf(error) === "ENOENT") return undefined;
     throw ioError(`cannot read ${file}`, error);
   }
+}
+
+/** The names in a directory; none when it is not there. @throws FirectlError when it cannot be read. */
+export async function namesIn(directory: string): Promise<readonly string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return [];
+    throw ioError(`cannot read ${directory}`, error);
+  }
+}
+
+/** The path that leads to what a descriptor has open, in whatever process has it: Node has no openat(2). */
+export function descriptorPath(fd: number): string {
+  return `/proc/self/fd/${fd}`;
 }
 
 /**

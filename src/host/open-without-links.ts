@@ -1,5 +1,6 @@
 import { closeSync, constants, fstatSync, openSync } from "node:fs";
 import { errnoOf, FirectlError, messageOf } from "../core/errors.ts";
+import { descriptorPath } from "./files.ts";
 
 /** Of fcntl.h, the same on x86_64 and arm64; Node has no name for it. */
 const O_PATH = 0o10000000;
@@ -36,11 +37,6 @@ export function openWithoutLinks(file: string, act: string): number {
     );
   }
   return fd;
-}
-
-/** The path that leads to the file of a descriptor in whatever process has it. */
-export function descriptorPath(fd: number): string {
-  return `/proc/self/fd/${fd}`;
 }
 
 function openName(directory: number, name: string): number {

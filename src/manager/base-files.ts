@@ -1,8 +1,7 @@
-import { readdir, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import path from "node:path";
-import { errnoOf } from "../core/errors.ts";
 import { tryFileLock } from "../host/file-lock.ts";
-import { ioError } from "../host/files.ts";
+import { namesIn } from "../host/files.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import { removeBootSnapshots } from "./boot-snapshots.ts";
 import type { Context } from "./context.ts";
@@ -44,13 +43,6 @@ export async function listBaseFiles(context: Context): Promise<readonly BaseFile
   const names = await namesIn(directory);
   const files = await Promise.all(names.map((name) => lookAt(path.join(directory, name))));
   return files.filter((file) => file !== undefined);
-}
-
-async function namesIn(directory: string): Promise<readonly string[]> {
-  return readdir(directory).catch((error: unknown) => {
-    if (errnoOf(error) === "ENOENT") return [];
-    throw ioError(`cannot read ${directory}`, error);
-  });
 }
 
 async function lookAt(file: string): Promise<BaseFile | undefined> {

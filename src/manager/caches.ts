@@ -1,7 +1,6 @@
-import { readdir } from "node:fs/promises";
 import path from "node:path";
-import { errnoOf, FirectlError } from "../core/errors.ts";
-import { ioError } from "../host/files.ts";
+import { FirectlError } from "../core/errors.ts";
+import { namesIn } from "../host/files.ts";
 import { agentMemoPath, initramfsPath } from "../kernel/initramfs.ts";
 import { PMEM_MODULES } from "../kernel/modules.ts";
 import type { VmRecord } from "../state/vm-record.ts";
@@ -78,10 +77,7 @@ async function currentInitramfsFiles(context: Context): Promise<ReadonlySet<stri
 }
 
 async function filesIn(directory: string): Promise<readonly DiskFile[]> {
-  const names = await readdir(directory).catch((error: unknown) => {
-    if (errnoOf(error) === "ENOENT") return [];
-    throw ioError(`cannot read ${directory}`, error);
-  });
+  const names = await namesIn(directory);
   const files = await Promise.all(names.map((name) => diskFile(path.join(directory, name))));
   return files.filter((file) => file !== undefined);
 }

@@ -1,7 +1,7 @@
 import { FirectlError } from "../core/errors.ts";
+import { MAX_TIMER_MS } from "../core/units.ts";
 
-/** Timers of Node count milliseconds in 32 bits; a longer wait would end at once. */
-const MAX_SECONDS = Math.floor((2 ** 31 - 1) / 1000);
+const MAX_SECONDS = Math.floor(MAX_TIMER_MS / 1000);
 
 /**
  * The milliseconds that a variable gives in seconds; undefined where it is not set, or empty.

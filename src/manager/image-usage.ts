@@ -1,8 +1,6 @@
-import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { type Digest, digestHex } from "../core/brands.ts";
-import { errnoOf } from "../core/errors.ts";
-import { ioError } from "../host/files.ts";
+import { namesIn } from "../host/files.ts";
 import type { StoredImage } from "../image/images.ts";
 import { mayMean } from "../image/select-image.ts";
 import type { VmRecord } from "../state/vm-record.ts";
@@ -34,10 +32,7 @@ export async function unrecordedVms(
   records: readonly VmRecord[],
 ): Promise<readonly string[]> {
   const directory = path.join(context.directories.data, "rootfs");
-  const names = await readdir(directory).catch((error: unknown) => {
-    if (errnoOf(error) === "ENOENT") return [];
-    throw ioError(`cannot read ${directory}`, error);
-  });
+  const names = await namesIn(directory);
   const known = new Set(records.map(({ id }) => id));
   return names.flatMap((name) => {
     const id = /^([0-9a-f-]{36})\.ext4$/.exec(name)?.[1];

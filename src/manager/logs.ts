@@ -1,6 +1,7 @@
 import { open } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FirectlError } from "../core/errors.ts";
+import { MAX_TIMER_MS } from "../core/units.ts";
 import { type OutputEvent, OutputReader } from "../guest/output-reader.ts";
 import { ioError } from "../host/files.ts";
 import type { VmRecord } from "../state/vm-record.ts";
@@ -16,8 +17,6 @@ import { vmPathsOf } from "./vm-paths.ts";
 const CONSOLE_INTERVAL_MS = 100;
 /** How often a start that is under way is looked at. */
 const RESTART_INTERVAL_MS = 100;
-/** The longest that Node's timers take. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 const CONSOLE_CHUNK_BYTES = 64 * 1024;
 
 /** The workload's output as it stands on the control drive, then as it comes with `follow`. */

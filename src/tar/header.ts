@@ -37,6 +37,13 @@ export class TarError extends Error {
   override readonly name = "TarError";
 }
 
+/** There is something else where a header should be. */
+export class NoHeaderError extends TarError {
+  constructor(why: string) {
+    super(`not a tar header: ${why}`);
+  }
+}
+
 /** Whether the 512 bytes at `at` are all zero: the archive's end is two such blocks. */
 export function isZeroBlock(bytes: Buffer, at: number): boolean {
   if (bytes[at] !== 0) return false;
@@ -77,7 +84,7 @@ export function parseHeader(bytes: Buffer, at: number): Header {
 
 /** The sum of all bytes, those of the checksum field counted as spaces; old tars summed signed bytes. */
 function verifyChecksum(bytes: Buffer, at: number): void {
-  const stored = number(bytes, at + 148, 8, "checksum");
+  const stored = storedChecksum(bytes, at);
   const end = at + BLOCK;
   let sum = sumOfBytes(bytes, at);
   for (let i = at + 148; i < at + 156; i++) sum += 0x20 - (bytes[i] ?? 0);
@@ -85,7 +92,16 @@ function verifyChecksum(bytes: Buffer, at: number): void {
   let high = 0;
   for (let i = at; i < end; i++) if ((bytes[i] ?? 0) >= 0x80 && (i < at + 148 || i >= at + 156)) high++;
   if (sum - 256 * high !== stored) {
-    throw new TarError(`not a tar header: its checksum is ${stored}, the bytes sum to ${sum}`);
+    throw new NoHeaderError(`its checksum is ${stored}, the bytes sum to ${sum}`);
+  }
+}
+
+function storedChecksum(bytes: Buffer, at: number): number {
+  try {
+    return number(bytes, at + 148, 8, "checksum");
+  } catch {
+    // Not quoted: of what is no tar it may be anything.
+    throw new NoHeaderError("its checksum is no number");
   }
 }
 

@@ -234,7 +234,7 @@ describe("TarReader", () => {
       encodeEntry({ name: "p", type: "x", data: paxRecord("path", "b") }),
       'entry "b": the archive ends in the middle of an entry',
     ],
-    ["no tar at all", Buffer.alloc(2048, "a"), "checksum is not a number"],
+    ["no tar at all", Buffer.alloc(2048, "a"), "not a tar header: its checksum is no number"],
     ["a lone zero block", Buffer.concat([Buffer.alloc(512), tarOf([file("a")])]), "a lone zero block"],
     ["a negative size", tarOf([file("a", "", { size: -5 })]), "the size is negative: -5"],
     [

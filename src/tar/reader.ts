@@ -81,13 +81,16 @@ const TYPES: Readonly<Record<string, EntryType>> = {
   "6": "fifo",
 };
 
+/** Makes the error that a reader throws, of the entry at fault and what is wrong with it. */
+export type OnFailure = (entry: string | undefined, problem: string, cause: TarError) => Error;
+
 /**
  * A tar parser that is pushed into: no promise, copy or object per piece of data, so that its cost is the
  * headers' alone. Reads V7, ustar, PAX and GNU archives. Everything wrong is a LAYER_INVALID naming the layer.
  * Global PAX headers are passed over, as Docker and containerd do: a layer means here what it means to them.
  */
 export class TarReader {
-  readonly #fail: (entry: string | undefined, problem: string) => Error;
+  readonly #fail: OnFailure;
   readonly #sink: TarSink;
   #expect: Expect = "header";
   /** Bytes still to come of the data or padding. */
@@ -115,7 +118,7 @@ export class TarReader {
   #entryPath: string | undefined;
 
   /** @param fail Makes the error for an archive that is no layer; one that names `layer` when absent. */
-  constructor(layer: string, sink: TarSink, fail?: (entry: string | undefined, problem: string) => Error) {
+  constructor(layer: string, sink: TarSink, fail?: OnFailure) {
     this.#sink = sink;
     this.#fail = fail ?? ((entry, problem) => layerError(layer, entry, problem));
   }
@@ -161,7 +164,7 @@ export class TarReader {
   }
 
   #named(error: unknown): unknown {
-    return error instanceof TarError ? this.#fail(this.#entryPath, error.message) : error;
+    return error instanceof TarError ? this.#fail(this.#entryPath, error.message, error) : error;
   }
 
   /** Consumes something of `chunk` from `at` on and returns where it stopped. */

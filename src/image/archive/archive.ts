@@ -1,5 +1,6 @@
 import type { Digest } from "../../core/brands.ts";
 import { FirectlError } from "../../core/errors.ts";
+import { NoHeaderError, type TarError } from "../../tar/header.ts";
 import type { TarEntry } from "../../tar/reader.ts";
 
 /** Far more than the largest archives have; each costs some 300 bytes of memory. */
@@ -120,10 +121,9 @@ export class Archive {
   }
 
   /** What the tar reader says, which before the first member means that there is no tar. */
-  unreadable(member: string | undefined, problem: string): FirectlError {
-    if (!this.isEmpty) return this.invalid(member, problem);
-    // A checksum's problem quotes bytes, which of a file that is no tar may be anything.
-    const why = problem.includes("checksum") ? "it does not begin with a tar header" : problem;
+  unreadable(member: string | undefined, cause: TarError): FirectlError {
+    if (!this.isEmpty) return this.invalid(member, cause.message);
+    const why = cause instanceof NoHeaderError ? "it does not begin with a tar header" : cause.message;
     return new FirectlError("ARCHIVE_INVALID", `${this.label} is not a tar archive: ${why}`, {
       hint: WHAT_IS_READ,
     });

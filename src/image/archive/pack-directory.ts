@@ -1,5 +1,6 @@
 import path from "node:path";
 import { FirectlError, messageOf } from "../../core/errors.ts";
+import { descriptorPath } from "../../host/files.ts";
 import { runProgram, streamProgram } from "../../host/process.ts";
 import { type TarContent, writeTar } from "../../tar/writer.ts";
 import { dataOf, type TarEvent, tarEvents } from "./tar-events.ts";
@@ -77,7 +78,7 @@ export async function* plainTar(
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
   // Messages are read below: they must be in English.
   const wanted = name === undefined ? "." : `./${name}`;
-  const where = descriptor === undefined ? directory : "/proc/self/fd/0";
+  const where = descriptor === undefined ? directory : descriptorPath(0);
   const args = [...TAR_FLAGS, ...excluding(directory, options.exclude), "-C", where, "-c", wanted];
   const program = streamProgram("tar", args, {
     signal,

@@ -37,7 +37,7 @@ export async function indexArchive(
       data() {},
       end() {},
     },
-    (member, problem) => archive.unreadable(member, problem),
+    (member, _, cause) => archive.unreadable(member, cause),
   );
   while (position < size) {
     signal?.throwIfAborted();

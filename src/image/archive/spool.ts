@@ -24,8 +24,8 @@ export async function spoolArchive(
   options: { label: string; onReceived: (received: number) => void },
 ): Promise<Archive> {
   const archive = new Archive(options.label);
-  const events = tarEvents(counted(archive, chunks, options.onReceived), (member, problem) =>
-    archive.unreadable(member, problem),
+  const events = tarEvents(counted(archive, chunks, options.onReceived), (member, _, cause) =>
+    archive.unreadable(member, cause),
   );
   let kept = 0;
   for (;;) {

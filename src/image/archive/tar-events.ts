@@ -1,4 +1,4 @@
-import { type TarEntry, TarReader } from "../../tar/reader.ts";
+import { type OnFailure, type TarEntry, TarReader } from "../../tar/reader.ts";
 
 /** What a tar holds, one thing after the other: an entry and, for a file, its data and its end. */
 export type TarEvent =
@@ -12,7 +12,7 @@ export type TarEvent =
  */
 export async function* tarEvents(
   chunks: AsyncIterable<Uint8Array>,
-  fail: (entry: string | undefined, problem: string) => Error,
+  fail: OnFailure,
 ): AsyncGenerator<TarEvent, undefined> {
   let found: TarEvent[] = [];
   const reader = new TarReader(

@@ -8,6 +8,7 @@ import {
   exists,
   ioError,
   makePrivateDirectory,
+  namesIn,
   readTextIfPresent,
   writeFileAtomic,
 } from "../../host/files.ts";
@@ -206,10 +207,7 @@ export class ContentStore {
   /** What processes that were killed have left. */
   async leftovers(): Promise<readonly Leftover[]> {
     const directory = path.join(this.root, "ingest");
-    const names = await readdir(directory).catch((error: unknown) => {
-      if (errnoOf(error) === "ENOENT") return [];
-      throw ioError(`cannot read ${directory}`, error);
-    });
+    const names = await namesIn(directory);
     return names.flatMap((name) => asLeftover(directory, name) ?? []);
   }
 

@@ -1,8 +1,8 @@
-import { type FileHandle, lstat, open, readdir, rm } from "node:fs/promises";
+import { type FileHandle, lstat, open, rm } from "node:fs/promises";
 import path from "node:path";
 import { type Digest, digestHex, parseDigest } from "../../core/brands.ts";
 import { errnoOf, FirectlError } from "../../core/errors.ts";
-import { ioError } from "../../host/files.ts";
+import { ioError, namesIn } from "../../host/files.ts";
 import { MAX_MANIFEST_BYTES } from "../manifest.ts";
 import { isIndex, isManifest } from "../media-types.ts";
 import { type ContentStore, FETCH_AGAIN, sha256 } from "./content-store.ts";
@@ -160,14 +160,4 @@ async function removeMatching(
     bytes += stats.blocks * STAT_BLOCK_BYTES;
   }
   return { count, bytes };
-}
-
-/** What is in a directory; nothing when it is not there. */
-export async function namesIn(directory: string): Promise<readonly string[]> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") return [];
-    throw error;
-  }
 }

@@ -1,9 +1,9 @@
 import { lstat } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf } from "../../core/errors.ts";
-import { ioError } from "../../host/files.ts";
+import { ioError, namesIn } from "../../host/files.ts";
 import type { ContentStore } from "./content-store.ts";
-import { blobsInUse, namesIn } from "./gc.ts";
+import { blobsInUse } from "./gc.ts";
 
 /** What the store takes on the disk: real blocks, in bytes. */
 export interface StoreUsage {

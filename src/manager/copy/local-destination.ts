@@ -21,7 +21,7 @@ import {
   writeSync,
 } from "node:fs";
 import { FirectlError } from "../../core/errors.ts";
-import { ioError } from "../../host/files.ts";
+import { descriptorPath, ioError } from "../../host/files.ts";
 import { runProgram } from "../../host/process.ts";
 import type { TarEntry } from "../../tar/reader.ts";
 import type { TarContent } from "../../tar/writer.ts";
@@ -150,7 +150,7 @@ class LocalDestination implements Disposable {
       const descriptor = attempt(path, () => openSync(bytesOf(name), DIRECTORY));
       try {
         // A descriptor that only names takes no fchmod(2): its place in /proc leads to the same directory.
-        const own = `/proc/self/fd/${descriptor}`;
+        const own = descriptorPath(descriptor);
         attempt(path, () => {
           if (this.#keepsOwners) chownSync(own, attributes.uid, attributes.gid);
           chmodSync(own, this.#modeOf(attributes));
@@ -186,7 +186,7 @@ class LocalDestination implements Disposable {
   #directory(): string {
     const last = this.#open.at(-1);
     if (last === undefined) throw new Error("the first directory is open as long as the copy");
-    return `/proc/self/fd/${last.descriptor}`;
+    return descriptorPath(last.descriptor);
   }
 
   #refuseMixing(entry: TarEntry, existing: Stats | undefined): void {
@@ -216,14 +216,13 @@ class LocalDestination implements Disposable {
             lutimesSync(temporary, timeOf(entry), timeOf(entry));
           });
           break;
-        case "link":
-          attempt(entry.path, () =>
-            linkSync(
-              bytesOf(`/proc/self/fd/${how.target}/${nameOf(this.#placed(entry.linkPath))}`),
-              temporary,
-            ),
-          );
+        case "link": {
+          const { target } = how;
+          if (target === undefined) throw new Error("a hard link is made with its target's directory open");
+          const linked = bytesOf(`${descriptorPath(target)}/${nameOf(this.#placed(entry.linkPath))}`);
+          attempt(entry.path, () => linkSync(linked, temporary));
           break;
+        }
         default:
           await this.#fifo(entry, temporary);
       }
@@ -292,7 +291,7 @@ class LocalDestination implements Disposable {
       // The name is random and the directory ours by descriptor, yet a link in its place must not be followed.
       const descriptor = openSync(temporary, O_PATH | constants.O_NOFOLLOW);
       try {
-        const own = `/proc/self/fd/${descriptor}`;
+        const own = descriptorPath(descriptor);
         if (this.#keepsOwners) chownSync(own, entry.uid, entry.gid);
         chmodSync(own, this.#modeOf(entry));
         utimesSync(own, timeOf(entry), timeOf(entry));

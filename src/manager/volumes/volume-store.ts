@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { readdir, rename, rm } from "node:fs/promises";
+import { rename, rm } from "node:fs/promises";
 import path from "node:path";
 import * as z from "zod/mini";
 import { errnoOf, FirectlError, messageOf } from "../../core/errors.ts";
@@ -7,6 +7,7 @@ import { withFileLock } from "../../host/file-lock.ts";
 import {
   ioError,
   makePrivateDirectory,
+  namesIn,
   readTextIfPresent,
   syncDirectory,
   writeFileAtomic,
@@ -107,7 +108,7 @@ export class VolumeStore {
 
   /** All volumes, by name. */
   async list(): Promise<readonly StoredVolume[]> {
-    const names = (await this.#entries()).filter(isVolumeName).sort();
+    const names = (await namesIn(this.root)).filter(isVolumeName).sort();
     const volumes = await Promise.all(names.map((name) => this.find(name)));
     return volumes.filter((volume) => volume !== undefined);
   }
@@ -133,27 +134,18 @@ export class VolumeStore {
 
   /** Removes what those have left who were killed while they made or removed a volume. */
   async sweep(): Promise<void> {
-    if ((await this.#entries()).some(isTemporary)) await this.#locked(async () => {});
+    if ((await namesIn(this.root)).some(isTemporary)) await this.#locked(async () => {});
   }
 
   #temporary(): string {
     return path.join(this.root, `.${randomUUID()}.tmp`);
   }
 
-  async #entries(): Promise<readonly string[]> {
-    try {
-      return await readdir(this.root);
-    } catch (error) {
-      if (errnoOf(error) === "ENOENT") return [];
-      throw ioError(`cannot read ${this.root}`, error);
-    }
-  }
-
   async #locked<T>(work: () => Promise<T>): Promise<T> {
     await makePrivateDirectory(this.root);
     return withFileLock(path.join(this.root, ".lock"), { timeoutMs: LOCK_TIMEOUT_MS }, async () => {
       // Whoever made them is gone: he would have the lock.
-      for (const name of (await this.#entries()).filter(isTemporary)) {
+      for (const name of (await namesIn(this.root)).filter(isTemporary)) {
         await rm(path.join(this.root, name), { recursive: true, force: true });
       }
       return work();
