@@ -60,12 +60,15 @@ describe.skipIf(editor === undefined)("a disk that lies (debugfs)", () => {
       await handle.write(bytes, 0, bytes.length, 0);
       await handle.close();
     } else {
-      await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${change.join("\n")}\n` });
+      await edit(path, change);
     }
     return path;
   }
 
   const sif = (name: string, field: string, value: number | string) => `sif /${name} ${field} ${value}`;
+  const edit = (path: string, commands: readonly string[]) =>
+    runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${commands.join("\n")}\n` });
+  const MORE_THAN_THE_DISK = /inode \d+: with it, the files have more than the disk's \d+ blocks$/;
 
   test.for<readonly [what: string, change: readonly string[] | ((bytes: Buffer) => void), message: RegExp]>([
     ["no filesystem", (bytes) => bytes.fill(0, 1024, 2048), /it holds no ext4 filesystem$/],
@@ -253,7 +256,7 @@ describe.skipIf(editor === undefined)("a disk that lies (debugfs)", () => {
     const [first = ""] = await debugfs(path, ["blocks f0"]);
     const block = first.trim().split(/\s+/)[0] ?? "";
     const commands = many.flatMap(({ name }) => [sif(name, "block[5]", block)]);
-    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${commands.join("\n")}\n` });
+    await edit(path, commands);
     using volume = openFilesystem(path);
     // What is shared is only noticed once it is more than there is.
     expect(volume.superblock.blocks).toBeLessThan(300);
@@ -262,10 +265,8 @@ describe.skipIf(editor === undefined)("a disk that lies (debugfs)", () => {
       sif(name, "block[4]", 100),
       sif(name, "block[5]", 1),
     ]);
-    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${grown.join("\n")}\n` });
-    await expect(readTree(path)).rejects.toThrow(
-      /inode \d+: with it, the files have more than the disk's \d+ blocks$/,
-    );
+    await edit(path, grown);
+    await expect(readTree(path)).rejects.toThrow(MORE_THAN_THE_DISK);
   });
 
   test("files over the same blocks that were never written: nothing is not gone through for ever", async ({
@@ -278,10 +279,8 @@ describe.skipIf(editor === undefined)("a disk that lies (debugfs)", () => {
       sif(name, "block[4]", 32_768 + 100),
       sif(name, "block[5]", 1),
     ]);
-    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${unwritten.join("\n")}\n` });
-    await expect(readTree(path)).rejects.toThrow(
-      /inode \d+: with it, the files have more than the disk's \d+ blocks$/,
-    );
+    await edit(path, unwritten);
+    await expect(readTree(path)).rejects.toThrow(MORE_THAN_THE_DISK);
   });
 
   test("files whose maps share their nodes: the same nodes are not gone through for ever", async ({
@@ -299,15 +298,13 @@ describe.skipIf(editor === undefined)("a disk that lies (debugfs)", () => {
       sif(name, "block[1]", 0x1_0004),
       ...[0, 1, 2].map((entry) => sif(name, `block[${4 + 3 * entry}]`, node)),
     ]);
-    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${index.join("\n")}\n` });
+    await edit(path, index);
     const handle = await open(path, "r+");
     await handle.write(Buffer.from([0x0a, 0xf3, 0, 0, 0x54, 1, 0, 0]), 0, 8, node * 4096);
     await handle.close();
     using volume = openFilesystem(path);
     expect(volume.superblock.blocks).toBeLessThan(3 * many.length);
-    await expect(readTree(path)).rejects.toThrow(
-      /inode \d+: with it, the files have more than the disk's \d+ blocks$/,
-    );
+    await expect(readTree(path)).rejects.toThrow(MORE_THAN_THE_DISK);
   });
 
   test("a symlink over many blocks that were never written", async ({ expect }) => {
@@ -315,7 +312,7 @@ describe.skipIf(editor === undefined)("a disk that lies (debugfs)", () => {
     const options = { writable: { sizeBytes: 16 * 2 ** 20 } };
     const { path } = await buildChecked(space, layersOf(TREE), options);
     const commands = [sif("link", "block[4]", 32_768 + 66), sif("link", "block[5]", 1)];
-    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${commands.join("\n")}\n` });
+    await edit(path, commands);
     await expect(readTree(path)).rejects.toThrow(/inode \d+: 100 bytes in more than 65 blocks$/);
   });
 
@@ -331,7 +328,7 @@ describe.skipIf(editor === undefined)("a disk that lies (debugfs)", () => {
       sif("value", "size", 65_536),
       ...many.map(({ name }) => sif(name, "file_acl", block)),
     ];
-    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${commands.join("\n")}\n` });
+    await edit(path, commands);
     const attributes = Buffer.alloc(4096);
     attributes.writeUInt32LE(0xea02_0000, 0);
     attributes.writeUInt32LE(1, 8);
@@ -362,7 +359,7 @@ describe.skipIf(editor === undefined)("a disk that lies (debugfs)", () => {
       layersOf([file("inline", "", { pax: [["SCHILY.xattr.user.data", "value"]] })]),
     );
     const commands = [sif("inline", "flags", 0x1000_0000), sif("inline", "size", 65)];
-    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${commands.join("\n")}\n` });
+    await edit(path, commands);
     const handle = await open(path, "r+");
     const bytes = await handle.readFile();
     // user.data, made into system.data: e_name_index and e_value_inum.
@@ -379,10 +376,10 @@ describe.skipIf(editor === undefined)("a disk that lies (debugfs)", () => {
     const { path } = await buildChecked(space, layersOf([]), { writable: { sizeBytes: 16 * 2 ** 20 } });
     const name = "n".repeat(255);
     const nest = Array.from({ length: 256 }, () => [`mkdir ${name}`, `cd ${name}`]).flat();
-    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${nest.join("\n")}\n` });
+    await edit(path, nest);
     expect((await readTree(path)).lines.length).toBe(256);
     const deeper = [...nest.filter((command) => command.startsWith("cd")), "mkdir one-more"];
-    await runProgram(editor ?? "", ["-w", "-f", "-", path], { input: `${deeper.join("\n")}\n` });
+    await edit(path, deeper);
     await expect(readTree(path)).rejects.toThrow(/inode \d+: a path of 65544 bytes leads to it$/);
   });
 
