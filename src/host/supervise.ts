@@ -122,9 +122,10 @@ async function startUnderShell(options: SuperviseOptions): Promise<Supervised> {
       signal: options.signal,
     },
     () => {
+      // In this order: a VMM that ends at once takes the supervisor with it, and its note is there all the same.
+      const supervised = supervisor !== undefined && isAlive(supervisor);
       const noted = readPidFile(path.join(runtimeDirectory, VMM_PID));
-      if (noted !== undefined) return noted;
-      if (supervisor !== undefined && isAlive(supervisor)) return undefined;
+      if (noted !== undefined || supervised) return noted;
       throw new FirectlError("VMM_FAILED", `${options.argv[0]} could not be started`);
     },
   );
