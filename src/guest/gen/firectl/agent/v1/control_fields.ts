@@ -42,6 +42,15 @@ export const CONTROL_MESSAGES: Messages = {
     [9,"healthCheck","HealthCheck"],
     [10,"session","Session"],
     [11,"seed","bytes"],
+    [12,"network","Network"],
+  ],
+  Network: [
+    [1,"address","string"],
+    [2,"prefixLength","uint32"],
+    [3,"gateway","string"],
+    [4,"mtu","uint32"],
+    [5,"servers","string","list"],
+    [6,"search","string","list"],
   ],
   HealthCheck: [
     [1,"args","string","list"],

@@ -15,7 +15,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file firectl/agent/v1/control.proto.
  */
 export const file_firectl_agent_v1_control: GenFile = /*@__PURE__*/
-  fileDesc("Ch5maXJlY3RsL2FnZW50L3YxL2NvbnRyb2wucHJvdG8SEGZpcmVjdGwuYWdlbnQudjEi8wIKBlZtU3BlYxINCgV2bV9pZBgBIAEoCRIQCghob3N0bmFtZRgCIAEoCRIqCgdwcm9jZXNzGAMgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzEhMKC3N0b3Bfc2lnbmFsGAQgASgNEiQKBHJvb3QYBSABKAsyFi5maXJlY3RsLmFnZW50LnYxLlJvb3QSGQoRaG9zdF90aW1lX3VuaXhfbnMYBiABKAMSJwoGbW91bnRzGAcgAygLMhcuZmlyZWN0bC5hZ2VudC52MS5Nb3VudBIuCglyZXNvdXJjZXMYCCABKAsyGy5maXJlY3RsLmFnZW50LnYxLlJlc291cmNlcxIzCgxoZWFsdGhfY2hlY2sYCSABKAsyHS5maXJlY3RsLmFnZW50LnYxLkhlYWx0aENoZWNrEioKB3Nlc3Npb24YCiABKAsyGS5maXJlY3RsLmFnZW50LnYxLlNlc3Npb24SDAoEc2VlZBgLIAEoDCKJAQoLSGVhbHRoQ2hlY2sSDAoEYXJncxgBIAMoCRITCgtpbnRlcnZhbF9ucxgCIAEoBBISCgp0aW1lb3V0X25zGAMgASgEEhcKD3N0YXJ0X3BlcmlvZF9ucxgEIAEoBBIZChFzdGFydF9pbnRlcnZhbF9ucxgFIAEoBBIPCgdyZXRyaWVzGAYgASgNImYKB1Nlc3Npb24SEgoKb3Blbl9zdGRpbhgBIAEoCBISCgpzdGRpbl9vbmNlGAIgASgIEhQKDGF3YWl0X3JlYWRlchgDIAEoCBIMCgRpbml0GAQgASgIEg8KB3N5c3RlbWQYBSABKAgigAEKBFJvb3QSKAoEbW9kZRgBIAEoDjIaLmZpcmVjdGwuYWdlbnQudjEuUm9vdE1vZGUSEwoLYmFzZV9kZXZpY2UYAiABKAkSFAoMdXBwZXJfZGV2aWNlGAMgASgJEhEKCXJlYWRfb25seRgEIAEoCBIQCghiYXNlX2RheBgFIAEoCCLrAQoFTW91bnQSEwoLZGVzdGluYXRpb24YASABKAkSEQoJcmVhZF9vbmx5GAIgASgIEi0KBnZvbHVtZRgDIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuVm9sdW1lTW91bnQSMQoIc25hcHNob3QYBCABKAsyHy5maXJlY3RsLmFnZW50LnYxLlNuYXBzaG90TW91bnQSKwoFdG1wZnMYBSABKAsyHC5maXJlY3RsLmFnZW50LnYxLlRtcGZzTW91bnQSKwoFc2hhcmUYBiABKAsyHC5maXJlY3RsLmFnZW50LnYxLlNoYXJlTW91bnQiKwoLVm9sdW1lTW91bnQSDgoGZGV2aWNlGAEgASgJEgwKBGZpbGwYAiABKAgiGgoKU2hhcmVNb3VudBIMCgRwb3J0GAEgASgNIi4KDVNuYXBzaG90TW91bnQSDgoGZGV2aWNlGAEgASgJEg0KBWVudHJ5GAIgASgJIh0KClRtcGZzTW91bnQSDwoHb3B0aW9ucxgBIAMoCSK/AQoHUHJvY2VzcxIMCgRhcmdzGAEgAygJEgsKA2VudhgCIAMoCRILCgNjd2QYAyABKAkSDAoEdXNlchgEIAEoCRIpCgdybGltaXRzGAUgAygLMhguZmlyZWN0bC5hZ2VudC52MS5SbGltaXQSEAoIdGVybWluYWwYBiABKAgSMwoMY29uc29sZV9zaXplGAogASgLMh0uZmlyZWN0bC5hZ2VudC52MS5Db25zb2xlU2l6ZRIMCgRpZGxlGAsgASgIIiwKC0NvbnNvbGVTaXplEg4KBmhlaWdodBgBIAEoDRINCgV3aWR0aBgCIAEoDSIyCgZSbGltaXQSDAoEdHlwZRgBIAEoCRIMCgRzb2Z0GAIgASgEEgwKBGhhcmQYAyABKAQi+gEKCFZtU3RhdHVzEiYKBXBoYXNlGAEgASgOMhcuZmlyZWN0bC5hZ2VudC52MS5QaGFzZRIaChJzdGFydGVkX2F0X3VuaXhfbnMYAiABKAMSGwoTZmluaXNoZWRfYXRfdW5peF9ucxgDIAEoAxIkCgRleGl0GAQgASgLMhYuZmlyZWN0bC5hZ2VudC52MS5FeGl0Eg0KBWVycm9yGAUgASgJEi4KB3RpbWluZ3MYBiABKAsyHS5maXJlY3RsLmFnZW50LnYxLkJvb3RUaW1pbmdzEigKBmhlYWx0aBgHIAEoCzIYLmZpcmVjdGwuYWdlbnQudjEuSGVhbHRoInsKBkhlYWx0aBIsCgVzdGF0ZRgBIAEoDjIdLmZpcmVjdGwuYWdlbnQudjEuSGVhbHRoU3RhdGUSFgoOZmFpbGluZ19zdHJlYWsYAiABKA0SKwoDbG9nGAMgAygLMh4uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhSZXN1bHQiagoMSGVhbHRoUmVzdWx0EhoKEnN0YXJ0ZWRfYXRfdW5peF9ucxgBIAEoAxIbChNmaW5pc2hlZF9hdF91bml4X25zGAIgASgDEhEKCWV4aXRfY29kZRgDIAEoERIOCgZvdXRwdXQYBCABKAkiOAoERXhpdBIMCgRjb2RlGAEgASgNEg4KBnNpZ25hbBgCIAEoDRISCgpvb21fa2lsbGVkGAMgASgIIl0KC0Jvb3RUaW1pbmdzEhgKEGFnZW50X3N0YXJ0ZWRfdXMYASABKAQSFwoPcm9vdF9tb3VudGVkX3VzGAIgASgEEhsKE3dvcmtsb2FkX3N0YXJ0ZWRfdXMYAyABKAQqUAoIUm9vdE1vZGUSGQoVUk9PVF9NT0RFX1VOU1BFQ0lGSUVEEAASFQoRUk9PVF9NT0RFX09WRVJMQVkQARISCg5ST09UX01PREVfRElTSxACKnwKC0hlYWx0aFN0YXRlEhwKGEhFQUxUSF9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUhFQUxUSF9TVEFURV9TVEFSVElORxABEhgKFEhFQUxUSF9TVEFURV9IRUFMVEhZEAISGgoWSEVBTFRIX1NUQVRFX1VOSEVBTFRIWRADKmgKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEQoNUEhBU0VfQk9PVElORxABEhEKDVBIQVNFX1JVTk5JTkcQAhIQCgxQSEFTRV9FWElURUQQAxIQCgxQSEFTRV9GQUlMRUQQBGIGcHJvdG8z", [file_firectl_agent_v1_resources]);
+  fileDesc("Ch5maXJlY3RsL2FnZW50L3YxL2NvbnRyb2wucHJvdG8SEGZpcmVjdGwuYWdlbnQudjEinwMKBlZtU3BlYxINCgV2bV9pZBgBIAEoCRIQCghob3N0bmFtZRgCIAEoCRIqCgdwcm9jZXNzGAMgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5Qcm9jZXNzEhMKC3N0b3Bfc2lnbmFsGAQgASgNEiQKBHJvb3QYBSABKAsyFi5maXJlY3RsLmFnZW50LnYxLlJvb3QSGQoRaG9zdF90aW1lX3VuaXhfbnMYBiABKAMSJwoGbW91bnRzGAcgAygLMhcuZmlyZWN0bC5hZ2VudC52MS5Nb3VudBIuCglyZXNvdXJjZXMYCCABKAsyGy5maXJlY3RsLmFnZW50LnYxLlJlc291cmNlcxIzCgxoZWFsdGhfY2hlY2sYCSABKAsyHS5maXJlY3RsLmFnZW50LnYxLkhlYWx0aENoZWNrEioKB3Nlc3Npb24YCiABKAsyGS5maXJlY3RsLmFnZW50LnYxLlNlc3Npb24SDAoEc2VlZBgLIAEoDBIqCgduZXR3b3JrGAwgASgLMhkuZmlyZWN0bC5hZ2VudC52MS5OZXR3b3JrInAKB05ldHdvcmsSDwoHYWRkcmVzcxgBIAEoCRIVCg1wcmVmaXhfbGVuZ3RoGAIgASgNEg8KB2dhdGV3YXkYAyABKAkSCwoDbXR1GAQgASgNEg8KB3NlcnZlcnMYBSADKAkSDgoGc2VhcmNoGAYgAygJIokBCgtIZWFsdGhDaGVjaxIMCgRhcmdzGAEgAygJEhMKC2ludGVydmFsX25zGAIgASgEEhIKCnRpbWVvdXRfbnMYAyABKAQSFwoPc3RhcnRfcGVyaW9kX25zGAQgASgEEhkKEXN0YXJ0X2ludGVydmFsX25zGAUgASgEEg8KB3JldHJpZXMYBiABKA0iZgoHU2Vzc2lvbhISCgpvcGVuX3N0ZGluGAEgASgIEhIKCnN0ZGluX29uY2UYAiABKAgSFAoMYXdhaXRfcmVhZGVyGAMgASgIEgwKBGluaXQYBCABKAgSDwoHc3lzdGVtZBgFIAEoCCKAAQoEUm9vdBIoCgRtb2RlGAEgASgOMhouZmlyZWN0bC5hZ2VudC52MS5Sb290TW9kZRITCgtiYXNlX2RldmljZRgCIAEoCRIUCgx1cHBlcl9kZXZpY2UYAyABKAkSEQoJcmVhZF9vbmx5GAQgASgIEhAKCGJhc2VfZGF4GAUgASgIIusBCgVNb3VudBITCgtkZXN0aW5hdGlvbhgBIAEoCRIRCglyZWFkX29ubHkYAiABKAgSLQoGdm9sdW1lGAMgASgLMh0uZmlyZWN0bC5hZ2VudC52MS5Wb2x1bWVNb3VudBIxCghzbmFwc2hvdBgEIAEoCzIfLmZpcmVjdGwuYWdlbnQudjEuU25hcHNob3RNb3VudBIrCgV0bXBmcxgFIAEoCzIcLmZpcmVjdGwuYWdlbnQudjEuVG1wZnNNb3VudBIrCgVzaGFyZRgGIAEoCzIcLmZpcmVjdGwuYWdlbnQudjEuU2hhcmVNb3VudCIrCgtWb2x1bWVNb3VudBIOCgZkZXZpY2UYASABKAkSDAoEZmlsbBgCIAEoCCIaCgpTaGFyZU1vdW50EgwKBHBvcnQYASABKA0iLgoNU25hcHNob3RNb3VudBIOCgZkZXZpY2UYASABKAkSDQoFZW50cnkYAiABKAkiHQoKVG1wZnNNb3VudBIPCgdvcHRpb25zGAEgAygJIr8BCgdQcm9jZXNzEgwKBGFyZ3MYASADKAkSCwoDZW52GAIgAygJEgsKA2N3ZBgDIAEoCRIMCgR1c2VyGAQgASgJEikKB3JsaW1pdHMYBSADKAsyGC5maXJlY3RsLmFnZW50LnYxLlJsaW1pdBIQCgh0ZXJtaW5hbBgGIAEoCBIzCgxjb25zb2xlX3NpemUYCiABKAsyHS5maXJlY3RsLmFnZW50LnYxLkNvbnNvbGVTaXplEgwKBGlkbGUYCyABKAgiLAoLQ29uc29sZVNpemUSDgoGaGVpZ2h0GAEgASgNEg0KBXdpZHRoGAIgASgNIjIKBlJsaW1pdBIMCgR0eXBlGAEgASgJEgwKBHNvZnQYAiABKAQSDAoEaGFyZBgDIAEoBCL6AQoIVm1TdGF0dXMSJgoFcGhhc2UYASABKA4yFy5maXJlY3RsLmFnZW50LnYxLlBoYXNlEhoKEnN0YXJ0ZWRfYXRfdW5peF9ucxgCIAEoAxIbChNmaW5pc2hlZF9hdF91bml4X25zGAMgASgDEiQKBGV4aXQYBCABKAsyFi5maXJlY3RsLmFnZW50LnYxLkV4aXQSDQoFZXJyb3IYBSABKAkSLgoHdGltaW5ncxgGIAEoCzIdLmZpcmVjdGwuYWdlbnQudjEuQm9vdFRpbWluZ3MSKAoGaGVhbHRoGAcgASgLMhguZmlyZWN0bC5hZ2VudC52MS5IZWFsdGgiewoGSGVhbHRoEiwKBXN0YXRlGAEgASgOMh0uZmlyZWN0bC5hZ2VudC52MS5IZWFsdGhTdGF0ZRIWCg5mYWlsaW5nX3N0cmVhaxgCIAEoDRIrCgNsb2cYAyADKAsyHi5maXJlY3RsLmFnZW50LnYxLkhlYWx0aFJlc3VsdCJqCgxIZWFsdGhSZXN1bHQSGgoSc3RhcnRlZF9hdF91bml4X25zGAEgASgDEhsKE2ZpbmlzaGVkX2F0X3VuaXhfbnMYAiABKAMSEQoJZXhpdF9jb2RlGAMgASgREg4KBm91dHB1dBgEIAEoCSI4CgRFeGl0EgwKBGNvZGUYASABKA0SDgoGc2lnbmFsGAIgASgNEhIKCm9vbV9raWxsZWQYAyABKAgiXQoLQm9vdFRpbWluZ3MSGAoQYWdlbnRfc3RhcnRlZF91cxgBIAEoBBIXCg9yb290X21vdW50ZWRfdXMYAiABKAQSGwoTd29ya2xvYWRfc3RhcnRlZF91cxgDIAEoBCpQCghSb290TW9kZRIZChVST09UX01PREVfVU5TUEVDSUZJRUQQABIVChFST09UX01PREVfT1ZFUkxBWRABEhIKDlJPT1RfTU9ERV9ESVNLEAIqfAoLSGVhbHRoU3RhdGUSHAoYSEVBTFRIX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVSEVBTFRIX1NUQVRFX1NUQVJUSU5HEAESGAoUSEVBTFRIX1NUQVRFX0hFQUxUSFkQAhIaChZIRUFMVEhfU1RBVEVfVU5IRUFMVEhZEAMqaAoFUGhhc2USFQoRUEhBU0VfVU5TUEVDSUZJRUQQABIRCg1QSEFTRV9CT09USU5HEAESEQoNUEhBU0VfUlVOTklORxACEhAKDFBIQVNFX0VYSVRFRBADEhAKDFBIQVNFX0ZBSUxFRBAEYgZwcm90bzM", [file_firectl_agent_v1_resources]);
 
 /**
  * VmSpec is everything the guest is told. Names follow the OCI runtime specification where it has them:
@@ -92,6 +92,13 @@ export type VmSpec = Message<"firectl.agent.v1.VmSpec"> & {
    * @generated from field: bytes seed = 11;
    */
   seed: Uint8Array;
+
+  /**
+   * Absent when the guest has no interface but its loopback.
+   *
+   * @generated from field: firectl.agent.v1.Network network = 12;
+   */
+  network?: Network | undefined;
 };
 
 /**
@@ -100,6 +107,56 @@ export type VmSpec = Message<"firectl.agent.v1.VmSpec"> & {
  */
 export const VmSpecSchema: GenMessage<VmSpec> = /*@__PURE__*/
   messageDesc(file_firectl_agent_v1_control, 0);
+
+/**
+ * Network is the guest's interface eth0, its only one. IPv4, addresses in dotted decimal.
+ *
+ * @generated from message firectl.agent.v1.Network
+ */
+export type Network = Message<"firectl.agent.v1.Network"> & {
+  /**
+   * @generated from field: string address = 1;
+   */
+  address: string;
+
+  /**
+   * @generated from field: uint32 prefix_length = 2;
+   */
+  prefixLength: number;
+
+  /**
+   * Of the default route.
+   *
+   * @generated from field: string gateway = 3;
+   */
+  gateway: string;
+
+  /**
+   * In bytes, without the Ethernet header.
+   *
+   * @generated from field: uint32 mtu = 4;
+   */
+  mtu: number;
+
+  /**
+   * For /etc/resolv.conf, where Resources name no servers or domains of their own.
+   *
+   * @generated from field: repeated string servers = 5;
+   */
+  servers: string[];
+
+  /**
+   * @generated from field: repeated string search = 6;
+   */
+  search: string[];
+};
+
+/**
+ * Describes the message firectl.agent.v1.Network.
+ * Use `create(NetworkSchema)` to create a new message.
+ */
+export const NetworkSchema: GenMessage<Network> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_control, 1);
 
 /**
  * HealthCheck is Docker's HEALTHCHECK with its defaults filled in.
@@ -157,7 +214,7 @@ export type HealthCheck = Message<"firectl.agent.v1.HealthCheck"> & {
  * Use `create(HealthCheckSchema)` to create a new message.
  */
 export const HealthCheckSchema: GenMessage<HealthCheck> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 1);
+  messageDesc(file_firectl_agent_v1_control, 2);
 
 /**
  * Session says how the workload's standard streams are attended to, and what stands before it.
@@ -206,7 +263,7 @@ export type Session = Message<"firectl.agent.v1.Session"> & {
  * Use `create(SessionSchema)` to create a new message.
  */
 export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 2);
+  messageDesc(file_firectl_agent_v1_control, 3);
 
 /**
  * Root says how the root filesystem is put together.
@@ -252,7 +309,7 @@ export type Root = Message<"firectl.agent.v1.Root"> & {
  * Use `create(RootSchema)` to create a new message.
  */
 export const RootSchema: GenMessage<Root> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 3);
+  messageDesc(file_firectl_agent_v1_control, 4);
 
 /**
  * Mount puts something into the root.
@@ -300,7 +357,7 @@ export type Mount = Message<"firectl.agent.v1.Mount"> & {
  * Use `create(MountSchema)` to create a new message.
  */
 export const MountSchema: GenMessage<Mount> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 4);
+  messageDesc(file_firectl_agent_v1_control, 5);
 
 /**
  * VolumeMount is the directory `data` of an ext4 disk that outlives the VM.
@@ -329,7 +386,7 @@ export type VolumeMount = Message<"firectl.agent.v1.VolumeMount"> & {
  * Use `create(VolumeMountSchema)` to create a new message.
  */
 export const VolumeMountSchema: GenMessage<VolumeMount> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 5);
+  messageDesc(file_firectl_agent_v1_control, 6);
 
 /**
  * ShareMount is a directory or file of the host, live. A server on the host speaks the FUSE kernel protocol on a
@@ -351,7 +408,7 @@ export type ShareMount = Message<"firectl.agent.v1.ShareMount"> & {
  * Use `create(ShareMountSchema)` to create a new message.
  */
 export const ShareMountSchema: GenMessage<ShareMount> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 6);
+  messageDesc(file_firectl_agent_v1_control, 7);
 
 /**
  * SnapshotMount is a directory or file that was copied from the host before the VM's first start.
@@ -379,7 +436,7 @@ export type SnapshotMount = Message<"firectl.agent.v1.SnapshotMount"> & {
  * Use `create(SnapshotMountSchema)` to create a new message.
  */
 export const SnapshotMountSchema: GenMessage<SnapshotMount> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 7);
+  messageDesc(file_firectl_agent_v1_control, 8);
 
 /**
  * TmpfsMount is memory.
@@ -400,7 +457,7 @@ export type TmpfsMount = Message<"firectl.agent.v1.TmpfsMount"> & {
  * Use `create(TmpfsMountSchema)` to create a new message.
  */
 export const TmpfsMountSchema: GenMessage<TmpfsMount> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 8);
+  messageDesc(file_firectl_agent_v1_control, 9);
 
 /**
  * Process is the OCI runtime specification's process, before the user is looked up.
@@ -468,7 +525,7 @@ export type Process = Message<"firectl.agent.v1.Process"> & {
  * Use `create(ProcessSchema)` to create a new message.
  */
 export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 9);
+  messageDesc(file_firectl_agent_v1_control, 10);
 
 /**
  * ConsoleSize is in characters; 0 by 0 when it is not known.
@@ -492,7 +549,7 @@ export type ConsoleSize = Message<"firectl.agent.v1.ConsoleSize"> & {
  * Use `create(ConsoleSizeSchema)` to create a new message.
  */
 export const ConsoleSizeSchema: GenMessage<ConsoleSize> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 10);
+  messageDesc(file_firectl_agent_v1_control, 11);
 
 /**
  * @generated from message firectl.agent.v1.Rlimit
@@ -521,7 +578,7 @@ export type Rlimit = Message<"firectl.agent.v1.Rlimit"> & {
  * Use `create(RlimitSchema)` to create a new message.
  */
 export const RlimitSchema: GenMessage<Rlimit> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 11);
+  messageDesc(file_firectl_agent_v1_control, 12);
 
 /**
  * VmStatus is the guest's own account. The host treats it as a claim of hostile origin.
@@ -578,7 +635,7 @@ export type VmStatus = Message<"firectl.agent.v1.VmStatus"> & {
  * Use `create(VmStatusSchema)` to create a new message.
  */
 export const VmStatusSchema: GenMessage<VmStatus> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 12);
+  messageDesc(file_firectl_agent_v1_control, 13);
 
 /**
  * @generated from message firectl.agent.v1.Health
@@ -609,7 +666,7 @@ export type Health = Message<"firectl.agent.v1.Health"> & {
  * Use `create(HealthSchema)` to create a new message.
  */
 export const HealthSchema: GenMessage<Health> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 13);
+  messageDesc(file_firectl_agent_v1_control, 14);
 
 /**
  * @generated from message firectl.agent.v1.HealthResult
@@ -645,7 +702,7 @@ export type HealthResult = Message<"firectl.agent.v1.HealthResult"> & {
  * Use `create(HealthResultSchema)` to create a new message.
  */
 export const HealthResultSchema: GenMessage<HealthResult> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 14);
+  messageDesc(file_firectl_agent_v1_control, 15);
 
 /**
  * @generated from message firectl.agent.v1.Exit
@@ -678,7 +735,7 @@ export type Exit = Message<"firectl.agent.v1.Exit"> & {
  * Use `create(ExitSchema)` to create a new message.
  */
 export const ExitSchema: GenMessage<Exit> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 15);
+  messageDesc(file_firectl_agent_v1_control, 16);
 
 /**
  * BootTimings are monotonic times since the guest kernel started, in microseconds.
@@ -713,7 +770,7 @@ export type BootTimings = Message<"firectl.agent.v1.BootTimings"> & {
  * Use `create(BootTimingsSchema)` to create a new message.
  */
 export const BootTimingsSchema: GenMessage<BootTimings> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_control, 16);
+  messageDesc(file_firectl_agent_v1_control, 17);
 
 /**
  * @generated from enum firectl.agent.v1.RootMode
