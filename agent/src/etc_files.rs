@@ -9,7 +9,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::error::{AgentError, Context};
 use crate::mount_point::{create_mount_point, resolve};
-use crate::network;
+use crate::names;
 use crate::process::World;
 
 /// Where the files are made that are mounted over the user's: in the workload's /dev, for as long as that takes.
@@ -22,8 +22,8 @@ fn files(world: &World) -> Files {
     let World { hostname, settings, .. } = world;
     let all = [
         ("/etc/hostname", format!("{hostname}\n")),
-        ("/etc/hosts", network::hosts_file(hostname, &settings.names)),
-        ("/etc/resolv.conf", network::resolver_file(&settings.names)),
+        ("/etc/hosts", names::hosts_file(hostname, &settings.names)),
+        ("/etc/resolv.conf", names::resolver_file(&settings.names)),
     ];
     all.into_iter().filter(|(path, _)| !world.has_mount_at(path)).collect()
 }

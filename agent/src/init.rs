@@ -26,6 +26,7 @@ use crate::guest::{Guest, ShutdownOrder};
 use crate::health;
 use crate::modules;
 use crate::mounts;
+use crate::names;
 use crate::network;
 use crate::output_ring::OutputRing;
 use crate::process::World;
@@ -200,7 +201,7 @@ fn prepare(spec: &VmSpec) -> Result<World, AgentError> {
     let session = spec.session.unwrap_or_default();
     let resources = spec.resources.clone().unwrap_or_default();
     resources::apply_sysctls(&resources)?;
-    network::set_domain(resources.names.as_ref())?;
+    names::set_domain(resources.names.as_ref())?;
     let cgroup = Cgroup::create(&resources)?;
     Ok(World {
         hostname: spec.hostname.clone(),

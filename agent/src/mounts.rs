@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -13,6 +12,7 @@ use nix::unistd::{chdir, chroot};
 
 use crate::cmdline::is_device_name;
 use crate::error::{AgentError, Context};
+use crate::probing;
 use crate::proto::{Root, RootMode};
 use crate::volumes;
 
@@ -20,8 +20,6 @@ use crate::volumes;
 pub const ROOT: &str = "/root";
 const BASE: &str = "/base";
 const UPPER: &str = "/upper";
-/// How long a block device may take to appear after the modules are loaded.
-const DEVICE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// One call of mount(2).
 #[derive(Debug, PartialEq, Eq)]
@@ -68,15 +66,9 @@ pub fn wait_for_device(name: &str) -> Result<String, AgentError> {
         return Err(AgentError::Invalid(format!("{name:?} is not the name of a device")));
     }
     let path = format!("/dev/{name}");
-    let deadline = Instant::now() + DEVICE_DEADLINE;
-    let mut pause = Duration::from_micros(200);
-    while !Path::new(&path).exists() {
-        if Instant::now() >= deadline {
-            let seconds = DEVICE_DEADLINE.as_secs();
-            return Err(AgentError::Invalid(format!("{path} did not appear within {seconds} s")));
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(10));
+    if !probing::appears(probing::DEADLINE, || Path::new(&path).exists()) {
+        let seconds = probing::DEADLINE.as_secs();
+        return Err(AgentError::Invalid(format!("{path} did not appear within {seconds} s")));
     }
     Ok(path)
 }
