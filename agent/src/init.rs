@@ -27,8 +27,9 @@ use crate::health;
 use crate::modules;
 use crate::mounts;
 use crate::names;
-use crate::network;
+use crate::network::{self, Eth0};
 use crate::output_ring::OutputRing;
+use crate::probing;
 use crate::process::World;
 use crate::proto::{Exit, Phase, Root, VmSpec};
 use crate::reaper::Reaper;
@@ -198,9 +199,16 @@ fn prepare(spec: &VmSpec) -> Result<World, AgentError> {
     network::relax_sysctls();
     volumes::stage(&spec.mounts)?;
     shares::stage(&spec.mounts, spec.process.as_ref())?;
+    // Here, since a driver that was still probing its device had all the disks' time for it.
+    let find_eth0 = |network| Eth0::find(network, probing::DEADLINE);
+    let eth0 = spec.network.as_ref().map(find_eth0).transpose()?;
     let session = spec.session.unwrap_or_default();
     let resources = spec.resources.clone().unwrap_or_default();
+    // Once eth0 is there, which they may be about; before it is up, so that it never was without them.
     resources::apply_sysctls(&resources)?;
+    if let Some(eth0) = eth0 {
+        eth0.bring_up()?;
+    }
     names::set_domain(resources.names.as_ref())?;
     let cgroup = Cgroup::create(&resources)?;
     Ok(World {

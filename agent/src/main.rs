@@ -33,6 +33,7 @@ mod health;
 mod helper;
 mod init;
 mod init_process;
+mod interface;
 mod memory_limit;
 mod modules;
 mod mount_options;
