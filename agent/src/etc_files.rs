@@ -19,11 +19,12 @@ const STAGE: &str = "/dev/.etc";
 type Files = Vec<(&'static str, String)>;
 
 fn files(world: &World) -> Files {
-    let World { hostname, settings, .. } = world;
+    let World { hostname, settings, network, .. } = world;
+    let network = network.as_ref();
     let all = [
         ("/etc/hostname", format!("{hostname}\n")),
-        ("/etc/hosts", names::hosts_file(hostname, &settings.names)),
-        ("/etc/resolv.conf", names::resolver_file(&settings.names)),
+        ("/etc/hosts", names::hosts_file(hostname, &settings.names, network)),
+        ("/etc/resolv.conf", names::resolver_file(&settings.names, network)),
     ];
     all.into_iter().filter(|(path, _)| !world.has_mount_at(path)).collect()
 }

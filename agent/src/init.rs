@@ -213,6 +213,7 @@ fn prepare(spec: &VmSpec) -> Result<World, AgentError> {
     let cgroup = Cgroup::create(&resources)?;
     Ok(World {
         hostname: spec.hostname.clone(),
+        network: spec.network.clone(),
         read_only: root.read_only,
         init: session.init,
         systemd: session.systemd,

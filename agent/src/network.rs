@@ -10,7 +10,8 @@ use crate::interface::Interface;
 use crate::probing;
 use crate::proto::Network;
 
-const ETH0: &str = "eth0";
+/// The guest's one interface beside `lo`.
+pub const ETH0: &str = "eth0";
 /// `ETH_MIN_MTU` of linux/if_ether.h; `ETH_MAX_MTU` is the type's.
 const MIN_MTU: u16 = 68;
 
@@ -170,12 +171,14 @@ mod tests {
 
     /// Runs `test` in a network of its own, once ip(8) has made what it needs there.
     fn in_own_network(needs: &[&str], test: impl FnOnce() + Send) {
+        let test_thread = std::thread::current();
+        let name = test_thread.name().unwrap_or_default();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let made = unshare(CloneFlags::CLONE_NEWNET).map_err(|error| error.to_string());
                 match made.and_then(|()| needs.iter().try_for_each(|need| run_ip(need).map(drop))) {
                     Ok(()) => test(),
-                    Err(error) => eprintln!("skipped, there is no network of the test's own: {error}"),
+                    Err(error) => eprintln!("skipped {name}: no network of its own: {error}"),
                 }
             });
         });

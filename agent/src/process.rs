@@ -37,7 +37,7 @@ use crate::guest::send_signal;
 use crate::helper;
 use crate::init_process;
 use crate::mounts;
-use crate::proto::{Mount, Process, Rlimit};
+use crate::proto::{Mount, Network, Process, Rlimit};
 use crate::reaper::Reaper;
 use crate::resources::Settings;
 use crate::starting::{Child, Starting, announce, await_word};
@@ -50,6 +50,8 @@ use crate::volumes::{self, Sources};
 #[derive(Debug)]
 pub struct World {
     pub hostname: String,
+    /// None for a guest without one.
+    pub network: Option<Network>,
     pub read_only: bool,
     /// The workload runs under an init process.
     pub init: bool,
