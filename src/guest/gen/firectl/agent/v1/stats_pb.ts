@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file firectl/agent/v1/stats.proto.
  */
 export const file_firectl_agent_v1_stats: GenFile = /*@__PURE__*/
-  fileDesc("ChxmaXJlY3RsL2FnZW50L3YxL3N0YXRzLnByb3RvEhBmaXJlY3RsLmFnZW50LnYxIg4KDFN0YXRzUmVxdWVzdCKEAwoNU3RhdHNSZXNwb25zZRIVCg1zaW5jZV9ib290X25zGAEgASgEEhIKCnByb2Nlc3NvcnMYAiABKA0SFAoMY3B1X3VzYWdlX3VzGAMgASgEEhgKEGNwdV90aHJvdHRsZWRfdXMYBCABKAQSFAoMbWVtb3J5X2J5dGVzGAUgASgEEhoKEm1lbW9yeV9saW1pdF9ieXRlcxgGIAEoBBIYChBwYWdlX2NhY2hlX2J5dGVzGAcgASgEEhIKCnN3YXBfYnl0ZXMYCCABKAQSGgoSZ3Vlc3RfbWVtb3J5X2J5dGVzGAkgASgEEh0KFWd1ZXN0X2F2YWlsYWJsZV9ieXRlcxgKIAEoBBIMCgRwaWRzGAsgASgNEhIKCnBpZHNfbGltaXQYDCABKA0SEgoKcmVhZF9ieXRlcxgNIAEoBBIVCg13cml0dGVuX2J5dGVzGA4gASgEEg0KBXJlYWRzGA8gASgEEg4KBndyaXRlcxgQIAEoBBIRCglvb21fa2lsbHMYESABKAQiEgoQUHJvY2Vzc2VzUmVxdWVzdCJVChFQcm9jZXNzZXNSZXNwb25zZRIwCglwcm9jZXNzZXMYASADKAsyHS5maXJlY3RsLmFnZW50LnYxLlByb2Nlc3NJbmZvEg4KBmlzX2N1dBgCIAEoCCKAAgoLUHJvY2Vzc0luZm8SCwoDcGlkGAEgASgNEhIKCnBhcmVudF9waWQYAiABKA0SCwoDdWlkGAMgASgNEgwKBHVzZXIYBCABKAkSDQoFc3RhdGUYBSABKAkSEAoIdGVybWluYWwYBiABKAkSGgoSc3RhcnRlZF9hdF91bml4X25zGAcgASgDEg4KBmNwdV91cxgIIAEoBBIWCg5yZXNpZGVudF9ieXRlcxgJIAEoBBIVCg12aXJ0dWFsX2J5dGVzGAogASgEEgwKBG5pY2UYCyABKAUSDwoHdGhyZWFkcxgMIAEoDRIMCgRuYW1lGA0gASgJEgwKBGFyZ3MYDiADKAliBnByb3RvMw");
+  fileDesc("ChxmaXJlY3RsL2FnZW50L3YxL3N0YXRzLnByb3RvEhBmaXJlY3RsLmFnZW50LnYxIg4KDFN0YXRzUmVxdWVzdCK0AwoNU3RhdHNSZXNwb25zZRIVCg1zaW5jZV9ib290X25zGAEgASgEEhIKCnByb2Nlc3NvcnMYAiABKA0SFAoMY3B1X3VzYWdlX3VzGAMgASgEEhgKEGNwdV90aHJvdHRsZWRfdXMYBCABKAQSFAoMbWVtb3J5X2J5dGVzGAUgASgEEhoKEm1lbW9yeV9saW1pdF9ieXRlcxgGIAEoBBIYChBwYWdlX2NhY2hlX2J5dGVzGAcgASgEEhIKCnN3YXBfYnl0ZXMYCCABKAQSGgoSZ3Vlc3RfbWVtb3J5X2J5dGVzGAkgASgEEh0KFWd1ZXN0X2F2YWlsYWJsZV9ieXRlcxgKIAEoBBIMCgRwaWRzGAsgASgNEhIKCnBpZHNfbGltaXQYDCABKA0SEgoKcmVhZF9ieXRlcxgNIAEoBBIVCg13cml0dGVuX2J5dGVzGA4gASgEEg0KBXJlYWRzGA8gASgEEg4KBndyaXRlcxgQIAEoBBIRCglvb21fa2lsbHMYESABKAQSLgoEZXRoMBgSIAEoCzIgLmZpcmVjdGwuYWdlbnQudjEuSW50ZXJmYWNlU3RhdHMiqgEKDkludGVyZmFjZVN0YXRzEhAKCHJ4X2J5dGVzGAEgASgEEhIKCnJ4X3BhY2tldHMYAiABKAQSEQoJcnhfZXJyb3JzGAMgASgEEhIKCnJ4X2Ryb3BwZWQYBCABKAQSEAoIdHhfYnl0ZXMYBSABKAQSEgoKdHhfcGFja2V0cxgGIAEoBBIRCgl0eF9lcnJvcnMYByABKAQSEgoKdHhfZHJvcHBlZBgIIAEoBCISChBQcm9jZXNzZXNSZXF1ZXN0IlUKEVByb2Nlc3Nlc1Jlc3BvbnNlEjAKCXByb2Nlc3NlcxgBIAMoCzIdLmZpcmVjdGwuYWdlbnQudjEuUHJvY2Vzc0luZm8SDgoGaXNfY3V0GAIgASgIIoACCgtQcm9jZXNzSW5mbxILCgNwaWQYASABKA0SEgoKcGFyZW50X3BpZBgCIAEoDRILCgN1aWQYAyABKA0SDAoEdXNlchgEIAEoCRINCgVzdGF0ZRgFIAEoCRIQCgh0ZXJtaW5hbBgGIAEoCRIaChJzdGFydGVkX2F0X3VuaXhfbnMYByABKAMSDgoGY3B1X3VzGAggASgEEhYKDnJlc2lkZW50X2J5dGVzGAkgASgEEhUKDXZpcnR1YWxfYnl0ZXMYCiABKAQSDAoEbmljZRgLIAEoBRIPCgd0aHJlYWRzGAwgASgNEgwKBG5hbWUYDSABKAkSDAoEYXJncxgOIAMoCWIGcHJvdG8z");
 
 /**
  * @generated from message firectl.agent.v1.StatsRequest
@@ -126,6 +126,13 @@ export type StatsResponse = Message<"firectl.agent.v1.StatsResponse"> & {
    * @generated from field: uint64 oom_kills = 17;
    */
   oomKills: bigint;
+
+  /**
+   * Absent when the guest has no eth0.
+   *
+   * @generated from field: firectl.agent.v1.InterfaceStats eth0 = 18;
+   */
+  eth0?: InterfaceStats | undefined;
 };
 
 /**
@@ -134,6 +141,61 @@ export type StatsResponse = Message<"firectl.agent.v1.StatsResponse"> & {
  */
 export const StatsResponseSchema: GenMessage<StatsResponse> = /*@__PURE__*/
   messageDesc(file_firectl_agent_v1_stats, 1);
+
+/**
+ * InterfaceStats counts what an interface has received and sent, in the words of `networks` in Docker's stats.
+ * https://docs.docker.com/reference/api/engine/version/v1.43/#tag/Container/operation/ContainerStats
+ *
+ * @generated from message firectl.agent.v1.InterfaceStats
+ */
+export type InterfaceStats = Message<"firectl.agent.v1.InterfaceStats"> & {
+  /**
+   * @generated from field: uint64 rx_bytes = 1;
+   */
+  rxBytes: bigint;
+
+  /**
+   * @generated from field: uint64 rx_packets = 2;
+   */
+  rxPackets: bigint;
+
+  /**
+   * @generated from field: uint64 rx_errors = 3;
+   */
+  rxErrors: bigint;
+
+  /**
+   * @generated from field: uint64 rx_dropped = 4;
+   */
+  rxDropped: bigint;
+
+  /**
+   * @generated from field: uint64 tx_bytes = 5;
+   */
+  txBytes: bigint;
+
+  /**
+   * @generated from field: uint64 tx_packets = 6;
+   */
+  txPackets: bigint;
+
+  /**
+   * @generated from field: uint64 tx_errors = 7;
+   */
+  txErrors: bigint;
+
+  /**
+   * @generated from field: uint64 tx_dropped = 8;
+   */
+  txDropped: bigint;
+};
+
+/**
+ * Describes the message firectl.agent.v1.InterfaceStats.
+ * Use `create(InterfaceStatsSchema)` to create a new message.
+ */
+export const InterfaceStatsSchema: GenMessage<InterfaceStats> = /*@__PURE__*/
+  messageDesc(file_firectl_agent_v1_stats, 2);
 
 /**
  * @generated from message firectl.agent.v1.ProcessesRequest
@@ -146,7 +208,7 @@ export type ProcessesRequest = Message<"firectl.agent.v1.ProcessesRequest"> & {
  * Use `create(ProcessesRequestSchema)` to create a new message.
  */
 export const ProcessesRequestSchema: GenMessage<ProcessesRequest> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_stats, 2);
+  messageDesc(file_firectl_agent_v1_stats, 3);
 
 /**
  * @generated from message firectl.agent.v1.ProcessesResponse
@@ -170,7 +232,7 @@ export type ProcessesResponse = Message<"firectl.agent.v1.ProcessesResponse"> & 
  * Use `create(ProcessesResponseSchema)` to create a new message.
  */
 export const ProcessesResponseSchema: GenMessage<ProcessesResponse> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_stats, 3);
+  messageDesc(file_firectl_agent_v1_stats, 4);
 
 /**
  * ProcessInfo is one process of the workload, in the words of proc(5). Ids are those that the workload sees.
@@ -262,5 +324,5 @@ export type ProcessInfo = Message<"firectl.agent.v1.ProcessInfo"> & {
  * Use `create(ProcessInfoSchema)` to create a new message.
  */
 export const ProcessInfoSchema: GenMessage<ProcessInfo> = /*@__PURE__*/
-  messageDesc(file_firectl_agent_v1_stats, 4);
+  messageDesc(file_firectl_agent_v1_stats, 5);
 
