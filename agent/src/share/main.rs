@@ -19,6 +19,8 @@ mod request;
 mod sandbox;
 mod serve;
 mod share;
+#[path = "../system_calls.rs"]
+mod system_calls;
 #[cfg(test)]
 mod test_share;
 #[cfg(test)]

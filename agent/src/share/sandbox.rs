@@ -3,22 +3,21 @@
 //! leaves it the system calls of a file server. Neither needs privileges, and each is used where the kernel
 //! has it.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
 };
 use rustix::fs::{FileType, Statx};
-use seccompiler::{SeccompAction, SeccompFilter, TargetArch};
 
 use crate::share::file_type;
+use crate::system_calls;
 
 /// Shuts this process in, with all threads that it starts afterwards.
 pub fn enter(shared: &OwnedFd, stat: &Statx, read_only: bool) -> Result<(), String> {
     rustix::thread::set_no_new_privs(true).map_err(|error| format!("cannot give up privileges: {error}"))?;
     restrict_files(shared, stat, read_only).map_err(|error| format!("cannot enter Landlock: {error}"))?;
-    restrict_system_calls().map_err(|error| format!("cannot enter seccomp: {error}"))
+    system_calls::allow_only(SYSTEM_CALLS).map_err(|error| format!("cannot enter seccomp: {error}"))
 }
 
 /// Kernels before 5.19 forbid every move between directories to whoever uses Landlock: there it is left out.
@@ -37,17 +36,8 @@ fn restrict_files(shared: &OwnedFd, stat: &Statx, read_only: bool) -> Result<(),
     Ok(())
 }
 
-fn restrict_system_calls() -> Result<(), seccompiler::Error> {
-    let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> =
-        SYSTEM_CALLS.iter().map(|&number| (number, Vec::new())).collect();
-    let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let architecture = TargetArch::try_from(std::env::consts::ARCH)?;
-    let filter = SeccompFilter::new(rules, refuse, SeccompAction::Allow, architecture)?;
-    seccompiler::apply_filter(&seccompiler::BpfProgram::try_from(filter)?)
-}
-
 /// Files, the two sockets, threads and memory. No execve, no new socket, no other process.
-const SYSTEM_CALLS: [i64; 72] = [
+const SYSTEM_CALLS: &[i64] = &[
     // The connection.
     libc::SYS_read,
     libc::SYS_write,
