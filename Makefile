@@ -20,7 +20,7 @@ node_modules: package.json package-lock.json
 agent:
 	rustup target list --installed 2>/dev/null | grep -q $(AGENT_TARGET) || rustup target add $(AGENT_TARGET)
 	cd agent && cargo build --release --locked --target $(AGENT_TARGET)
-	install -D -m 755 -t dist/agent/$(ARCH) $(AGENT)/firectl-agent $(AGENT)/firectl-share
+	install -D -m 755 -t dist/agent/$(ARCH) $(addprefix $(AGENT)/,firectl-agent firectl-share firectl-network)
 
 dist: node_modules
 	npm run --silent build
