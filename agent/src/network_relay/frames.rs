@@ -22,6 +22,9 @@ pub const MAX_FRAME_BYTES: usize = ETHERNET_HEADER_BYTES + 65_535;
 /// The room that any frame has place in.
 pub const MAX_ENTRY_BYTES: usize = PREFIX_BYTES + MAX_FRAME_BYTES;
 
+/// Memory that is kept when nothing waits; more than that goes back to the kernel.
+const KEPT_BYTES: usize = 256 * 1024;
+
 /// The frames of one direction, in bounded memory.
 #[derive(Debug)]
 pub struct Frames {
@@ -48,8 +51,7 @@ impl Frames {
     /// Where to receive; say with [`Frames::received`] how much it was. A frame has place in it unless others
     /// wait.
     pub fn room(&mut self) -> &mut [u8] {
-        // What is empty begins anew, so that memory which is seldom needed is seldom touched.
-        if self.start == self.end || self.bytes.len() - self.end < MAX_ENTRY_BYTES {
+        if self.bytes.len() - self.end < MAX_ENTRY_BYTES {
             self.move_down();
         }
         &mut self.bytes[self.end..]
@@ -132,6 +134,18 @@ impl Frames {
         }
         self.begun = boundary - sent;
         self.start = sent;
+        if self.start == self.end {
+            self.begin_anew();
+        }
+    }
+
+    /// What is empty begins at the front, in the memory that is there already. What a burst needed is given
+    /// back.
+    fn begin_anew(&mut self) {
+        if self.end > KEPT_BYTES {
+            *self = Self::new(self.bytes.len());
+        }
+        (self.start, self.checked, self.end) = (0, 0, 0);
     }
 
     /// The end of the checked frame that begins at `position`.
