@@ -46,6 +46,7 @@ impl Eth0 {
         }
         interface.set_mtu(plan.mtu)?;
         leave_out_ipv6()?;
+        announce()?;
         Ok(Self { interface, plan })
     }
 
@@ -70,6 +71,13 @@ fn leave_out_ipv6() -> Result<(), AgentError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done.context(|| format!("write {setting}")),
     }
+}
+
+/// Has the kernel announce the address when the interface comes up (RFC 5227, section 2.3): whoever wants to connect
+/// to a guest that has not said anything yet would not know where it is.
+fn announce() -> Result<(), AgentError> {
+    let setting = format!("/proc/sys/net/ipv4/conf/{ETH0}/arp_notify");
+    fs::write(&setting, "1").context(|| format!("write {setting}"))
 }
 
 /// The spec's values, checked.
