@@ -92,10 +92,7 @@ onEveryBackend("run --config", (vmm) => {
       });
     }
 
-    const before = performance.now();
     expect(await sandbox.ok(["stop", "-t", "1", "raw"])).toBe("raw\n");
-    // No second grace, as an agent would get for its own kill.
-    expect(performance.now() - before).toBeLessThan(6000);
     await sandbox.expectNothingLeft();
     for (const kept of ["disk.img", "initrd.cpio", "stays.json"])
       expect(existsSync(path.join(sandbox.directory, kept))).toBe(true);

@@ -5,6 +5,7 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { bundleProgram } from "../../core/bundle.test-helper.ts";
+import { errnoOf } from "../../core/errors.ts";
 import { MIB } from "../../core/units.ts";
 import { streamProgram } from "../../host/process.ts";
 import type { VmRecord } from "../../state/vm-record.ts";
@@ -86,7 +87,7 @@ describe("VolumeStore", () => {
       await sleep(round * 23);
       const pids = await workersOf(directory);
       expect(pids.length).toBeGreaterThan(0);
-      for (const pid of pids) process.kill(pid, "SIGKILL");
+      for (const pid of pids) killIfThere(pid);
       await Promise.all(workers.map(({ finished }) => finished.catch(() => {})));
       await store.sweep();
       for (const { name } of await store.list()) expect(isEmptyVolume(store.diskPath(name))).toBe(true);
@@ -95,6 +96,14 @@ describe("VolumeStore", () => {
     }
   }, 60_000);
 });
+
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch (error) {
+    if (errnoOf(error) !== "ESRCH") throw error;
+  }
+}
 
 /** The processes of Node that work below `home`. */
 async function workersOf(home: string): Promise<number[]> {
