@@ -30,6 +30,7 @@ want dpkg-deb dpkg "unpacks the distribution's kernel package"
 want "$qemu" "$qemu_package" "runs VMs where there is no usable KVM"
 want xz xz-utils "unpacks kernels and modules"
 want zstd zstd "unpacks kernels and modules"
+want passt passt "connects VMs to the network"
 want mmdebstrap mmdebstrap "makes a Debian image from Debian's own packages"
 want umoci umoci "packs images as OCI layouts"
 if [ "$purpose" = test ]; then
@@ -44,6 +45,8 @@ if [ "$purpose" = test ]; then
   want setfacl acl "makes images with ACLs"
   want cpio cpio "reads the initramfs that firectl writes"
   want shellcheck shellcheck "lints the scripts"
+  want ip iproute2 "makes the network of the network tests"
+  want curl curl "asks published ports"
   want tmux tmux "drives the terminal tests"
   if [ "$(dpkg-query -W -f '${db:Status-Status}' busybox-static 2>/dev/null)" != installed ]; then
     say "busybox-static is missing: makes images of one binary"

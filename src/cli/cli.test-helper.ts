@@ -189,6 +189,7 @@ export function vmSummary(fields: Partial<Omit<VmSummary, "id">> & { id?: string
     cpus: 1,
     memoryMib: 512,
     labels: {},
+    ports: [],
     ...rest,
   };
 }

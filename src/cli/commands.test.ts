@@ -32,8 +32,8 @@ describe("list", () => {
     const result = await show();
     expect(result).toMatchObject({ status: 0, stderr: "" });
     expect(result.stdout).toMatchInlineSnapshot(`
-      "VM ID          NAME   IMAGE          COMMAND                  CREATED         STATUS         VMM
-      3f2b8c1e-9d4   web    nginx:latest   "nginx -g daemon off;"   5 minutes ago   Up 5 minutes   firecracker
+      "VM ID          NAME   IMAGE          COMMAND                  CREATED         STATUS         PORTS   VMM
+      3f2b8c1e-9d4   web    nginx:latest   "nginx -g daemon off;"   5 minutes ago   Up 5 minutes           firecracker
       "
     `);
   });
@@ -41,9 +41,9 @@ describe("list", () => {
   test("all, with what a hostile image wrote made harmless", async () => {
     const { stdout } = await show("-a");
     expect(stdout).toMatchInlineSnapshot(`
-      "VM ID          NAME   IMAGE                                      COMMAND                     CREATED             STATUS                         VMM
-      3f2b8c1e-9d4   web    nginx:latest                               "nginx -g daemon off;"      5 minutes ago       Up 5 minutes                   firecracker
-      aaaaaaaa-bbb   job    registry.example:5000/team/job@sha256:0…   "sh -c echo \\x1b[31mred…"   About an hour ago   Exited (3) About an hour ago   qemu
+      "VM ID          NAME   IMAGE                                      COMMAND                     CREATED             STATUS                         PORTS   VMM
+      3f2b8c1e-9d4   web    nginx:latest                               "nginx -g daemon off;"      5 minutes ago       Up 5 minutes                           firecracker
+      aaaaaaaa-bbb   job    registry.example:5000/team/job@sha256:0…   "sh -c echo \\x1b[31mred…"   About an hour ago   Exited (3) About an hour ago           qemu
       "
     `);
   });
@@ -97,7 +97,7 @@ describe("list", () => {
 
   test("nothing is a heading", async () => {
     const { stdout } = await firectl(["ps"], { operations: { list: async () => [] } });
-    expect(stdout).toBe("VM ID   NAME   IMAGE   COMMAND   CREATED   STATUS   VMM\n");
+    expect(stdout).toBe("VM ID   NAME   IMAGE   COMMAND   CREATED   STATUS   PORTS   VMM\n");
   });
 
   test.each([
@@ -153,7 +153,7 @@ describe("list", () => {
     ],
     [
       ["--format", "{{.Nope}}"],
-      "--format: there is no field Nope\nhint: the fields are .ID .Name .Names .Image .Command .CreatedAt .RunningFor .StartedAt .FinishedAt .State .Status .Health .ExitCode .VMM .PID .CPUs .MemoryBytes .Labels",
+      "--format: there is no field Nope\nhint: the fields are .ID .Name .Names .Image .Command .CreatedAt .RunningFor .StartedAt .FinishedAt .State .Status .Health .Ports .ExitCode .VMM .PID .CPUs .MemoryBytes .Labels",
     ],
   ])("%j is refused", async (argv, message) => {
     expect(await show(...argv)).toEqual({ status: 2, stdout: "", stderr: `firectl: ${message}\n` });

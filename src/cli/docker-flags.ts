@@ -40,15 +40,11 @@ const RUN_FLAGS: readonly MissingFlags[] = [
     flags: ["disable-content-trust"],
     hint: "there is no content trust of Docker's to disable; digests are always checked",
   },
-  { flags: ["expose"], hint: "a VM has no network yet", isPlanned: true },
+  { flags: ["expose"], hint: "-p publishes a port, whether it is exposed or not" },
   { flags: ["gpus"], hint: "Firecracker passes no devices through" },
   {
-    flags: [
-      ...["ip", "ip6", "link", "link-local-ip", "mac-address"],
-      ...["network", "net", "network-alias", "net-alias", "p", "publish", "P", "publish-all"],
-    ],
-    hint: "a VM has no network yet, but for its loopback: reach the workload with firectl exec",
-    isPlanned: true,
+    flags: ["ip", "ip6", "link", "link-local-ip", "mac-address", "net", "network-alias", "net-alias"],
+    hint: "no network is shared by VMs: --network user, and -p for what is to reach the VM",
   },
   { flags: ["ipc", "pid", "userns", "uts"], hint: "nothing can be shared with another kernel" },
   { flags: ["isolation"], hint: "for containers on Windows: a VM is isolated by a kernel of its own" },

@@ -29,6 +29,7 @@ test("firectl alone, help, --help and -h print the same", async () => {
       logs      Print what a VM's workload has written
       stats     Show what VMs use, and what they cost this host
       top       List the processes of a running VM
+      port      List the ports of this host that lead to a running VM
       inspect   Print everything that is known about VMs or images, as JSON
 
     Images and kernels:
@@ -132,6 +133,8 @@ test("run's help is grouped", async () => {
           --pids-limit N                 Processes and threads (default -1: half of what the guest can manage)
           --disk-bps SIZE                Bytes a second of each of its disks, read and written; 0 is no limit
           --disk-iops N                  Reads and writes a second of each of its disks; 0 is no limit
+          --network-bps SIZE             Bytes a second that it sends, and that it receives; 0 is no limit
+          --network-pps N                Packets a second that it sends, and that it receives; 0 is no limit
           --ulimit NAME=SOFT[:HARD]      Limit of a process, for example nofile=1024:2048; -1 is none
           --oom-score-adj N              How early it is killed when memory runs out, -1000 to 1000
           --sysctl NAME=VALUE            Setting of the VM's kernel
@@ -162,6 +165,11 @@ test("run's help is grouped", async () => {
           --tmpfs PATH[:OPTIONS]         Mount memory, for example /run:size=64m,mode=755
           --volumes-from VM[:ro]         Mount what another VM, which does not run, has mounted
           --shm-size SIZE                Size of /dev/shm (default 64m)
+
+    Network:
+          --network none|user            What this user can reach from this host, or nothing (default)
+      -p, --publish [[IP:]PORT:]PORT     Let a port of this host lead to one of the VM; /udp after it for UDP
+      -P, --publish-all                  The same for all ports that the image exposes, on free ones of this host
 
     Options:
       -d, --detach                       Print the id and return once the process has started
@@ -291,7 +299,11 @@ test.each([
   ],
   [["container", "create", "x"], "container create", "firectl run -d makes a VM and starts it"],
   [["help", "image", "push"], "image push", "firectl save IMAGE | docker load, then docker push IMAGE"],
-  [["network", "ls"], "network", "a VM has no network yet: firectl exec reaches what runs in it"],
+  [
+    ["network", "ls"],
+    "network",
+    "no network is shared by VMs: firectl run --network user, -p publishes ports",
+  ],
 ])("docker's %j is told what to do instead", async (argv, name, instead) => {
   const result = await firectl(argv);
   const stderr = `firectl: firectl has no command "${name}"\nhint: ${instead}\n`;

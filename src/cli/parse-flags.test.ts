@@ -102,14 +102,14 @@ test("a handler gets its flags typed", () => {
 
 test.each([
   [
-    ["run", "-p", "80:80", "img"],
+    ["run", "--link", "db", "img"],
     125,
-    "-p of docker run is not supported yet\nhint: a VM has no network yet, but for its loopback: reach the workload with firectl exec",
+    "--link of docker run is not supported\nhint: no network is shared by VMs: --network user, and -p for what is to reach the VM",
   ],
   [
-    ["run", "--network", "host", "img"],
+    ["run", "--restart", "always", "img"],
     125,
-    "--network of docker run is not supported yet\nhint: a VM has no network yet, but for its loopback: reach the workload with firectl exec",
+    "--restart of docker run is not supported yet\nhint: start it again yourself, or from systemd",
   ],
   [
     ["run", "--isolation", "hyperv", "img"],
@@ -133,9 +133,9 @@ test.each([
     "-c of docker run is not supported\nhint: a VM has processors of its own; use --cpus",
   ],
   [
-    ["run", "-dp", "80:80", "img"],
+    ["run", "-dc", "512", "img"],
     125,
-    "-p of docker run is not supported yet\nhint: a VM has no network yet, but for its loopback: reach the workload with firectl exec",
+    "-c of docker run is not supported\nhint: a VM has processors of its own; use --cpus",
   ],
   [
     ["run", "--memroy", "1g", "img"],

@@ -13,7 +13,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 const LIBRARY = `
 const vm = (i) => ({ id: "3f2b8c1e-9d4a-4c6b-8e2f-" + String(i).padStart(12, "0"), name: "vm" + i,
   imageName: "img", command: ["sh"], createdAt: "2026-01-01T00:00:00Z", startedAt: null, finishedAt: null,
-  state: "running", exitCode: null, vmm: "qemu", pid: 1, cpus: 1, memoryMib: 64, labels: {} });
+  state: "running", exitCode: null, vmm: "qemu", pid: 1, cpus: 1, memoryMib: 64, labels: {}, ports: [] });
 export class Firectl {
   static async open() { return new Firectl(); }
   async list() { return Array.from({ length: 20000 }, (_, i) => vm(i)); }

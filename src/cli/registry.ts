@@ -40,6 +40,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   { names: ["logs"], topic: LOOKING, load: async () => (await import("./commands/logs.ts")).logs },
   { names: ["stats"], topic: LOOKING, load: async () => (await import("./commands/stats.ts")).stats },
   { names: ["top"], topic: LOOKING, load: async () => (await import("./commands/top.ts")).top },
+  { names: ["port"], topic: LOOKING, load: async () => (await import("./commands/port.ts")).port },
   { names: ["inspect"], topic: LOOKING, load: async () => (await import("./commands/inspect.ts")).inspect },
   { names: ["pull"], topic: STORING, load: async () => (await import("./commands/pull.ts")).pull },
   { names: ["load"], topic: STORING, load: async () => (await import("./commands/load.ts")).load },

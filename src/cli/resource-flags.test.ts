@@ -19,7 +19,8 @@ async function resourcesOf(argv: readonly string[]): Promise<RunOptions["resourc
 describe("limits and privileges", () => {
   test("are nothing when nothing is said", async () => {
     expect(await resourcesOf([])).toBeUndefined();
-    expect(await resourcesOf(["--dns-search", ".", "--security-opt", "seccomp=unconfined"])).toBeUndefined();
+    expect(await resourcesOf(["--security-opt", "seccomp=unconfined"])).toBeUndefined();
+    expect(await resourcesOf(["--dns-search", "."])).toEqual({ dnsSearch: [] });
     expect(await resourcesOf(["--security-opt", "no-new-privileges=false"])).toBeUndefined();
   });
 

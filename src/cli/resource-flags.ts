@@ -58,6 +58,20 @@ const SIZE_FLAGS = {
     summary: "Reads and writes a second of each of its disks; 0 is no limit",
     group: LIMITS,
   },
+  "network-bps": {
+    kind: "value",
+    placeholder: "SIZE",
+    parse: parseSize,
+    summary: "Bytes a second that it sends, and that it receives; 0 is no limit",
+    group: LIMITS,
+  },
+  "network-pps": {
+    kind: "value",
+    placeholder: "N",
+    parse: parseCount,
+    summary: "Packets a second that it sends, and that it receives; 0 is no limit",
+    group: LIMITS,
+  },
 } as const satisfies Flags;
 
 /** The same for `update`, which leaves alone what is not given: it has no defaults. */
@@ -186,11 +200,10 @@ export function resourcesFrom(flags: CommandInput<typeof RESOURCE_FLAGS>["flags"
     ...given("groupAdd", flags["group-add"]),
     ...given("extraHosts", flags["add-host"]),
     ...given("dns", flags.dns),
-    // As in docker, a dot is none.
-    ...given(
-      "dnsSearch",
-      flags["dns-search"].filter((domain) => domain !== "."),
-    ),
+    // As in docker, a dot is none, not even the host's.
+    ...(flags["dns-search"].length === 0
+      ? {}
+      : { dnsSearch: flags["dns-search"].filter((domain) => domain !== ".") }),
     ...given("dnsOptions", flags["dns-option"]),
     ...(flags["oom-score-adj"] === undefined ? {} : { oomScoreAdj: flags["oom-score-adj"] }),
     ...(flags.domainname === undefined ? {} : { domainname: flags.domainname }),
@@ -209,16 +222,28 @@ function given<Key extends string, Value extends object>(
 /** The limits that `run` and `update` share, without processors and memory. */
 export function sizesFrom(
   flags: CommandInput<typeof SIZE_FLAGS>["flags"],
-): Pick<ResourceOptions, "memorySwapBytes" | "pidsLimit" | "diskBytesPerSecond" | "diskOperationsPerSecond"> {
+): Pick<
+  ResourceOptions,
+  | "memorySwapBytes"
+  | "pidsLimit"
+  | "diskBytesPerSecond"
+  | "diskOperationsPerSecond"
+  | "networkBytesPerSecond"
+  | "networkPacketsPerSecond"
+> {
   const memorySwapBytes = flags["memory-swap"];
   const pidsLimit = flags["pids-limit"];
   const diskBytesPerSecond = flags["disk-bps"];
   const diskOperationsPerSecond = flags["disk-iops"];
+  const networkBytesPerSecond = flags["network-bps"];
+  const networkPacketsPerSecond = flags["network-pps"];
   return {
     ...(memorySwapBytes === undefined ? {} : { memorySwapBytes }),
     ...(pidsLimit === undefined ? {} : { pidsLimit }),
     ...(diskBytesPerSecond === undefined ? {} : { diskBytesPerSecond }),
     ...(diskOperationsPerSecond === undefined ? {} : { diskOperationsPerSecond }),
+    ...(networkBytesPerSecond === undefined ? {} : { networkBytesPerSecond }),
+    ...(networkPacketsPerSecond === undefined ? {} : { networkPacketsPerSecond }),
   };
 }
 

@@ -4,6 +4,7 @@ import type { Flags } from "./command.ts";
 import { IMAGE_FLAGS } from "./image-flags.ts";
 import { parseKeyValue } from "./key-values.ts";
 import { MOUNT_FLAGS } from "./mount-flags.ts";
+import { NETWORK_FLAGS } from "./network-flags.ts";
 import { RESOURCE_FLAGS } from "./resource-flags.ts";
 import { SESSION_FLAGS } from "./session-flags.ts";
 import {
@@ -226,6 +227,7 @@ export const RUN_FLAGS = {
   },
   ...IMAGE_FLAGS,
   ...MOUNT_FLAGS,
+  ...NETWORK_FLAGS,
   detach: { kind: "boolean", short: "d", summary: "Print the id and return once the process has started" },
   wait: { kind: "boolean", summary: "With -d: return once the process is healthy, fail if it will not be" },
   name: { kind: "value", placeholder: "NAME", parse: parseName, summary: "Name of the VM" },

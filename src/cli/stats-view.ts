@@ -70,7 +70,8 @@ function memoryPercent({ guest }: VmStats): number | undefined {
 
 /** VMs have no network yet. */
 function networkText({ guest }: VmStats): string {
-  return guest === undefined ? `${NOTHING} / ${NOTHING}` : "0B / 0B";
+  if (guest === undefined) return `${NOTHING} / ${NOTHING}`;
+  return `${formatSize(guest.network?.receivedBytes ?? 0)} / ${formatSize(guest.network?.sentBytes ?? 0)}`;
 }
 
 function blockText({ guest }: VmStats): string {

@@ -3,6 +3,7 @@ import { MIB } from "../core/units.ts";
 import { familiarName } from "../image/image-names.ts";
 import type { VmSummary } from "../manager/api.ts";
 import type { ListView } from "./output.ts";
+import { portsText } from "./ports-view.ts";
 import { truncate, truncateStart } from "./table.ts";
 import { ago, humanDuration } from "./time-text.ts";
 
@@ -74,6 +75,7 @@ export function vmView(options: { truncated: boolean }): ListView<VmSummary> {
       { heading: "COMMAND", cell: command },
       { heading: "CREATED", cell: (vm) => ago(vm.createdAt) },
       { heading: "STATUS", cell: (vm) => statusText(vm) },
+      { heading: "PORTS", cell: (vm) => portsText(vm.ports) },
       { heading: "VMM", cell: (vm) => vm.vmm ?? "" },
     ],
     fields: {
@@ -90,6 +92,7 @@ export function vmView(options: { truncated: boolean }): ListView<VmSummary> {
       State: (vm) => vm.state,
       Status: (vm) => statusText(vm),
       Health: (vm) => vm.health,
+      Ports: (vm) => portsText(vm.ports),
       ExitCode: (vm) => vm.exitCode,
       VMM: (vm) => vm.vmm,
       PID: (vm) => vm.pid,

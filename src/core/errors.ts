@@ -26,6 +26,7 @@ export const ERROR_CODES = {
   AMBIGUOUS_NAME: "conflict",
   NAME_IN_USE: "conflict",
   VOLUME_IN_USE: "conflict",
+  PORT_IN_USE: "conflict",
   WRONG_STATE: "conflict",
   STATE_CORRUPT: "conflict",
   LOCK_TIMEOUT: "timeout",

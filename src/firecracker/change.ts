@@ -1,6 +1,6 @@
 import type { MachineChange } from "../vmm/vmm.ts";
 import { type ApiOptions, FirecrackerApi } from "./api/client.ts";
-import { rateLimiter } from "./configuration.ts";
+import { INTERFACE_ID, rateLimiter } from "./configuration.ts";
 
 /**
  * Changes a Firecracker that runs its guest.
@@ -16,6 +16,13 @@ export async function changeFirecracker(
     await api.change({
       path: `/drives/${id}`,
       body: { drive_id: id, rate_limiter: rateLimiter(limit) },
+    });
+  }
+  if (change.networkLimit !== undefined) {
+    const limiter = rateLimiter(change.networkLimit);
+    await api.change({
+      path: `/network-interfaces/${INTERFACE_ID}`,
+      body: { iface_id: INTERFACE_ID, rx_rate_limiter: limiter, tx_rate_limiter: limiter },
     });
   }
   if (change.balloonMib !== undefined) {

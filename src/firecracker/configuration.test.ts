@@ -99,3 +99,22 @@ test("virtio-pmem came with 1.14", () => {
 test.each(["", "QEMU emulator version 7.2.22", "firecracker 1.17"])("%j is no Firecracker", (output) => {
   expect(parseFirecrackerVersion(output)).toBeUndefined();
 });
+
+test("an interface is a tap device of the VM's own, limited in both directions", () => {
+  const network = { macAddress: "02:42:0a:00:02:0f" };
+  const callFor = (limit?: { bytesPerSecond?: number; operationsPerSecond?: number }) =>
+    configurationCalls({ ...MACHINE, network: { ...network, ...(limit && { limit }) } }, HOST).find(
+      ({ path: endpoint }) => endpoint === "/network-interfaces/eth0",
+    )?.body;
+  const device = { iface_id: "eth0", guest_mac: network.macAddress, host_dev_name: "tap0" };
+  expect(callFor()).toEqual(device);
+  const limiter = {
+    bandwidth: { size: 1_000_000, refill_time: 1000 },
+    ops: { size: 0, refill_time: 1000 },
+  };
+  expect(callFor({ bytesPerSecond: 1_000_000 })).toEqual({
+    ...device,
+    rx_rate_limiter: limiter,
+    tx_rate_limiter: limiter,
+  });
+});

@@ -1,5 +1,5 @@
 import { FirectlError } from "../core/errors.ts";
-import type { Drive, DriveLimit, MachineConfiguration } from "../vmm/vmm.ts";
+import type { Drive, MachineConfiguration, NetworkDevice, RateLimit } from "../vmm/vmm.ts";
 import type { ConfigurationCall, RateLimiter, SerialDevice } from "./api/types.ts";
 import { type FirecrackerVersion, reclaimsFreePages } from "./version.ts";
 
@@ -48,6 +48,7 @@ export function configurationCalls(
       },
     },
     ...machine.drives.map(driveCall),
+    ...(machine.network === undefined ? [] : [networkCall(machine.network)]),
     { path: "/vsock", body: { guest_cid: vsock.guestCid, uds_path: vsock.socketPath } },
     { path: "/entropy", body: {} },
     balloonCall(version),
@@ -84,10 +85,28 @@ function driveCall(drive: Drive): ConfigurationCall {
   };
 }
 
+/** Firecracker opens the tap device by its name, in a network namespace that is the VM's alone. */
+export const TAP_NAME = "tap0";
+export const INTERFACE_ID = "eth0";
+
+function networkCall({ macAddress, limit }: NetworkDevice): ConfigurationCall {
+  return {
+    path: `/network-interfaces/${INTERFACE_ID}`,
+    body: {
+      iface_id: INTERFACE_ID,
+      guest_mac: macAddress,
+      host_dev_name: TAP_NAME,
+      ...(limit === undefined
+        ? {}
+        : { rx_rate_limiter: rateLimiter(limit), tx_rate_limiter: rateLimiter(limit) }),
+    },
+  };
+}
+
 const SECOND_MS = 1000;
 
 /** A limit as token buckets that fill in a second; a bucket of no size limits nothing. */
-export function rateLimiter(limit: DriveLimit): RateLimiter {
+export function rateLimiter(limit: RateLimit): RateLimiter {
   return {
     bandwidth: { size: limit.bytesPerSecond ?? 0, refill_time: SECOND_MS },
     ops: { size: limit.operationsPerSecond ?? 0, refill_time: SECOND_MS },

@@ -5,11 +5,12 @@ import { mark } from "../core/trace.ts";
 import { isAlive, type ProcessIdentity } from "../host/process-identity.ts";
 import { socketsOf, superviseDetached } from "../host/supervise.ts";
 import { watchUntil } from "../host/watch-directory.ts";
+import { NETWORK_COMPANIONS, withNetwork } from "../vmm/network-launcher.ts";
 import type { LaunchOptions, RunningVmm } from "../vmm/vmm.ts";
 import { FirecrackerApi } from "./api/client.ts";
 import type { ConfigurationCall, RawCall } from "./api/types.ts";
 import type { BootSnapshot } from "./boot-snapshot.ts";
-import { boundedConsole, CONSOLE_LIMIT_BYTES } from "./configuration.ts";
+import { boundedConsole, CONSOLE_LIMIT_BYTES, TAP_NAME } from "./configuration.ts";
 import { canBoundConsole, type FirecrackerVersion } from "./version.ts";
 
 /** A Firecracker binary and what it is. */
@@ -116,7 +117,11 @@ async function supervise(
   const plan = consolePlan(program.version, guest.machine, options);
   const supervised = await superviseDetached({
     runtimeDirectory: options.runtimeDirectory,
-    argv: [program.executable, "--api-sock", apiSocketPath, "--level", "Error", ...plan.arguments],
+    argv: withNetwork(
+      [program.executable, "--api-sock", apiSocketPath, "--level", "Error", ...plan.arguments],
+      { ...options, launcher: options.networkLauncher, end: { tap: TAP_NAME } },
+    ),
+    companions: options.networkLauncher === undefined ? [] : NETWORK_COMPANIONS,
     environment: ENVIRONMENT,
     sideProcesses: options.sideProcesses ?? [],
     logPath: options.logPath,
@@ -124,7 +129,7 @@ async function supervise(
     afterExit: options.afterExit,
     meanwhile: options.meanwhile,
     sockets: [apiSocketPath, ...guest.machine.sockets, ...socketsOf(options.sideProcesses)],
-    ready: async ({ process: firecracker }) => {
+    ready: async (firecracker) => {
       using api = new FirecrackerApi(apiSocketPath, { timeoutMs: START_TIMEOUT_MS, signal: options.signal });
       const start = guest.plan();
       await waitForApi(api, { ...options, apiSocketPath, firecracker, executable: program.executable });

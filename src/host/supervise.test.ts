@@ -196,7 +196,7 @@ describe("superviseDetached", () => {
     const failing = superviseDetached(
       options(["sh", "-c", "seq 300 >&2; echo cannot open the disk >&2; exit 1"], {
         console: { path: path.join(directory, "console"), limitBytes: 10_000, pipe: true },
-        ready: async ({ process: vmm }) => {
+        ready: async (vmm) => {
           while (isAlive(vmm)) await sleep(1);
           throw new FirectlError("VMM_FAILED", "it has ended");
         },
@@ -241,6 +241,21 @@ for (let i = 0; i < 1000; i++) try { writeSync(2, "a packet that makes no sense\
     );
     await until(() => existsSync(path.join(directory, "after")));
     expect(readFileSync(console.path, "utf8")).toBe("Kernel panic");
+  });
+
+  test("what the VMM's program leaves beside it is known once the VMM is ready, and killed with it", async () => {
+    const launcher = `cd "$0"; sleep 60 & { read -r line <"/proc/$!/stat"; echo "$line" >helper.pid; }; exec sleep 50`;
+    const { process: vmm, companions } = await superviseDetached(
+      options(["sh", "-c", launcher, directory], {
+        companions: ["helper"],
+        ready: async () => until(() => existsSync(path.join(directory, "helper.pid"))),
+      }),
+    );
+    const helper = companions[1];
+    if (helper === undefined) throw new Error("the helper is not known");
+    expect(isAlive(helper)).toBe(true);
+    await killSupervised(directory);
+    expect([isAlive(helper), isAlive(vmm)]).toEqual([false, false]);
   });
 
   test("a killed supervisor leaves processes that are still found, noted or not", async () => {

@@ -51,6 +51,8 @@ export interface SuperviseOptions {
     readonly pipe: boolean;
     readonly limitBytes: number;
   };
+  /** Processes that the VMM's program leaves beside it, by the names of the pid files that it notes them in. */
+  readonly companions?: readonly string[] | undefined;
   /** Run in place of the supervisor once the VMM has ended; nothing is run when it is empty. */
   readonly afterExit: readonly string[];
   /** The sockets that the processes make: stale ones are removed before the start, all when it fails. */
@@ -58,7 +60,7 @@ export interface SuperviseOptions {
   /** Done while the VMM comes up; {@link ready} is asked for afterwards. Its failure is the start's failure. */
   readonly meanwhile?: (() => Promise<void>) | undefined;
   /** Resolves once the VMM does what it was started for; its failure is the start's failure. */
-  readonly ready: (supervised: Supervised) => Promise<void>;
+  readonly ready: (vmm: ProcessIdentity) => Promise<void>;
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
 }
@@ -66,7 +68,7 @@ export interface SuperviseOptions {
 /** What {@link superviseDetached} has started. */
 export interface Supervised {
   readonly process: ProcessIdentity;
-  /** The supervising shell first, then side processes and the console's reader. */
+  /** The supervising shell first, then side processes, what the VMM's program left, and the console's reader. */
   readonly companions: readonly ProcessIdentity[];
 }
 
@@ -89,10 +91,10 @@ export async function superviseDetached(options: SuperviseOptions): Promise<Supe
   removeLeftovers(options);
   for (const file of [options.logPath, options.console.path]) removeIfPresent(file);
   try {
-    const supervised = await startUnderShell(options);
+    const vmm = await startUnderShell(options);
     mark("vmm process");
-    await options.ready(supervised);
-    return supervised;
+    await options.ready(vmm);
+    return { process: vmm, companions: companionsOf(options) };
   } catch (error) {
     await logIsWhole(options.runtimeDirectory);
     await killSupervised(options.runtimeDirectory);
@@ -108,13 +110,13 @@ export function socketsOf(processes: readonly SideProcess[] = []): string[] {
   return processes.map(({ socketPath }) => socketPath);
 }
 
-async function startUnderShell(options: SuperviseOptions): Promise<Supervised> {
+async function startUnderShell(options: SuperviseOptions): Promise<ProcessIdentity> {
   const { runtimeDirectory } = options;
   mark("launching");
   const supervisor = identifyProcess(await startShell(options));
   mark("shell spawned");
   await options.meanwhile?.();
-  const vmm = await watchUntil(
+  return watchUntil(
     {
       directory: runtimeDirectory,
       timeoutMs: options.timeoutMs,
@@ -129,9 +131,18 @@ async function startUnderShell(options: SuperviseOptions): Promise<Supervised> {
       throw new FirectlError("VMM_FAILED", `${options.argv[0]} could not be started`);
     },
   );
-  const names = [SUPERVISOR_PID, ...options.sideProcesses.map(({ name }) => `${name}.pid`), CONSOLE_PID];
-  const companions = names.map((name) => readPidFile(path.join(runtimeDirectory, name)));
-  return { process: vmm, companions: companions.filter((identity) => identity !== undefined) };
+}
+
+function companionsOf({
+  runtimeDirectory,
+  sideProcesses,
+  companions = [],
+}: SuperviseOptions): ProcessIdentity[] {
+  const named = [...sideProcesses.map(({ name }) => name), ...companions].map((name) => `${name}.pid`);
+  const noted = [SUPERVISOR_PID, ...named, CONSOLE_PID].map((name) =>
+    readPidFile(path.join(runtimeDirectory, name)),
+  );
+  return noted.filter((identity) => identity !== undefined);
 }
 
 function removeLeftovers(options: SuperviseOptions): void {

@@ -25,8 +25,16 @@ export const LATER_MODULES: readonly string[] = ["virtio_rng", "ptp_kvm", "virti
 /** What a guest loads besides that has a directory of the host live. */
 export const SHARE_MODULES: readonly string[] = ["fuse"];
 
+/** What a guest loads besides that has a network. */
+export const NETWORK_MODULES: readonly string[] = ["virtio_net"];
+
 /** Kept with a kernel that has them, for what a guest may be given later. */
-export const OPTIONAL_MODULES: readonly string[] = ["virtio_net", "erofs", ...PMEM_MODULES, ...SHARE_MODULES];
+export const OPTIONAL_MODULES: readonly string[] = [
+  "erofs",
+  ...NETWORK_MODULES,
+  ...PMEM_MODULES,
+  ...SHARE_MODULES,
+];
 
 /** A module of a kernel, decompressed. */
 export interface KernelModule {

@@ -21,6 +21,20 @@ export type ImageDevice = "auto" | DriveDevice;
 /** Whether a VM may go on from a snapshot of another one's boot, and leave one for others. */
 export type BootSnapshotUse = NonNullable<MachineConfiguration["bootSnapshot"]>;
 
+/** `user`: the host's network by way of a process of the user's own; see docs/network.md. */
+export type NetworkMode = "none" | "user";
+
+/** A port of the host that leads to one of the VM's. */
+export interface PublishedPort {
+  /** TCP when absent. */
+  readonly protocol?: "tcp" | "udp";
+  /** IPv4 address of the host; all when absent. */
+  readonly hostAddress?: string;
+  /** Any that is free when absent. */
+  readonly hostPort?: number;
+  readonly guestPort: number;
+}
+
 /** What `pull` does. */
 export interface PullOptions {
   /** `os/arch[/variant]`. */
@@ -148,6 +162,11 @@ export interface RunOptions {
   /** `never`: boot the kernel, and leave no snapshot for others. `auto` unless given. */
   readonly bootSnapshot?: BootSnapshotUse;
   readonly mounts?: readonly MountOptions[];
+  /** `none` unless given, or a port is published. */
+  readonly network?: NetworkMode;
+  readonly publish?: readonly PublishedPort[];
+  /** Also every port that the image exposes and `publish` does not name, on any port of the host that is free. */
+  readonly publishAll?: boolean;
   /** VMs, by id or name, whose volumes and copies of host directories this one has too. */
   readonly volumesFrom?: readonly { readonly vm: string; readonly readOnly?: boolean }[];
   /** Size of /dev/shm, 64 MiB when absent. */
@@ -315,6 +334,8 @@ export interface VmSummary {
   readonly cpus: number;
   readonly memoryMib: number;
   readonly labels: Readonly<Record<string, string>>;
+  /** Those that lead to it, if it runs. */
+  readonly ports: readonly Required<PublishedPort>[];
 }
 
 export interface ListOptions {
@@ -648,7 +669,8 @@ export interface ImportImageOptions extends BringImageOptions {
 export interface SetupReport {
   readonly steps: readonly {
     readonly what: string;
-    readonly status: "ok" | "done" | "missing";
+    /** `optional`: missing, and needed only by VMs that ask for it. */
+    readonly status: "ok" | "done" | "missing" | "optional";
     readonly detail: string;
     /** What to do about what is missing. */
     readonly hint?: string;
@@ -682,6 +704,8 @@ export interface FirectlOperations {
   logs(vm: string, options?: LogsOptions): AsyncIterable<LogEntry>;
   /** The guest kernel's and the VMM's own words. */
   consoleLog(vm: string, options?: { follow?: boolean; signal?: AbortSignal }): AsyncIterable<Uint8Array>;
+  /** The ports of the host that lead to a VM; none when it does not run. */
+  ports(vm: string): Promise<VmSummary["ports"]>;
   /** The record as JSON. */
   inspect(vm: string): Promise<Readonly<Record<string, unknown>>>;
   exec(vm: string, options: ExecOptions): Promise<ExitReport>;

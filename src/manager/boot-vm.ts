@@ -4,6 +4,7 @@ import { readStatus } from "../guest/control-drive.ts";
 import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import { withDeadline } from "../host/deadline.ts";
 import { makePrivateDirectory } from "../host/files.ts";
+import type { NetworkRecord } from "../state/network-record.ts";
 import type { ShareRecord } from "../state/share-record.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
@@ -14,6 +15,7 @@ import { endedStatus, endOf, exitReportOf, hasStarted } from "./exit-report.ts";
 import { lastStatus } from "./finish-vm.ts";
 import { GuestWatch } from "./guest-watch.ts";
 import { lastWords } from "./last-words.ts";
+import { userNetworkLauncher } from "./network/user-network.ts";
 import { changeRecord } from "./records.ts";
 import { shareProcesses } from "./shares/share-processes.ts";
 import type { VmPaths } from "./vm-paths.ts";
@@ -47,6 +49,7 @@ export interface BootOptions {
   readonly vmm: Vmm;
   readonly machine: MachineConfiguration;
   readonly shares?: readonly ShareRecord[] | undefined;
+  readonly network?: NetworkRecord | undefined;
   /** As in LaunchOptions. */
   readonly meanwhile?: (() => Promise<void>) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -74,16 +77,18 @@ export async function bootVm(context: Context, options: BootOptions): Promise<Bo
 }
 
 /** Starts the VMM under its supervisor. */
-export async function launchVmm(
-  context: Context,
-  options: Pick<BootOptions, "record" | "paths" | "vmm" | "machine" | "shares" | "meanwhile" | "signal">,
-): Promise<RunningVmm> {
+export async function launchVmm(context: Context, options: BootOptions): Promise<RunningVmm> {
   await makePrivateDirectory(options.paths.runtimeDirectory);
   // Its log and console lie beside its disks.
   await makePrivateDirectory(options.paths.directory);
   const shares = options.shares ?? [];
   const sideProcesses = shares.length === 0 ? [] : await shareProcesses(context, shares, options.paths);
-  return options.vmm.launch(options.machine, { ...launchOptionsFor(context, options), sideProcesses });
+  const networkLauncher = options.network && (await userNetworkLauncher(context, options.network.ports));
+  return options.vmm.launch(options.machine, {
+    ...launchOptionsFor(context, options),
+    sideProcesses,
+    networkLauncher,
+  });
 }
 
 /** Where the VMM of a VM keeps its files, and what follows its end. */
@@ -181,7 +186,7 @@ export async function recordAsRunning(
     booted: { readonly vmm: RunningVmm };
     machine: MachineConfiguration | null;
     /** What has become known of the VM since its record was made. */
-    known?: Partial<Pick<VmRecord, "workload" | "imageName" | "imageDigest">>;
+    known?: Partial<Pick<VmRecord, "workload" | "imageName" | "imageDigest" | "network">>;
   },
 ): Promise<VmRecord> {
   const { booted, vmm } = options;

@@ -16,6 +16,8 @@ export interface Context {
   readonly agentPath: string;
   /** The server of a directory that a guest has live, a static binary too. */
   readonly shareServerPath: string;
+  /** What connects a VM's interface to passt(1), likewise. */
+  readonly networkLauncherPath: string;
   images(): Promise<Images>;
   kernels(): Promise<Kernels>;
 }

@@ -5,9 +5,10 @@ import { OutputReader } from "../guest/output-reader.ts";
 import { makePrivateDirectory } from "../host/files.ts";
 import { cloneFile } from "../rootfs/clone-disk.ts";
 import type { MountRecord } from "../state/mount-record.ts";
+import type { NetworkRecord } from "../state/network-record.ts";
 import type { WorkloadRecord } from "../state/vm-record.ts";
 import { guestDeviceName } from "../vmm/device-names.ts";
-import type { Drive, DriveDevice, MachineConfiguration } from "../vmm/vmm.ts";
+import type { Drive, DriveDevice, MachineConfiguration, NetworkDevice } from "../vmm/vmm.ts";
 import type { StorageMode } from "./api.ts";
 import { makeBlankDisk } from "./blank-disks.ts";
 import type { GuestStart } from "./session.ts";
@@ -46,6 +47,7 @@ export async function makeControlDrive(options: {
   workload: WorkloadRecord;
   drives: readonly Drive[];
   mounts: readonly MountRecord[];
+  network: NetworkRecord | undefined;
   /** Bytes of output to keep; 16 MiB when undefined. */
   logBytes?: number | undefined;
   start: GuestStart;
@@ -67,6 +69,7 @@ export async function renewOrders(options: {
   workload: WorkloadRecord;
   drives: readonly Drive[];
   mounts: readonly MountRecord[];
+  network: NetworkRecord | undefined;
   start: GuestStart;
 }): Promise<number> {
   await renewControlDrive(options.paths.controlDrive, specFor({ ...options, isFirst: false }));
@@ -88,6 +91,7 @@ export function machineFor(options: {
   kernelArguments: readonly string[];
   /** Of volumes and snapshots. */
   mountDrives: readonly Drive[];
+  network: NetworkDevice | undefined;
   bootSnapshot?: MachineConfiguration["bootSnapshot"];
 }): MachineConfiguration {
   const { paths } = options;
@@ -117,6 +121,7 @@ export function machineFor(options: {
     },
     drives,
     vsock: { guestCid: GUEST_CID, socketPath: paths.vsockSocket },
+    ...(options.network === undefined ? {} : { network: options.network }),
     ...(options.bootSnapshot === undefined ? {} : { bootSnapshot: options.bootSnapshot }),
   };
 }

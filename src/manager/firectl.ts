@@ -171,10 +171,15 @@ export class Firectl implements FirectlOperations {
     yield* readConsole(this.#context, record, options);
   }
 
+  async ports(vm: string): Promise<VmSummary["ports"]> {
+    return portsOf(await this.#find(vm));
+  }
+
   async inspect(vm: string): Promise<Readonly<Record<string, unknown>>> {
     const record = await this.#find(vm);
     const { withDockerMounts } = await import("./volumes/inspect-mounts.ts");
-    const shown = withDockerMounts(this.#context, record);
+    const { networkSettings } = await import("./network/inspect-network.ts");
+    const shown = { ...withDockerMounts(this.#context, record), NetworkSettings: networkSettings(record) };
     if (record.workload?.healthCheck === undefined) return shown;
     const { readHealth } = await import("./health.ts");
     return { ...shown, health: (await readHealth(this.#context, record)) ?? null };
@@ -415,5 +420,11 @@ function summaryOf(record: VmRecord, health: HealthStatus): VmSummary {
     cpus: record.cpus,
     memoryMib: record.memoryMib,
     labels: record.labels,
+    ports: portsOf(record),
   };
+}
+
+function portsOf({ state, network }: VmRecord): VmSummary["ports"] {
+  if (state !== "running" || network === undefined) return [];
+  return network.ports.map(({ ephemeral: _, ...port }) => port);
 }

@@ -1,25 +1,29 @@
-import type { DriveLimit, MachineConfiguration } from "../vmm/vmm.ts";
+import type { ResourceRecord } from "../state/resource-record.ts";
+import type { MachineConfiguration } from "../vmm/vmm.ts";
+import { userNetworkDevice } from "./network/user-network.ts";
 
 /** The disks of a machine that limits are about: what the guest says of itself is not held back. */
 const UNLIMITED_DRIVES: ReadonlySet<string> = new Set(["control"]);
 
-/** The machine with as many processors, as much memory and such disks as a VM is to have at its next boot. */
+/** The machine with as many processors, as much memory and such limits as a VM is to have at its next boot. */
 export function sizedMachine(
   machine: MachineConfiguration,
   size: {
     readonly cpus: number;
     readonly memoryMib: number;
-    readonly diskLimit: DriveLimit | undefined;
+    readonly limits: Pick<ResourceRecord, "diskLimit" | "networkLimit"> | undefined;
   },
 ): MachineConfiguration {
   const limited = new Set(limitedDrives(machine));
+  const { diskLimit, networkLimit } = size.limits ?? {};
   return {
     ...machine,
     vcpuCount: Math.ceil(size.cpus),
     memoryMib: size.memoryMib,
     drives: machine.drives.map(({ limit: _, ...drive }) =>
-      size.diskLimit === undefined || !limited.has(drive.id) ? drive : { ...drive, limit: size.diskLimit },
+      diskLimit === undefined || !limited.has(drive.id) ? drive : { ...drive, limit: diskLimit },
     ),
+    ...(machine.network === undefined ? {} : { network: userNetworkDevice(networkLimit) }),
   };
 }
 

@@ -30,6 +30,7 @@ export async function openContext(options: OpenOptions = {}): Promise<Context> {
     selfCommand: [process.execPath, path.join(root, "bin", "firectl")],
     agentPath: env["FIRECTL_AGENT"] || path.join(programs, "firectl-agent"),
     shareServerPath: path.join(programs, "firectl-share"),
+    networkLauncherPath: path.join(programs, "firectl-network"),
     images: once(async () => {
       const { Images } = await import("../image/images.ts");
       return new Images({

@@ -116,7 +116,11 @@ describe("sizedMachine", () => {
   } as const;
 
   test("has whole processors, and limits on its disks alone", () => {
-    const sized = sizedMachine(machine, { cpus: 1.5, memoryMib: 256, diskLimit: { bytesPerSecond: 5 } });
+    const sized = sizedMachine(machine, {
+      cpus: 1.5,
+      memoryMib: 256,
+      limits: { diskLimit: { bytesPerSecond: 5 } },
+    });
     expect(sized).toMatchObject({ vcpuCount: 2, memoryMib: 256 });
     expect(sized.drives.map(({ id, limit }) => [id, limit])).toEqual([
       ["rootfs", undefined],
@@ -127,8 +131,8 @@ describe("sizedMachine", () => {
   });
 
   test("loses a limit that is there no more", () => {
-    const before = sizedMachine(machine, { ...SIZE, diskLimit: { bytesPerSecond: 5 } });
-    const after = sizedMachine(before, { ...SIZE, diskLimit: undefined });
+    const before = sizedMachine(machine, { ...SIZE, limits: { diskLimit: { bytesPerSecond: 5 } } });
+    const after = sizedMachine(before, { ...SIZE, limits: undefined });
     expect(after.drives[1]).not.toHaveProperty("limit");
   });
 });

@@ -1,7 +1,7 @@
 import { FirectlError } from "../core/errors.ts";
 import { GIB, MIB } from "../core/units.ts";
 import type { ResourceRecord } from "../state/resource-record.ts";
-import type { DriveLimit } from "../vmm/vmm.ts";
+import type { RateLimit } from "../vmm/vmm.ts";
 import { capabilitiesOf } from "./capabilities.ts";
 
 /** A limit of one kind; `-1` is none. */
@@ -35,11 +35,15 @@ export interface ResourceOptions {
   readonly domainname?: string;
   readonly extraHosts?: ReadonlyArray<{ readonly name: string; readonly address: string }>;
   readonly dns?: readonly string[];
+  /** The host's, with a network, when absent. */
   readonly dnsSearch?: readonly string[];
   readonly dnsOptions?: readonly string[];
   /** Of each of the VM's disks, reads and writes together, by the second. */
   readonly diskBytesPerSecond?: number;
   readonly diskOperationsPerSecond?: number;
+  /** Of what the VM sends and of what it receives, each by itself. */
+  readonly networkBytesPerSecond?: number;
+  readonly networkPacketsPerSecond?: number;
 }
 
 /** Docker's names of limits: https://github.com/docker/go-units/blob/master/ulimit.go */
@@ -54,6 +58,9 @@ const MAX_SWAP_BYTES = 1024 * GIB;
 /** Less, and a kernel takes longer to boot than anyone waits. */
 const LEAST_DISK_BYTES_PER_SECOND = 64 * 1024;
 const LEAST_DISK_OPERATIONS_PER_SECOND = 16;
+/** The largest frame: with less, one of them would hold up the others for seconds. */
+const LEAST_NETWORK_BYTES_PER_SECOND = 64 * 1024;
+const LEAST_NETWORK_PACKETS_PER_SECOND = 16;
 
 /**
  * What goes on record of the limits; undefined when nothing is limited beyond the machine's size.
@@ -64,7 +71,6 @@ export function resourcesOf(
   size: { readonly cpus: number; readonly memoryMib: number },
 ): ResourceRecord | undefined {
   const { capabilities, allCapabilities } = capabilitiesOf(options);
-  const diskLimit = diskLimitOf(options);
   const record: ResourceRecord = {
     ...present("cpuQuotaUs", cpuQuotaOf(size.cpus, Math.ceil(size.cpus))),
     ...present("swapBytes", swapOf(options.memorySwapBytes, size.memoryMib)),
@@ -81,9 +87,10 @@ export function resourcesOf(
     ...present("domain", options.domainname),
     ...present("hosts", nonEmpty(options.extraHosts)),
     ...present("dns", nonEmpty(options.dns)),
-    ...present("dnsSearch", nonEmpty(options.dnsSearch)),
+    ...present("dnsSearch", options.dnsSearch && [...options.dnsSearch]),
     ...present("dnsOptions", nonEmpty(options.dnsOptions)),
-    ...present("diskLimit", diskLimit),
+    ...present("diskLimit", diskLimitOf(options)),
+    ...present("networkLimit", networkLimitOf(options)),
   };
   return Object.keys(record).length === 0 ? undefined : record;
 }
@@ -121,15 +128,35 @@ export function pidsLimitOf(limit: number | undefined): number | undefined {
 /** The limit of each disk; 0 of either is none. */
 export function diskLimitOf(
   options: Pick<ResourceOptions, "diskBytesPerSecond" | "diskOperationsPerSecond">,
-): DriveLimit | undefined {
-  const rate = (flag: string, value: number | undefined, min: number): number | undefined =>
+): RateLimit | undefined {
+  return rateLimitOf(
+    { flag: "--disk-bps", value: options.diskBytesPerSecond, min: LEAST_DISK_BYTES_PER_SECOND },
+    { flag: "--disk-iops", value: options.diskOperationsPerSecond, min: LEAST_DISK_OPERATIONS_PER_SECOND },
+  );
+}
+
+/** The limit of the interface's directions; 0 of either is none. */
+export function networkLimitOf(
+  options: Pick<ResourceOptions, "networkBytesPerSecond" | "networkPacketsPerSecond">,
+): RateLimit | undefined {
+  return rateLimitOf(
+    { flag: "--network-bps", value: options.networkBytesPerSecond, min: LEAST_NETWORK_BYTES_PER_SECOND },
+    { flag: "--network-pps", value: options.networkPacketsPerSecond, min: LEAST_NETWORK_PACKETS_PER_SECOND },
+  );
+}
+
+interface Rate {
+  readonly flag: string;
+  readonly value: number | undefined;
+  readonly min: number;
+}
+
+function rateLimitOf(bytes: Rate, operations: Rate): RateLimit | undefined {
+  const checked = ({ flag, value, min }: Rate): number | undefined =>
     value === 0 ? undefined : inRange(flag, value, { min, max: Number.MAX_SAFE_INTEGER });
-  const limit: DriveLimit = {
-    ...present("bytesPerSecond", rate("--disk-bps", options.diskBytesPerSecond, LEAST_DISK_BYTES_PER_SECOND)),
-    ...present(
-      "operationsPerSecond",
-      rate("--disk-iops", options.diskOperationsPerSecond, LEAST_DISK_OPERATIONS_PER_SECOND),
-    ),
+  const limit: RateLimit = {
+    ...present("bytesPerSecond", checked(bytes)),
+    ...present("operationsPerSecond", checked(operations)),
   };
   return Object.keys(limit).length === 0 ? undefined : limit;
 }

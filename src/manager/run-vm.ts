@@ -6,6 +6,7 @@ import type { LocalImage } from "../image/images.ts";
 import { locationName, parseImageLocation } from "../image/reference.ts";
 import { PMEM_MODULES } from "../kernel/modules.ts";
 import type { MountRecord } from "../state/mount-record.ts";
+import type { NetworkRecord } from "../state/network-record.ts";
 import type { ResourceRecord } from "../state/resource-record.ts";
 import type { VmRecord, WorkloadRecord } from "../state/vm-record.ts";
 import type { DriveDevice, MachineConfiguration } from "../vmm/vmm.ts";
@@ -18,6 +19,8 @@ import { finishVm } from "./finish-vm.ts";
 import { imageDeviceFor } from "./image-device.ts";
 import { obtainImageFilesystem } from "./image-filesystem.ts";
 import { sizedMachine } from "./machine-size.ts";
+import { networkModules, networkPlanOf, networkRecordFor } from "./network/network-plan.ts";
+import { userNetworkDevice } from "./network/user-network.ts";
 import { choosePlatform, initramfsWith, type Platform } from "./platform.ts";
 import { createRecord } from "./record-for.ts";
 import { resourcesOf } from "./resources.ts";
@@ -41,6 +44,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
   const startedAt = performance.now();
   const size = checkRunOptions(options, context.settings);
   const resources = resourcesOf(options.resources ?? {}, size);
+  const networkPlan = networkPlanOf(options, context.settings);
   if (options.stopSignal !== undefined) parseSignal(options.stopSignal);
   const imageName = nameOnRecord(options.image);
   await using undo = new CleanupStack();
@@ -59,8 +63,9 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
   const parts = await obtainParts(context, { ...options, record, size });
   options.signal?.throwIfAborted();
   mark("parts");
+  const network = await networkRecordFor(networkPlan, parts.image.config.exposedPorts);
   const { machine, workload, mounts } = await inStage("preparing the VM's disks", () =>
-    planMachine(context, { record, options, size, resources, parts, plan }),
+    planMachine(context, { record, options, size, resources, parts, plan, network }),
   );
   const paths = vmPathsOf(context.directories, record.id);
   const { vmm } = parts.platform;
@@ -73,6 +78,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
     vmm,
     machine,
     shares: sharesIn(mounts),
+    network,
     // They take as long as the VMM's process takes to come up.
     meanwhile: () =>
       makeDisks({
@@ -84,6 +90,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
         machine,
         workload,
         mounts,
+        network,
         start: { attached: record.attached, terminalSize: options.terminalSize },
       }).catch((error: unknown) => {
         diskFailure = error;
@@ -106,6 +113,7 @@ export async function runVm(context: Context, options: RunOptions): Promise<Star
       workload,
       imageName: parts.image.reference,
       imageDigest: parts.image.manifestDigest,
+      network,
     },
   });
   undo.move();
@@ -176,6 +184,7 @@ async function planMachine(
     resources: ResourceRecord | undefined;
     parts: Parts;
     plan: MountPlan;
+    network: NetworkRecord | undefined;
   },
 ): Promise<PlannedMachine> {
   const { options, parts, size } = input;
@@ -196,9 +205,10 @@ async function planMachine(
     size,
     kernelArguments: options.kernelArguments ?? [],
     mountDrives: prepared.drives,
+    network: input.network && userNetworkDevice(undefined),
     bootSnapshot: options.bootSnapshot ?? context.settings.bootSnapshot,
   });
-  const machine = sizedMachine(unsized, { ...size, diskLimit: workload.resources?.diskLimit });
+  const machine = sizedMachine(unsized, { ...size, limits: workload.resources });
   return { machine, workload, mounts: prepared.mounts };
 }
 
@@ -211,6 +221,7 @@ async function makeDisks(options: {
   machine: MachineConfiguration;
   workload: WorkloadRecord;
   mounts: PlannedMachine["mounts"];
+  network: NetworkRecord | undefined;
   start: GuestStart;
 }): Promise<void> {
   const { paths, workload } = options;
@@ -228,6 +239,7 @@ async function makeDisks(options: {
       workload,
       drives: options.machine.drives,
       mounts: options.mounts,
+      network: options.network,
       logBytes: options.size.logBytes,
       start: options.start,
     }),
@@ -243,6 +255,7 @@ async function attachImage(
     size: VmSize;
     parts: Parts;
     mounts: readonly MountRecord[];
+    network: NetworkRecord | undefined;
     storage: StorageMode;
   },
 ): Promise<{ imageDevice: DriveDevice; initrdPath: string }> {
@@ -258,6 +271,7 @@ async function attachImage(
   const initrdPath = await initramfsWith(context, kernel, [
     ...(imageDevice === "block" ? [] : PMEM_MODULES),
     ...shareModules(sharesIn(input.mounts), kernel),
+    ...networkModules(input.network, kernel),
   ]);
   mark("initramfs");
   return { imageDevice, initrdPath };

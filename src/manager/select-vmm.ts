@@ -1,5 +1,3 @@
-import path from "node:path";
-import { FirectlError } from "../core/errors.ts";
 import { firecrackerVmm } from "../firecracker/backend.ts";
 import type { FirecrackerProgram } from "../firecracker/launch.ts";
 import {
@@ -9,7 +7,6 @@ import {
   probeFirecracker,
 } from "../firecracker/probe.ts";
 import { loadsCompressedKernel } from "../firecracker/version.ts";
-import { findExecutable } from "../host/files.ts";
 import { qemuVmm } from "../qemu/backend.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import { fallbackNotice, noVmmError, type Unusable, unusableError } from "../vmm/choose.ts";
@@ -17,13 +14,14 @@ import type { Vmm } from "../vmm/vmm.ts";
 import type { VmmChoice } from "./api.ts";
 import type { Context } from "./context.ts";
 import { secondsIn } from "./environment.ts";
+import { findProgram, type ProgramField } from "./find-program.ts";
 import type { Settings } from "./settings.ts";
 import { inStage } from "./stage.ts";
 
 export interface VmmSelection {
   readonly requested: VmmChoice;
   readonly env: NodeJS.ProcessEnv;
-  readonly settings: Pick<Settings, "firecracker" | "qemu" | "vhostDeviceVsock">;
+  readonly settings: Pick<Settings, ProgramField>;
   readonly directories: { readonly data: string; readonly runtime: string };
   /** Kernel and initramfs of the VM; asked for only when KVM has to be tried. */
   readonly guest: (options: { readonly compressed: boolean }) => Promise<ProbeGuest>;
@@ -136,25 +134,6 @@ async function findQemu(selection: VmmSelection): Promise<Finding<Vmm>> {
       hint: missing.map(({ command }) => command).join(" && "),
     },
   };
-}
-
-/** Looks where the user said, and nowhere else if they did; then on PATH, then in firectl's own data. */
-async function findProgram(
-  selection: VmmSelection,
-  name: string,
-  told: { readonly variable: string; readonly field: keyof VmmSelection["settings"] },
-): Promise<string | undefined> {
-  const explicit = selection.env[told.variable] || selection.settings[told.field];
-  if (explicit === undefined) {
-    const own = path.join(selection.directories.data, "bin");
-    return findExecutable(name, `${selection.env["PATH"] ?? ""}:${own}`);
-  }
-  const found = await findExecutable(path.resolve(explicit), "");
-  if (found !== undefined) return found;
-  const source = selection.env[told.variable] ? told.variable : `${told.field} of config.json`;
-  throw new FirectlError("TOOL_MISSING", `${source} names ${explicit}, which is not an executable file`, {
-    hint: `give it the path of ${name}, or leave it out: firectl then looks on PATH`,
-  });
 }
 
 function probeOptions(selection: VmmSelection): Parameters<typeof describeFirecracker>[1] {

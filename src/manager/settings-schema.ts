@@ -13,6 +13,7 @@ const FIELDS = {
   firecracker: [absolutePath, "an absolute path"],
   qemu: [absolutePath, "an absolute path"],
   vhostDeviceVsock: [absolutePath, "an absolute path"],
+  passt: [absolutePath, "an absolute path"],
   insecureRegistries: [z.array(z.string()), 'a list of registries such as ["registry.lan:5000"]'],
   registryMirrors: [
     z.record(z.string(), z.array(z.string())),
@@ -29,6 +30,7 @@ const FIELDS = {
   detachKeys: [z.string().min(1), 'keys such as "ctrl-p,ctrl-q"'],
   imageDevice: [z.enum(["auto", "block", "pmem"]), '"auto", "block" or "pmem"'],
   bootSnapshot: [z.enum(["auto", "never"]), '"auto" or "never"'],
+  network: [z.enum(["none", "user"]), '"none" or "user"'],
   maxImageBytes: [z.int().min(1), "a whole number above 0"],
   maxImageEntries: [z.int().min(1), "a whole number above 0"],
 } as const satisfies Record<keyof Settings, readonly [z.ZodType, string]>;

@@ -1,16 +1,20 @@
 import path from "node:path";
 import { readTextIfPresent } from "../host/files.ts";
 import { configDirectoryOf } from "../state/directories.ts";
-import type { BootSnapshotUse, ImageDevice, ImageLimits } from "./api.ts";
+import type { BootSnapshotUse, ImageDevice, ImageLimits, NetworkMode } from "./api.ts";
 
 /** What `config.json` in the configuration directory may hold; environment variables win over it. */
 export interface Settings {
   readonly dataDirectory?: string | undefined;
   readonly runtimeDirectory?: string | undefined;
-  /** Paths of programs, FIRECTL_FIRECRACKER, FIRECTL_QEMU and FIRECTL_VHOST_DEVICE_VSOCK in the environment. */
+  /**
+   * Paths of programs, FIRECTL_FIRECRACKER, FIRECTL_QEMU, FIRECTL_VHOST_DEVICE_VSOCK and FIRECTL_PASST in
+   * the environment.
+   */
   readonly firecracker?: string | undefined;
   readonly qemu?: string | undefined;
   readonly vhostDeviceVsock?: string | undefined;
+  readonly passt?: string | undefined;
   /** Registries reached over plain HTTP or with any certificate, `host[:port]` or a network of addresses. */
   readonly insecureRegistries?: readonly string[] | undefined;
   /** URLs to ask first, in order, by the registry that they mirror. */
@@ -28,6 +32,7 @@ export interface Settings {
   readonly detachKeys?: string | undefined;
   readonly imageDevice?: ImageDevice | undefined;
   readonly bootSnapshot?: BootSnapshotUse | undefined;
+  readonly network?: NetworkMode | undefined;
   /** What images may take, uncompressed: bytes and entries of all layers together. */
   readonly maxImageBytes?: number | undefined;
   readonly maxImageEntries?: number | undefined;

@@ -2,6 +2,7 @@ import { FirectlError, messageOf } from "../core/errors.ts";
 import { exists } from "../host/files.ts";
 import type { ProgressEvent, SetupReport } from "./api.ts";
 import type { Context } from "./context.ts";
+import { userNetworkLauncher } from "./network/user-network.ts";
 import { choosePlatform, initramfsWith } from "./platform.ts";
 
 type Step = SetupReport["steps"][number];
@@ -11,7 +12,11 @@ export async function setUp(
   context: Context,
   options: { signal?: AbortSignal; onProgress?: (event: ProgressEvent) => void },
 ): Promise<SetupReport> {
-  const steps = [await checkAgent(context), await ensureKernel(context, options)];
+  const steps = [
+    await checkAgent(context),
+    await checkNetwork(context),
+    await ensureKernel(context, options),
+  ];
   if (steps.every(({ status }) => status !== "missing")) steps.push(await checkVmm(context, options));
   return { steps, ready: steps.every(({ status }) => status !== "missing") };
 }
@@ -31,6 +36,17 @@ async function checkAgent(context: Context): Promise<Step> {
         detail: `${context.agentPath} is not there`,
         hint: "install firectl again, or run make agent",
       };
+}
+
+/** VMs run without it, those that ask for a network excepted. */
+async function checkNetwork(context: Context): Promise<Step> {
+  const what = "network";
+  try {
+    const { passt } = await userNetworkLauncher(context, []);
+    return { what, status: "ok", detail: `passt (${passt[0]})` };
+  } catch (error) {
+    return { what, status: "optional", detail: `none for VMs: ${messageOf(error)}` };
+  }
 }
 
 async function ensureKernel(context: Context, options: { signal?: AbortSignal }): Promise<Step> {

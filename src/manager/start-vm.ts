@@ -8,6 +8,7 @@ import type { Context } from "./context.ts";
 import { killProcesses } from "./destroy-vm.ts";
 import { renewOrders } from "./disks.ts";
 import { sizedMachine } from "./machine-size.ts";
+import { networkRecordAgain } from "./network/network-plan.ts";
 import { changeRecord, hostBootId, requireState } from "./records.ts";
 import { attend, timingsOf } from "./run-vm.ts";
 import { selectVmmAgain } from "./select-vmm.ts";
@@ -44,10 +45,11 @@ export async function startVm(
     await changeRecord(context.vms, record.id, () => record);
   });
   const mounted = await reclaimMountsOf(context, claimed);
+  const network = await networkRecordAgain(claimed.network);
   // What `update` has changed meanwhile counts from here on.
   const machine = sizedMachine(withMountDrives(recorded, mounted.drives), {
     ...claimed,
-    diskLimit: claimed.workload?.resources?.diskLimit,
+    limits: claimed.workload?.resources,
   });
   const vmm = await selectVmmAgain(context, record, {
     bootSource: machine.bootSource,
@@ -60,6 +62,7 @@ export async function startVm(
       workload,
       drives: machine.drives,
       mounts: mounted.mounts,
+      network,
       start: { attached: claimed.attached, terminalSize: options.terminalSize },
     }),
   );
@@ -72,11 +75,12 @@ export async function startVm(
       vmm,
       machine,
       shares: sharesIn(mounted.mounts),
+      network,
       signal: options.signal,
     }),
   );
   undo.use(booted);
-  const running = await recordAsRunning(context, { id: record.id, vmm, booted, machine });
+  const running = await recordAsRunning(context, { id: record.id, vmm, booted, machine, known: { network } });
   undo.move();
   return attend(context, {
     record: running,

@@ -37,6 +37,20 @@ export interface GuestUse {
   readonly reads: number;
   readonly writes: number;
   readonly oomKills: number;
+  /** Undefined without a network. */
+  readonly network: InterfaceUse | undefined;
+}
+
+/** What a guest's interface has carried since the guest's boot. */
+export interface InterfaceUse {
+  readonly receivedBytes: number;
+  readonly receivedPackets: number;
+  readonly receiveErrors: number;
+  readonly receiveDrops: number;
+  readonly sentBytes: number;
+  readonly sentPackets: number;
+  readonly sendErrors: number;
+  readonly sendDrops: number;
 }
 
 /** The cost of a VM's VMM and what belongs to it. */

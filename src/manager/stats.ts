@@ -2,14 +2,14 @@ import { stat } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf } from "../core/errors.ts";
 import type { GuestClient } from "../guest/client.ts";
-import type { StatsResponse } from "../guest/gen/firectl/agent/v1/stats_pb.ts";
+import type { InterfaceStats, StatsResponse } from "../guest/gen/firectl/agent/v1/stats_pb.ts";
 import { costOfProcess } from "../host/process-cost.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
 import { connectGuest } from "./guest-access.ts";
 import { reconcile } from "./reconcile.ts";
 import { isVmmAlive, vmIdOf } from "./records.ts";
-import type { GuestUse, HostCost, StatsOptions, VmStats } from "./stats-api.ts";
+import type { GuestUse, HostCost, InterfaceUse, StatsOptions, VmStats } from "./stats-api.ts";
 import { findByReference } from "./vm-names.ts";
 import { vmPathsOf } from "./vm-paths.ts";
 
@@ -165,6 +165,20 @@ function guestUse(now: StatsResponse, last: StatsResponse | undefined): GuestUse
     reads: Number(now.reads),
     writes: Number(now.writes),
     oomKills: Number(now.oomKills),
+    network: now.eth0 && interfaceUse(now.eth0),
+  };
+}
+
+function interfaceUse(eth0: InterfaceStats): InterfaceUse {
+  return {
+    receivedBytes: Number(eth0.rxBytes),
+    receivedPackets: Number(eth0.rxPackets),
+    receiveErrors: Number(eth0.rxErrors),
+    receiveDrops: Number(eth0.rxDropped),
+    sentBytes: Number(eth0.txBytes),
+    sentPackets: Number(eth0.txPackets),
+    sendErrors: Number(eth0.txErrors),
+    sendDrops: Number(eth0.txDropped),
   };
 }
 

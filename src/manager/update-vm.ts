@@ -9,14 +9,26 @@ import type { Context } from "./context.ts";
 import { connectGuest } from "./guest-access.ts";
 import { limitedDrives } from "./machine-size.ts";
 import { changeRecord, isVmmAlive, requireState } from "./records.ts";
-import { cpuQuotaOf, diskLimitOf, pidsLimitOf, type ResourceOptions, swapOf } from "./resources.ts";
+import {
+  cpuQuotaOf,
+  diskLimitOf,
+  networkLimitOf,
+  pidsLimitOf,
+  type ResourceOptions,
+  swapOf,
+} from "./resources.ts";
 import { checkCpus, checkMemory } from "./vm-options.ts";
 
 /** What `update` changes; what is absent stays. */
 export interface UpdateOptions
   extends Pick<
     ResourceOptions,
-    "memorySwapBytes" | "pidsLimit" | "diskBytesPerSecond" | "diskOperationsPerSecond"
+    | "memorySwapBytes"
+    | "pidsLimit"
+    | "diskBytesPerSecond"
+    | "diskOperationsPerSecond"
+    | "networkBytesPerSecond"
+    | "networkPacketsPerSecond"
   > {
   readonly cpus?: number;
   readonly memoryBytes?: number;
@@ -35,6 +47,11 @@ export async function updateVm(context: Context, record: VmRecord, options: Upda
   if (record.machine === null || record.workload === null) {
     throw new FirectlError("UNSUPPORTED", `${record.name} was made from a Firecracker configuration`, {
       hint: "change the configuration, and run it anew",
+    });
+  }
+  if (changesNetwork(options) && record.network === undefined) {
+    throw new FirectlError("UNSUPPORTED", `${record.name} has no network to limit`, {
+      hint: "run it anew, with --network user",
     });
   }
   const changed = changedRecord(record, options);
@@ -62,6 +79,7 @@ function changedRecord(record: VmRecord, options: UpdateOptions): VmRecord {
       ? {}
       : { swapBytes: swapOf(options.memorySwapBytes, memoryMib) }),
     ...diskLimitChange(kept.diskLimit, options),
+    ...networkLimitChange(kept.networkLimit, options),
   };
   return { ...record, cpus, memoryMib, workload: { ...workload, resources } };
 }
@@ -77,6 +95,23 @@ function diskLimitChange(
     diskOperationsPerSecond: diskOperationsPerSecond ?? before?.operationsPerSecond ?? 0,
   });
   return { diskLimit };
+}
+
+function networkLimitChange(
+  before: ResourceRecord["networkLimit"],
+  options: UpdateOptions,
+): Pick<ResourceRecord, "networkLimit"> {
+  const { networkBytesPerSecond, networkPacketsPerSecond } = options;
+  if (!changesNetwork(options)) return {};
+  const networkLimit = networkLimitOf({
+    networkBytesPerSecond: networkBytesPerSecond ?? before?.bytesPerSecond ?? 0,
+    networkPacketsPerSecond: networkPacketsPerSecond ?? before?.operationsPerSecond ?? 0,
+  });
+  return { networkLimit };
+}
+
+function changesNetwork(options: UpdateOptions): boolean {
+  return options.networkBytesPerSecond !== undefined || options.networkPacketsPerSecond !== undefined;
 }
 
 async function changeRunning(
@@ -110,6 +145,7 @@ async function changeRunning(
   const vmmChange: MachineChange = {
     ...(memoryChanges ? { balloonMib: returnedMib } : {}),
     ...(driveLimits === undefined ? {} : { driveLimits }),
+    ...(changesNetwork(options) ? { networkLimit: changed.workload?.resources?.networkLimit ?? {} } : {}),
   };
   const guestChange = {
     ...(options.cpus === undefined ? {} : { cpuQuotaUs: changed.workload?.resources?.cpuQuotaUs ?? 0 }),
@@ -138,7 +174,8 @@ async function changeVmm(
   change: MachineChange & { readonly memoryMib: number },
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  if (change.balloonMib === undefined && change.driveLimits === undefined) return;
+  const { memoryMib: _, ...changes } = change;
+  if (Object.keys(changes).length === 0) return;
   if (!isVmmAlive(record)) throw new FirectlError("WRONG_STATE", `${record.name} has just ended`);
   const options = { timeoutMs: CALL_TIMEOUT_MS, signal };
   if (record.vmm === "qemu") await changeQemu(record.vmSocketPath, change, options);

@@ -4,9 +4,11 @@ import { RootMode } from "../guest/gen/firectl/agent/v1/control_fields.ts";
 import type { HealthCheckSchema } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import { randomSeed } from "../host/random.ts";
 import type { MountRecord } from "../state/mount-record.ts";
+import type { NetworkRecord } from "../state/network-record.ts";
 import type { HealthCheckRecord, WorkloadRecord } from "../state/vm-record.ts";
 import { guestDeviceName } from "../vmm/device-names.ts";
 import type { Drive } from "../vmm/vmm.ts";
+import { userNetworkSpec } from "./network/user-network.ts";
 import { resourceSpec, rlimitsSpec } from "./resource-spec.ts";
 import { environmentFor, type GuestStart, terminalFor } from "./session.ts";
 import { guestMounts } from "./volumes/mount-drives.ts";
@@ -21,6 +23,7 @@ export function specFor(options: {
   start: GuestStart;
   drives: readonly Drive[];
   mounts: readonly MountRecord[];
+  network: NetworkRecord | undefined;
   /** Whether the VM has never run. */
   isFirst: boolean;
   /** Start no workload. */
@@ -42,6 +45,7 @@ export function specFor(options: {
     hostTimeUnixNs: BigInt(Date.now()) * 1_000_000n,
     seed: randomSeed(SEED_BYTES),
     mounts: guestMounts(options.mounts, { drives, fills: options.isFirst }),
+    ...(options.network === undefined ? {} : { network: userNetworkSpec(workload.resources) }),
     ...(options.idle ? { process: { idle: true } } : workloadSpec(workload, options.start)),
   };
 }

@@ -139,3 +139,12 @@ test.each([
 ])("tscKhzOfCpuinfo: %s", (_name, cpuinfo, expected) => {
   expect(tscKhzOfCpuinfo(cpuinfo)).toBe(expected);
 });
+
+test("an interface is a socket that is open already", () => {
+  const network = { macAddress: "02:42:0a:00:02:0f" };
+  const line = qemuArguments(plan({ machine: { ...MACHINE, network } })).join(" ");
+  expect(line).toContain(
+    "-netdev socket,id=eth0,fd=9 -device virtio-net-device,netdev=eth0,mac=02:42:0a:00:02:0f,status=off",
+  );
+  expect(qemuArguments(plan()).join(" ")).not.toContain("-netdev");
+});

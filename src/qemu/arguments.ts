@@ -1,5 +1,5 @@
 import { FirectlError } from "../core/errors.ts";
-import type { Drive, DriveLimit, MachineConfiguration } from "../vmm/vmm.ts";
+import type { Drive, MachineConfiguration, NetworkDevice, RateLimit } from "../vmm/vmm.ts";
 
 /** The emulated machine: firectl's own always has an initramfs and a vsock device, a user's may have neither. */
 export interface QemuMachine extends Omit<MachineConfiguration, "bootSource" | "vsock"> {
@@ -49,6 +49,7 @@ export function qemuArguments(plan: QemuPlan): string[] {
     ...["-global", "virtio-mmio.force-legacy=false"],
     ...inOrderOfDiscovery(plan.architecture, machine.drives).flatMap(driveArguments),
     ...(machine.balloon === true ? ["-device", "virtio-balloon-device,id=balloon,deflate-on-oom=on"] : []),
+    ...(machine.network === undefined ? [] : networkArguments(machine.network)),
     ...["-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng"],
     ...(machine.vsock === undefined
       ? []
@@ -130,8 +131,20 @@ function driveArguments(drive: Drive): string[] {
   return ["-drive", options.join(","), "-device", `virtio-blk-device,drive=${drive.id}`];
 }
 
+/** The descriptor on which QEMU finds the guest's frames. */
+export const NETWORK_FD = 9;
+
+function networkArguments({ macAddress }: NetworkDevice): string[] {
+  return [
+    ...["-netdev", `socket,id=eth0,fd=${NETWORK_FD}`],
+    // With a status the link comes up only when the guest's kernel finds the time to look at it, and programs that
+    // list the interfaces that run miss it until then.
+    ...["-device", `virtio-net-device,netdev=eth0,mac=${macAddress},status=off`],
+  ];
+}
+
 /** https://gitlab.com/qemu-project/qemu/-/blob/master/docs/throttle.txt */
-function throttling(limit: DriveLimit | undefined): string[] {
+function throttling(limit: RateLimit | undefined): string[] {
   const { bytesPerSecond, operationsPerSecond } = limit ?? {};
   return [
     ...(bytesPerSecond === undefined ? [] : [`throttling.bps-total=${bytesPerSecond}`]),

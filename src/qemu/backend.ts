@@ -4,8 +4,10 @@ import { errnoOf, FirectlError } from "../core/errors.ts";
 import { isAlive, type ProcessIdentity } from "../host/process-identity.ts";
 import { type SideProcess, socketsOf, superviseDetached } from "../host/supervise.ts";
 import { watchUntil } from "../host/watch-directory.ts";
+import { NETWORK_COMPANIONS, withNetwork } from "../vmm/network-launcher.ts";
 import type { LaunchOptions, MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
-import { type QemuMachine, type QemuPlan, qemuArguments, tscKhzOfCpuinfo } from "./arguments.ts";
+import { NETWORK_FD, type QemuMachine, type QemuPlan, qemuArguments, tscKhzOfCpuinfo } from "./arguments.ts";
+import { noNetworkLimit } from "./change.ts";
 import { runQmp } from "./qmp.ts";
 import { translateRaw } from "./translate-raw.ts";
 
@@ -39,6 +41,7 @@ async function launch(
   machine: QemuMachine,
   options: LaunchOptions,
 ): Promise<RunningVmm> {
+  if (machine.network?.limit !== undefined) throw noNetworkLimit();
   // It opens its disks at once.
   await options.meanwhile?.();
   const qmpSocketPath = path.join(options.runtimeDirectory, "qmp.sock");
@@ -47,7 +50,12 @@ async function launch(
   const { vsock } = machine;
   const supervised = await superviseDetached({
     runtimeDirectory: options.runtimeDirectory,
-    argv: [programs.executable, ...qemuArguments(plan)],
+    argv: withNetwork([programs.executable, ...qemuArguments(plan)], {
+      ...options,
+      launcher: options.networkLauncher,
+      end: { socketFd: NETWORK_FD },
+    }),
+    companions: options.networkLauncher === undefined ? [] : NETWORK_COMPANIONS,
     sideProcesses: [
       ...(vsock === undefined ? [] : [vsockProcess(programs, vsock, vhostSocketPath)]),
       ...(options.sideProcesses ?? []),
@@ -59,8 +67,7 @@ async function launch(
       ...[qmpSocketPath, vhostSocketPath, ...(vsock === undefined ? [] : [vsock.socketPath])],
       ...socketsOf(options.sideProcesses),
     ],
-    ready: ({ process: qemu }) =>
-      guestRuns(qemu, qmpSocketPath, { ...options, executable: programs.executable }),
+    ready: (qemu) => guestRuns(qemu, qmpSocketPath, { ...options, executable: programs.executable }),
     timeoutMs: START_TIMEOUT_MS,
     signal: options.signal,
   });

@@ -1,3 +1,4 @@
+import { FirectlError } from "../core/errors.ts";
 import { MIB } from "../core/units.ts";
 import type { MachineChange } from "../vmm/vmm.ts";
 import { type QmpCommand, type QmpOptions, runQmp } from "./qmp.ts";
@@ -5,14 +6,22 @@ import { type QmpCommand, type QmpOptions, runQmp } from "./qmp.ts";
 /**
  * Changes a QEMU that runs its guest, which has booted with `memoryMib`.
  * https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html
- * @throws FirectlError VMM_REFUSED with its own words, VMM_FAILED, TIMEOUT.
+ * @throws FirectlError VMM_REFUSED with its own words, VMM_FAILED, TIMEOUT; UNSUPPORTED for a limit of the network.
  */
 export async function changeQemu(
   qmpSocketPath: string,
   change: MachineChange & { readonly memoryMib: number },
   options: QmpOptions,
 ): Promise<void> {
+  if (change.networkLimit !== undefined) throw noNetworkLimit();
   await runQmp(qmpSocketPath, commandsFor(change), options);
+}
+
+/** The failure of a limit that Firecracker has and QEMU has not. */
+export function noNetworkLimit(): FirectlError {
+  return new FirectlError("UNSUPPORTED", "QEMU cannot limit the rate of a network interface", {
+    hint: "leave out --network-bps and --network-pps, or run the VM where Firecracker can be used",
+  });
 }
 
 function commandsFor(change: MachineChange & { readonly memoryMib: number }): QmpCommand[] {

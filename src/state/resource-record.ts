@@ -1,7 +1,7 @@
 import * as z from "zod/mini";
 
-/** Rates of a disk, by the second. */
-export const driveLimit: z.ZodMiniObject<{
+/** Rates of a disk or an interface, by the second. */
+export const rateLimit: z.ZodMiniObject<{
   bytesPerSecond: z.ZodMiniOptional<z.ZodMiniNumber>;
   operationsPerSecond: z.ZodMiniOptional<z.ZodMiniNumber>;
 }> = z.object({
@@ -29,9 +29,8 @@ export interface ResourceRecord {
   readonly dns?: string[] | undefined;
   readonly dnsSearch?: string[] | undefined;
   readonly dnsOptions?: string[] | undefined;
-  readonly diskLimit?:
-    | { bytesPerSecond?: number | undefined; operationsPerSecond?: number | undefined }
-    | undefined;
+  readonly diskLimit?: z.infer<typeof rateLimit> | undefined;
+  readonly networkLimit?: z.infer<typeof rateLimit> | undefined;
 }
 
 const strings = z.optional(z.array(z.string()));
@@ -56,5 +55,6 @@ export const resourceRecord: z.ZodMiniType<ResourceRecord> = z.object({
   dns: strings,
   dnsSearch: strings,
   dnsOptions: strings,
-  diskLimit: z.optional(driveLimit),
+  diskLimit: z.optional(rateLimit),
+  networkLimit: z.optional(rateLimit),
 });

@@ -1,6 +1,7 @@
 import * as z from "zod/mini";
 import { mountRecord } from "./mount-record.ts";
-import { driveLimit, resourceRecord } from "./resource-record.ts";
+import { networkRecord } from "./network-record.ts";
+import { rateLimit, resourceRecord } from "./resource-record.ts";
 
 /**
  * The schema of a record in `vms.json`, in zod's small form: every command reads it. Fields of a newer firectl are kept, not dropped.
@@ -17,7 +18,7 @@ const drive = z.object({
   device: z.optional(z.enum(["block", "pmem"])),
   readOnly: z.boolean(),
   cache: z.enum(["unsafe", "writeback"]),
-  limit: z.optional(driveLimit),
+  limit: z.optional(rateLimit),
 });
 
 const machine = z.object({
@@ -30,6 +31,7 @@ const machine = z.object({
   }),
   drives: z.array(drive),
   vsock: z.object({ guestCid: z.int(), socketPath: z.string() }),
+  network: z.optional(z.object({ macAddress: z.string(), limit: z.optional(rateLimit) })),
   bootSnapshot: z.optional(z.enum(["auto", "never"])),
 });
 
@@ -111,6 +113,7 @@ const vmRecord = z.looseObject({
   configSockets: z.array(z.string()),
   /** What is mounted into the root; absent where nothing is. */
   mounts: z.optional(z.array(mountRecord)),
+  network: z.optional(networkRecord),
   /** Its anonymous volumes stay when it is removed. */
   keepVolumes: z.optional(z.boolean()),
 });

@@ -17,13 +17,22 @@ export interface Drive {
   readonly readOnly: boolean;
   /** What an fsync in the guest does: `writeback` reaches the host's disk, `unsafe` reaches nobody. */
   readonly cache: "unsafe" | "writeback";
-  readonly limit?: DriveLimit | undefined;
+  /** Of reads and writes together. */
+  readonly limit?: RateLimit | undefined;
 }
 
-/** Rates of a disk, reads and writes together; what is absent is not limited. */
-export interface DriveLimit {
+/** Rates by the second; what is absent is not limited. */
+export interface RateLimit {
   readonly bytesPerSecond?: number | undefined;
+  /** Requests of a disk, packets of an interface. */
   readonly operationsPerSecond?: number | undefined;
+}
+
+/** The guest's network interface, eth0. */
+export interface NetworkDevice {
+  readonly macAddress: string;
+  /** Of what it sends and of what it receives, each by itself. */
+  readonly limit?: RateLimit | undefined;
 }
 
 /** Changes of a machine while it runs. */
@@ -31,7 +40,9 @@ export interface MachineChange {
   /** How much of its memory the guest is to give back, in MiB. */
   readonly balloonMib?: number | undefined;
   /** Limits of drives by their ids; they take the place of those that there were. */
-  readonly driveLimits?: Readonly<Record<string, DriveLimit>> | undefined;
+  readonly driveLimits?: Readonly<Record<string, RateLimit>> | undefined;
+  /** Takes the place of the interface's limit. */
+  readonly networkLimit?: RateLimit | undefined;
 }
 
 /** One microVM, in the words of Firecracker's API. */
@@ -46,8 +57,18 @@ export interface MachineConfiguration {
   };
   readonly drives: readonly Drive[];
   readonly vsock: { readonly guestCid: number; readonly socketPath: string };
+  /** Needs {@link LaunchOptions.networkLauncher}. None when absent. */
+  readonly network?: NetworkDevice | undefined;
   /** Whether the guest may go on from a snapshot of an earlier one's boot, and leave one; `auto` when absent. */
   readonly bootSnapshot?: "auto" | "never" | undefined;
+}
+
+/** The program that becomes the VMM once the guest's interface leads somewhere: agent/src/network_relay. */
+export interface NetworkLauncher {
+  /** Absolute path. */
+  readonly program: string;
+  /** Path and arguments of passt(1). */
+  readonly passt: readonly string[];
 }
 
 /** Where a VMM keeps its run-time files, and what follows its end. */
@@ -62,6 +83,8 @@ export interface LaunchOptions {
   readonly afterExit: readonly string[];
   /** Run beside the VMM, from before its start to its end. */
   readonly sideProcesses?: readonly SideProcess[] | undefined;
+  /** What connects the machine's network device; there is one exactly where there is a device. */
+  readonly networkLauncher?: NetworkLauncher | undefined;
   /**
    * Called once the VMM's process is on its way; the guest is started when it is done. What the machine is made of,
    * its disks above all, need not be there before.

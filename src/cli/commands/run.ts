@@ -9,6 +9,7 @@ import { healthFrom } from "../health-flags.ts";
 import { limitsFrom } from "../image-flags.ts";
 import { collectEnv, collectLabels } from "../key-values.ts";
 import { mountOptionsFrom } from "../mount-flags.ts";
+import { networkFrom } from "../network-flags.ts";
 import { resourcesFrom } from "../resource-flags.ts";
 import { FLAGS_BESIDE_CONFIG, RUN_FLAGS } from "../run-flags.ts";
 import { safeJson } from "../sanitize.ts";
@@ -132,6 +133,7 @@ function imageLaunch({ flags, given, args }: RunInput, context: CommandContext):
     ...recordOptions(flags),
     ...limitsFrom(flags),
     ...resourcesFrom(flags),
+    ...networkFrom(flags),
     ...healthFrom({ flags, given }),
     ...mountOptionsFrom(flags),
     ...defined({

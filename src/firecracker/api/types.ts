@@ -17,11 +17,20 @@ interface BlockDevice {
   readonly rate_limiter?: RateLimiter;
 }
 
-/** Each bucket is used up by reads and writes alike. */
+/** Of a disk, each bucket is used up by reads and writes alike. */
 export interface RateLimiter {
   /** In bytes. */
   readonly bandwidth: TokenBucket;
   readonly ops: TokenBucket;
+}
+
+/** The limiters are of what the guest receives and of what it sends. */
+interface NetworkInterface {
+  readonly iface_id: string;
+  readonly guest_mac: string;
+  readonly host_dev_name: string;
+  readonly rx_rate_limiter?: RateLimiter;
+  readonly tx_rate_limiter?: RateLimiter;
 }
 
 /** One PATCH of a machine that runs. */
@@ -30,6 +39,10 @@ export type ChangeCall =
   | {
       readonly path: `/drives/${string}`;
       readonly body: { readonly drive_id: string; readonly rate_limiter: RateLimiter };
+    }
+  | {
+      readonly path: `/network-interfaces/${string}`;
+      readonly body: Required<Pick<NetworkInterface, "iface_id" | "rx_rate_limiter" | "tx_rate_limiter">>;
     };
 
 /** Since 1.14. */
@@ -74,6 +87,7 @@ export type ConfigurationCall =
   | { readonly path: "/boot-source"; readonly body: BootSource }
   | { readonly path: `/drives/${string}`; readonly body: BlockDevice }
   | { readonly path: `/pmem/${string}`; readonly body: PmemDevice }
+  | { readonly path: `/network-interfaces/${string}`; readonly body: NetworkInterface }
   | { readonly path: "/machine-config"; readonly body: MachineConfig }
   | { readonly path: "/vsock"; readonly body: VsockDevice }
   | { readonly path: "/balloon"; readonly body: BalloonDevice }

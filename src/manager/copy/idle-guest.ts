@@ -52,7 +52,8 @@ export async function withIdleGuest<T>(
   });
   for (const file of ownFiles(paths)) await rm(file, { force: true });
   const mounted = await reclaimMounts(context, claimed);
-  const machine = withMountDrives(record.machine, mounted.drives);
+  // Nothing runs in it that would use one.
+  const machine = { ...withMountDrives(record.machine, mounted.drives), network: undefined };
   const vmm = await selectVmmAgain(context, record, { bootSource: machine.bootSource, signal });
   const drives = machine.drives.map((drive) =>
     drive.id === "control" ? { ...drive, path: paths.controlDrive } : drive,
@@ -62,6 +63,7 @@ export async function withIdleGuest<T>(
     workload,
     drives,
     mounts: mounted.mounts,
+    network: undefined,
     start: { attached: false, terminalSize: undefined },
     isFirst: false,
     idle: true,

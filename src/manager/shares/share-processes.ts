@@ -7,6 +7,7 @@ import type { SideProcess } from "../../host/supervise.ts";
 import type { MountRecord } from "../../state/mount-record.ts";
 import type { ShareRecord } from "../../state/share-record.ts";
 import type { Context } from "../context.ts";
+import { requireOwnProgram } from "../own-program.ts";
 import type { VmPaths } from "../vm-paths.ts";
 
 /** Ports of the host on which shares are served; the guest's agent connects to them and nobody else can. */
@@ -33,7 +34,7 @@ export async function shareProcesses(
   paths: Pick<VmPaths, "vsockSocket">,
 ): Promise<SideProcess[]> {
   if (shares.length === 0) return [];
-  await checkServer(context.shareServerPath);
+  await requireOwnProgram(context.shareServerPath, "the server of shared directories");
   await Promise.all(shares.map(checkSource));
   return shares.map((share, index) => {
     // Where Firecracker and vhost-device-vsock look for who listens on a port of the host.
@@ -50,17 +51,6 @@ export async function shareProcesses(
       ],
     };
   });
-}
-
-async function checkServer(program: string): Promise<void> {
-  try {
-    await access(program, constants.X_OK);
-  } catch (error) {
-    throw new FirectlError("FILE_NOT_FOUND", `the server of shared directories is missing: ${program}`, {
-      hint: "install firectl again, or build it with: make agent",
-      cause: error,
-    });
-  }
 }
 
 /** What `start` finds may be another than what `run` found. The server looks again: this is for the message. */

@@ -50,22 +50,27 @@ export interface CallOptions {
   readonly env?: NodeJS.ProcessEnv;
 }
 
+/** What to put before firectl: a command that runs the rest of its words. */
+export type Within = readonly string[];
+
 /** One user's firectl: configuration, data and run-time directory of its own, kernels shared. */
 export class Sandbox implements AsyncDisposable {
   readonly directory: string;
   readonly env: NodeJS.ProcessEnv;
+  readonly #within: Within;
 
-  private constructor(directory: string, env: NodeJS.ProcessEnv) {
+  private constructor(directory: string, env: NodeJS.ProcessEnv, within: Within) {
     this.directory = directory;
+    this.#within = within;
     this.env = { ...process.env, ...directoriesIn(directory), ...env };
     // It costs every start of Node a tenth of a second under emulation, and nothing here speaks TLS.
     delete this.env["NODE_EXTRA_CA_CERTS"];
   }
 
-  static async create(env: NodeJS.ProcessEnv = {}): Promise<Sandbox> {
+  static async create(env: NodeJS.ProcessEnv = {}, within: Within = []): Promise<Sandbox> {
     // Short: unix sockets lie below it.
     const directory = await mkdtemp(path.join(os.tmpdir(), "fc-"));
-    const sandbox = new Sandbox(directory, env);
+    const sandbox = new Sandbox(directory, env, within);
     await mkdir(sandbox.data, { recursive: true });
     for (const shared of ["kernels", "initramfs"]) {
       await mkdir(path.join(SHARED_DATA, shared), { recursive: true });
@@ -88,7 +93,8 @@ export class Sandbox implements AsyncDisposable {
 
   /** Starts firectl and leaves it running. */
   start(args: readonly string[], options: CallOptions = {}): Running {
-    const child = spawn(BIN, args, {
+    const [program = BIN, ...words] = [...this.#within, BIN, ...args];
+    const child = spawn(program, words, {
       env: { ...this.env, ...options.env },
       stdio: ["pipe", "pipe", "pipe"],
     });

@@ -1,0 +1,115 @@
+import { FirectlError } from "../../core/errors.ts";
+import type { Kernel } from "../../kernel/kernel.ts";
+import { NETWORK_MODULES } from "../../kernel/modules.ts";
+import type { NetworkRecord } from "../../state/network-record.ts";
+import type { NetworkMode, PublishedPort, RunOptions } from "../api.ts";
+import { requireModules } from "../kernel-support.ts";
+import type { Settings } from "../settings.ts";
+
+/** What a VM is to have of a network. */
+export interface NetworkPlan {
+  readonly mode: NetworkMode;
+  readonly ports: readonly PublishedPort[];
+  /** Also all ports that the image exposes. */
+  readonly publishAll: boolean;
+}
+
+const MAX_PORT = 65_535;
+
+/**
+ * What `run` asks for: whoever publishes a port wants a network.
+ * @throws FirectlError INVALID_ARGUMENT.
+ */
+export function networkPlanOf(
+  run: Pick<RunOptions, "network" | "publish" | "publishAll" | "resources">,
+  settings: Pick<Settings, "network">,
+): NetworkPlan {
+  const ports = run.publish ?? [];
+  const publishAll = run.publishAll ?? false;
+  for (const port of ports) checkPort(port);
+  const publishes = ports.length > 0 || publishAll;
+  if (run.network === "none" && publishes) {
+    throw new FirectlError("INVALID_ARGUMENT", "--publish: no port leads to a VM with --network none", {
+      hint: "leave one of the two out",
+    });
+  }
+  const mode = run.network ?? (publishes ? "user" : (settings.network ?? "none"));
+  const { networkBytesPerSecond, networkPacketsPerSecond } = run.resources ?? {};
+  if (mode === "none" && (networkBytesPerSecond || networkPacketsPerSecond)) {
+    const flag = networkBytesPerSecond ? "--network-bps" : "--network-pps";
+    throw new FirectlError("INVALID_ARGUMENT", `${flag}: the VM has no network to limit`, {
+      hint: "add --network user",
+    });
+  }
+  return { mode, ports, publishAll };
+}
+
+function checkPort({ guestPort, hostPort }: PublishedPort): void {
+  const bad = [guestPort, hostPort ?? guestPort].find(
+    (port) => !(Number.isInteger(port) && port >= 1 && port <= MAX_PORT),
+  );
+  if (bad === undefined) return;
+  throw new FirectlError(
+    "INVALID_ARGUMENT",
+    `--publish: ${bad} is not a port, a number from 1 to ${MAX_PORT}`,
+  );
+}
+
+/**
+ * What goes on record of the VM's network; undefined when it has none.
+ * @param exposed The image's ExposedPorts.
+ * @throws FirectlError PORT_IN_USE, PERMISSION_DENIED, INVALID_ARGUMENT.
+ */
+export async function networkRecordFor(
+  plan: NetworkPlan,
+  exposed: readonly string[],
+): Promise<NetworkRecord | undefined> {
+  if (plan.mode === "none") return undefined;
+  const ports = requestedPorts(plan, exposed);
+  // Most VMs have none, and need nothing to be loaded for it.
+  if (ports.length === 0) return { mode: plan.mode, ports: [] };
+  const { claimPorts } = await import("./claim-ports.ts");
+  return { mode: plan.mode, ports: await claimPorts(ports) };
+}
+
+/** The same for a VM that starts again. @throws FirectlError as {@link networkRecordFor}. */
+export async function networkRecordAgain(
+  network: NetworkRecord | undefined,
+): Promise<NetworkRecord | undefined> {
+  if (network === undefined || network.ports.length === 0) return network;
+  const { reclaimPorts } = await import("./claim-ports.ts");
+  return { ...network, ports: await reclaimPorts(network.ports) };
+}
+
+/** The ports to publish, once it is known which ones the image exposes: as in docker, those get any port that is free. */
+function requestedPorts(plan: NetworkPlan, exposed: readonly string[]): readonly PublishedPort[] {
+  if (!plan.publishAll) return plan.ports;
+  const isPublished = (port: PublishedPort): boolean =>
+    plan.ports.some((own) => own.guestPort === port.guestPort && (own.protocol ?? "tcp") === port.protocol);
+  return [...plan.ports, ...exposed.flatMap(exposedPorts).filter((port) => !isPublished(port))];
+}
+
+/** `80/tcp`, `80` or `8000-8002/udp`, as an image has them; what is neither TCP's nor UDP's is left out. */
+function exposedPorts(text: string): PublishedPort[] {
+  const match = /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp))?$/i.exec(text);
+  const first = Number(match?.[1]);
+  const last = Number(match?.[2] ?? match?.[1]);
+  if (!(first >= 1 && first <= last && last <= MAX_PORT)) return [];
+  const protocol = match?.[3]?.toLowerCase() === "udp" ? "udp" : "tcp";
+  return Array.from({ length: last - first + 1 }, (_, index) => ({ protocol, guestPort: first + index }));
+}
+
+/**
+ * The modules that a guest with this network needs besides.
+ * @throws FirectlError UNSUPPORTED when the kernel lacks the driver.
+ */
+export function networkModules(
+  network: NetworkRecord | undefined,
+  kernel: Pick<Kernel, "name" | "modules" | "builtin">,
+): readonly string[] {
+  if (network === undefined) return [];
+  return requireModules(kernel, NETWORK_MODULES, {
+    cannot: "cannot connect the VM to a network",
+    instead: "or run it with --network none",
+  });
+}
