@@ -175,22 +175,10 @@ onEveryBackend("the network", (vmm) => {
     async () => {
       await sandbox.ok([
         ...["run", "-d", "--vmm", vmm, "--name", "slow", "--network", "user", "--network-bps", "1m"],
-        ...[DEBIAN, "sleep", "1000"],
+        ...["--entrypoint", "sleep", DEBIAN, "1000"],
       ]);
-      const seconds = async (): Promise<number> =>
-        Number(
-          await sandbox.ok([
-            "exec",
-            "slow",
-            "curl",
-            "-s",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{time_total}",
-            `${FAR}/bytes/${4 * MIB}`,
-          ]),
-        );
+      const download = ["curl", "-s", "-o", "/dev/null", "-w", "%{time_total}", `${FAR}/bytes/${4 * MIB}`];
+      const seconds = async (): Promise<number> => Number(await sandbox.ok(["exec", "slow", ...download]));
       // A full bucket, then three more at a bucket a second.
       expect(await seconds()).toBeGreaterThan(2.9);
       await sandbox.ok(["update", "--network-bps", "512k", "slow"]);
@@ -199,7 +187,7 @@ onEveryBackend("the network", (vmm) => {
         { workload: { resources: { networkLimit: { bytesPerSecond: 512 * 1024 } } } },
       ]);
       await sandbox.ok(["update", "--network-bps", "0", "slow"]);
-      expect(sandbox.records()).toMatchObject([{ workload: { resources: {} } }]);
+      expect(JSON.stringify(sandbox.records())).not.toContain("networkLimit");
       await sandbox.ok(["rm", "-f", "slow"]);
     },
   );
