@@ -4,6 +4,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, send,
     sendmsg, socketpair,
@@ -54,7 +55,10 @@ pub fn tell(channel: &OwnedFd, result: Result<(), &str>) {
 /// Waits for what the relay tells; `None` when it has ended without a word.
 pub fn verdict(channel: &OwnedFd) -> Option<Result<(), String>> {
     let mut buffer = [0; MAX_MESSAGE_BYTES];
-    let count = recv(channel.as_raw_fd(), &mut buffer, MsgFlags::empty()).unwrap_or(0);
+    let mut receive = || recv(channel.as_raw_fd(), &mut buffer, MsgFlags::empty());
+    // That the relay has ended without having taken the descriptor is told before what it had said.
+    let received = receive().or_else(|error| if error == Errno::ECONNRESET { receive() } else { Err(error) });
+    let count = received.unwrap_or(0);
     match &buffer[..count] {
         [] => None,
         READY => Some(Ok(())),
@@ -83,6 +87,15 @@ mod tests {
         drop(launcher);
         assert_eq!(take_over(&relay).unwrap_err(), "the VMM's launcher has ended");
         tell(&relay, Ok(()));
+    }
+
+    #[test]
+    fn the_launcher_hears_of_a_relay_that_ended_before_it_took_over() {
+        let (launcher, relay) = channel().unwrap();
+        hand_over(&launcher, &File::open("/dev/null").unwrap().into());
+        tell(&relay, Err("no"));
+        drop(relay);
+        assert_eq!(verdict(&launcher), Some(Err("no".into())));
     }
 
     #[test]
