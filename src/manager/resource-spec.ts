@@ -2,6 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ProcessSchema } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import type { ResourcesSchema } from "../guest/gen/firectl/agent/v1/resources_pb.ts";
 import type { ResourceRecord } from "../state/resource-record.ts";
+import { receiveWindowSetting } from "./network/receive-window.ts";
 
 /** RLIM_INFINITY. */
 const UNLIMITED = 2n ** 64n - 1n;
@@ -15,7 +16,8 @@ export function resourceSpec(record: ResourceRecord): MessageInitShape<typeof Re
     swapBytes: BigInt(record.swapBytes ?? 0),
     pidsLimit: record.pidsLimit ?? 0,
     oomScoreAdj: record.oomScoreAdj ?? 0,
-    sysctls: record.sysctls ?? {},
+    // The user's own win.
+    sysctls: { ...receiveWindowSetting(record.networkLimit), ...record.sysctls },
     privileges: {
       capabilities: capabilities ?? [],
       defaultCapabilities: capabilities === undefined && record.allCapabilities !== true,

@@ -132,7 +132,7 @@ onEveryBackend("the network", (vmm) => {
         ip addr del 127.0.0.1/8 dev lo
         ip route add 127.0.0.0/8 via 10.0.2.2; echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet
         echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet
-        printf 'GET / HTTP/1.0\\r\\n\\r\\n' | timeout 30 nc ${FAR_ADDRESS} ${FAR_PORT} | grep hello || exit 9
+        { printf 'GET / HTTP/1.0\\r\\n\\r\\n'; sleep 5; } | timeout 30 nc ${FAR_ADDRESS} ${FAR_PORT} | grep -m 1 hello || exit 9
         for address in 127.0.0.1 127.1.2.3 10.0.2.2 10.0.2.3; do
           timeout 5 nc -w 3 $address 7000 </dev/null
         done
@@ -179,10 +179,10 @@ onEveryBackend("the network", (vmm) => {
       ]);
       const download = ["curl", "-s", "-o", "/dev/null", "-w", "%{time_total}", `${FAR}/bytes/${4 * MIB}`];
       const seconds = async (): Promise<number> => Number(await sandbox.ok(["exec", "slow", ...download]));
-      // A full bucket, then three more at a bucket a second.
-      expect(await seconds()).toBeGreaterThan(2.9);
+      // A full bucket, then three more at a bucket a second; unlimited it takes a fraction of one.
+      expect(await seconds()).toBeGreaterThan(2);
       await sandbox.ok(["update", "--network-bps", "512k", "slow"]);
-      expect(await seconds()).toBeGreaterThan(6.9);
+      expect(await seconds()).toBeGreaterThan(5);
       expect(sandbox.records()).toMatchObject([
         { workload: { resources: { networkLimit: { bytesPerSecond: 512 * 1024 } } } },
       ]);

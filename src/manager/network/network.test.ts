@@ -6,6 +6,7 @@ import type { VmRecord } from "../../state/vm-record.ts";
 import { claimPorts, reclaimPorts } from "./claim-ports.ts";
 import { networkSettings } from "./inspect-network.ts";
 import { networkModules, networkPlanOf, networkRecordAgain, networkRecordFor } from "./network-plan.ts";
+import { receiveWindowSetting } from "./receive-window.ts";
 import { passtArguments } from "./user-network.ts";
 
 const LOOPBACK = "127.0.0.1";
@@ -135,6 +136,16 @@ test("passt is told every port, and that there are none of a protocol", () => {
   expect(passtArguments([{ ...port, protocol: "udp" }]).join(" ")).toMatch(
     / --tcp-ports none --udp-ports 0\.0\.0\.0\/8080:80$/,
   );
+});
+
+test("a guest that receives slowly lets little be on its way to it", () => {
+  const windowAt = (bytesPerSecond: number) => receiveWindowSetting({ bytesPerSecond })["net.ipv4.tcp_rmem"];
+  expect(windowAt(64 * 1024)).toBe("4096 65536 65536");
+  expect(windowAt(1024 * 1024)).toBe("4096 131072 131072");
+  expect(windowAt(10 * 1024 * 1024)).toBe("4096 131072 1310720");
+  expect(windowAt(1024 * 1024 * 1024)).toBe("4096 131072 6291456");
+  expect(receiveWindowSetting({ operationsPerSecond: 100 })).toEqual({});
+  expect(receiveWindowSetting(undefined)).toEqual({});
 });
 
 test("inspect has Docker's form of it", () => {
