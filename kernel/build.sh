@@ -370,9 +370,16 @@ if [ -z "$work" ]; then
   work=$(mktemp -d "${TMPDIR:-/tmp}/firectl-kernel.XXXXXX")
   made_work=1
 fi
-# What a failure, or Ctrl-C, has left is what the next try goes on from.
-tell_work() { [ ! -f "$work/build.log" ] || say "what was built so far is in $work: --work $work goes on from there"; }
-trap '[ $? = 0 ] || tell_work' EXIT
+# What a failure, or Ctrl-C, has left is what the next try goes on from, if anything was built.
+leave_work() {
+  [ "$1" != 0 ] || return 0
+  if [ -f "$work/build.log" ]; then
+    say "what was built so far is in $work: --work $work goes on from there"
+  elif [ -n "$made_work" ]; then
+    rm -rf "$work"
+  fi
+}
+trap 'leave_work $?' EXIT
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
 build=$work/build-$arch

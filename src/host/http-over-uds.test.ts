@@ -1,11 +1,10 @@
-import { mkdtempSync } from "node:fs";
 import { createServer, type RequestListener, type Server } from "node:http";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { HttpOverUds } from "./http-over-uds.ts";
+import { temporaryDirectory } from "./temporary-directory.test-helper.ts";
 
-const socketPath = path.join(mkdtempSync(path.join(tmpdir(), "uds-")), "s");
+const socketPath = path.join(temporaryDirectory(), "s");
 const servers: Server[] = [];
 afterEach(() => {
   for (const server of servers.splice(0)) {

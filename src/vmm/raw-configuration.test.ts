@@ -1,10 +1,10 @@
-import { mkdtempSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
 import { expect, test } from "vitest";
+import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
 import { parseRawConfiguration } from "./raw-configuration.ts";
 
-const directory = mkdtempSync(path.join(tmpdir(), "raw-"));
+const directory = temporaryDirectory();
 writeFileSync(path.join(directory, "vmlinux"), "");
 writeFileSync(path.join(directory, "root.ext4"), "");
 

@@ -51,8 +51,14 @@ function archive(files: Readonly<Record<string, string>> = {}): Archive {
   return { source, sha256: createHash("sha256").update(readFileSync(source)).digest("hex") };
 }
 
+/** Where it works when it is not told where. */
+const scratch = temporaryDirectory();
+
 function script(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
-  const result = spawnSync(SCRIPT, args, { encoding: "utf8", env: { ...process.env, ...env } });
+  const result = spawnSync(SCRIPT, args, {
+    encoding: "utf8",
+    env: { ...process.env, TMPDIR: scratch, ...env },
+  });
   return { status: result.status, stdout: result.stdout, stderr: result.stderr };
 }
 
