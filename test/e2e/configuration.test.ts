@@ -10,9 +10,13 @@ import { run } from "./support/run.ts";
 /** A guest of its own takes some seconds to boot. */
 const SOON = { timeout: 120_000, interval: 200 };
 
-/** Nothing of firectl's: prints a line, shows its disk, and does what the kernel's command line says. */
+/**
+ * Nothing of firectl's: prints a line, shows its disk, and does what the kernel's command line says. The power button,
+ * Ctrl-Alt-Del, is to be its own affair, which it does not care for: a kernel would reboot as soon as it has a keyboard.
+ */
 const INIT = `#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
+echo 0 >/proc/sys/kernel/ctrl-alt-del
 /bin/busybox mount -t devtmpfs dev /dev
 for module in /modules/*.ko; do /bin/busybox insmod "$module"; done
 echo "guest of its own: $(/bin/busybox cat /proc/cmdline)"

@@ -72,10 +72,9 @@ export async function startNetwork(): Promise<TestNetwork> {
   try {
     const near = await machine(children);
     const far = await machine(children);
-    await run("ip", [
-      ...["link", "add", "eth0", "netns", pidOf(near), "type", "veth"],
-      ...["peer", "name", "eth0", "netns", pidOf(far)],
-    ]);
+    // From inside: where this machine has an eth0, older kernels make none for others.
+    const cable = ["link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", pidOf(far)];
+    await run(...inside(near, ["ip", ...cable]));
     await setUp(near, NEAR_ADDRESS);
     await setUp(far, FAR_ADDRESS);
     await run(...inside(near, ["ip", "route", "add", "default", "via", FAR_ADDRESS]));
