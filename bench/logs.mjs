@@ -3,6 +3,7 @@
 // costs who takes it. And whether the newest part is there afterwards.
 //
 //   npm run build && node bench/logs.mjs [--vmm firecracker|qemu] [--bytes 1000000000] [--rounds 3] [--image oci:DIR]
+//     [--only seq|awk] [--without-pipe]
 
 import { execFileSync } from "node:child_process";
 import path from "node:path";
@@ -15,6 +16,8 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "3" },
     image: { type: "string", default: "oci:.cache/images/layers" },
     cpus: { type: "string", default: "1" },
+    only: { type: "string", default: "" },
+    "without-pipe": { type: "boolean", default: false },
   },
 });
 const bin = path.resolve(import.meta.dirname, "../bin/firectl");
@@ -39,12 +42,13 @@ const producers = [
   },
 ];
 
+const ways = values["without-pipe"] ? ["recorded"] : ["recorded", "piped"];
 console.log(`${bytes} bytes, ${values.rounds} rounds, ${values.cpus} processor(s), medians`);
-for (const { name, program, last } of producers) {
+for (const { name, program, last } of producers.filter((producer) => producer.name.startsWith(values.only))) {
   const script = `now() { read -r up rest < /proc/uptime; echo "$up"; }
     i=0; while [ $i -lt ${values.rounds} ]; do
       a=$(now); ${program} > /dev/null; b=$(now); ${program}; c=$(now)
-      ${program} | cat > /dev/null; d=$(now)
+      ${ways.includes("piped") ? `${program} | cat > /dev/null` : ":"}; d=$(now)
       echo "$a $b $c $d" >> /times; i=$((i+1))
     done; echo done > /finished; sleep 100000`;
   const vm = `bench-logs-${process.pid}`;
@@ -66,8 +70,7 @@ for (const { name, program, last } of producers) {
     };
     console.log(`${name}
   into /dev/null  ${median(rounds.map(({ discarded }) => discarded)).toFixed(2)} s
-  recorded        ${more("recorded")}
-  piped to cat    ${more("piped")}
+${ways.map((way) => `  ${way.padEnd(14)}  ${more(way)}`).join("\n")}
   the newest line is ${newest === last ? "there" : `missing: "${newest}"`}`);
   } finally {
     firectl("rm", "-f", vm);
