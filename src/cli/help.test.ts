@@ -167,7 +167,7 @@ test("run's help is grouped", async () => {
           --shm-size SIZE                Size of /dev/shm (default 64m)
 
     Network:
-          --network none|user            What this user can reach from this host, or nothing (default)
+          --network none|user            Nothing (none, the default), or what you reach from this host (user)
       -p, --publish [[IP:]PORT:]PORT     Let a port of this host lead to one of the VM; /udp after it for UDP
       -P, --publish-all                  The same for all ports that the image exposes, on free ones of this host
 

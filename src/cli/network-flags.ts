@@ -11,7 +11,7 @@ export const NETWORK_FLAGS = {
     kind: "value",
     placeholder: "none|user",
     parse: parseNetwork,
-    summary: "What this user can reach from this host, or nothing (default)",
+    summary: "Nothing (none, the default), or what you reach from this host (user)",
     group: NETWORK,
   },
   publish: {
