@@ -62,7 +62,7 @@ onEveryBackend("a detached VM", (vmm) => {
 
   test("list shows it as a table, as ids, as JSON and by template", async () => {
     const [heading, row] = (await sandbox.ok(["list"])).split("\n");
-    expect(heading).toMatch(/^VM ID +NAME +IMAGE +COMMAND +CREATED +STATUS +VMM$/);
+    expect(heading).toMatch(/^VM ID +NAME +IMAGE +COMMAND +CREATED +STATUS +PORTS +VMM$/);
     expect(row).toMatch(
       new RegExp(`^${id.slice(0, 12)} +web +oci:.*/layers.* +"/bin/sh -c.*" .* ago +Up .* +${vmm}$`),
     );
