@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { onEveryBackend } from "./support/backends.ts";
+import { type Backend, onEveryBackend } from "./support/backends.ts";
 import { IMAGES, Sandbox } from "./support/firectl.ts";
 import {
   FAR_ADDRESS,
@@ -20,7 +20,16 @@ const SOON = { timeout: 120_000, interval: 500 };
 const FAR = `http://${FAR_ADDRESS}:${FAR_PORT}`;
 const MIB = 1024 * 1024;
 
-onEveryBackend("the network", (vmm) => {
+const notRoot = process.getuid?.() === 0 ? undefined : "network namespaces are root's";
+
+describe.skipIf(notRoot !== undefined)(
+  `on a host of its own${notRoot ? ` (skipped: ${notRoot})` : ""}`,
+  () => {
+    onEveryBackend("the network", theNetwork);
+  },
+);
+
+function theNetwork(vmm: Backend): void {
   let network: TestNetwork;
   let sandbox: Sandbox;
   beforeAll(async () => {
@@ -216,7 +225,7 @@ onEveryBackend("the network", (vmm) => {
     });
     expect([without.status, without.stderr]).toEqual([125, expect.stringMatching(/passt/)]);
   });
-});
+}
 
 function isAlive(pid: number): boolean {
   try {
