@@ -333,7 +333,7 @@ function parseHost(text: string, flag: string): { readonly name: string; readonl
   if (name !== "" && isIP(address) !== 0) return { name, address };
   if (address === "host-gateway") {
     throw new FirectlError("UNSUPPORTED", `${flag} ${text} is not supported`, {
-      hint: "VMs have no network yet that leads to the host",
+      hint: "nothing in a VM leads to the host: give it an address of the host's on the network",
     });
   }
   throw invalid(flag, text, "a host and its address", `write ${flag} db:10.0.0.7`);

@@ -68,7 +68,6 @@ function memoryPercent({ guest }: VmStats): number | undefined {
   return (guest.memoryBytes / guest.memoryLimitBytes) * 100;
 }
 
-/** VMs have no network yet. */
 function networkText({ guest }: VmStats): string {
   if (guest === undefined) return `${NOTHING} / ${NOTHING}`;
   return `${formatSize(guest.network?.receivedBytes ?? 0)} / ${formatSize(guest.network?.sentBytes ?? 0)}`;

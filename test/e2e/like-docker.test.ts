@@ -21,7 +21,10 @@ const DIFFERENCES: ReadonlyArray<{ readonly fact: RegExp; readonly because: stri
   { fact: /^mount \/ /, because: "noatime spares the disk" },
   { fact: /^mount \/etc\/(hosts|hostname|resolv\.conf) /, because: "they are files of the root filesystem" },
   { fact: /^(mount|dev|access) .*\/proc\/(kcore|sysrq-trigger)/, because: "not every host has them" },
-  { fact: /^file-(hosts|resolv) /, because: "there is no network yet; newer dockers write hosts as we do" },
+  {
+    fact: /^file-(hosts|resolv) /,
+    because: "there is no network unless it is asked for; newer dockers write hosts as we do",
+  },
 ];
 
 describe.skipIf(machine().dockerMissing !== undefined)("a workload's view is that of a container", () => {
