@@ -1,5 +1,6 @@
 import { isIPv4 } from "node:net";
 import { FirectlError } from "../core/errors.ts";
+import { parsePortRange, portsIn } from "../core/port-range.ts";
 import type { NetworkMode, PublishedPort, RunOptions } from "../manager/api.ts";
 import type { CommandInput, Flags } from "./command.ts";
 
@@ -51,8 +52,6 @@ function parseNetwork(text: string, flag: string): NetworkMode {
   });
 }
 
-const MAX_PORT = 65_535;
-
 /**
  * Reads docker's `[[IP:][PORT]:]PORT[/tcp|udp]`, where a port may be a range of as many ports on both sides.
  * https://docs.docker.com/reference/cli/docker/container/run/#publish
@@ -65,13 +64,13 @@ function parsePublish(text: string, flag: string): readonly PublishedPort[] {
   if (text.includes("[")) throw invalid("is an IPv6 address", "a VM's network is IPv4 only");
   const match = /^(?:(?:([^:]*):)?([^:]*):)?([^:/]+)(?:\/(.*))?$/.exec(text);
   const [, address = "", host = "", guest = "", protocol = "tcp"] = match ?? [];
-  const guestPorts = portRange(guest);
+  const guestPorts = portsOf(guest);
   if (match === null || guestPorts === undefined) throw invalid("publishes no port");
   if (protocol !== "tcp" && protocol !== "udp") {
     throw invalid("is neither TCP nor UDP", "write /tcp or /udp after the port");
   }
   if (address !== "" && !isIPv4(address)) throw invalid(`has no IPv4 address of this host: "${address}"`);
-  const hostPorts = host === "" ? undefined : portRange(host);
+  const hostPorts = host === "" ? undefined : portsOf(host);
   if (host !== "" && hostPorts?.length !== guestPorts.length) {
     throw invalid(
       hostPorts === undefined ? `has no port of this host: "${host}"` : "has ranges of two lengths",
@@ -85,11 +84,7 @@ function parsePublish(text: string, flag: string): readonly PublishedPort[] {
   }));
 }
 
-/** `80` or `8000-8010`; undefined for what is neither. */
-function portRange(text: string): readonly number[] | undefined {
-  const match = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(text);
-  const first = Number(match?.[1]);
-  const last = Number(match?.[2] ?? match?.[1]);
-  if (!(first >= 1 && first <= last && last <= MAX_PORT)) return undefined;
-  return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+function portsOf(text: string): readonly number[] | undefined {
+  const range = parsePortRange(text);
+  return range && portsIn(range);
 }

@@ -1,7 +1,7 @@
 import { isIP } from "node:net";
 import { FirectlError } from "../core/errors.ts";
 import { MIB, parseSize } from "../core/units.ts";
-import type { ResourceOptions, Ulimit } from "../manager/resources.ts";
+import type { ChangeableLimits, ResourceOptions, Ulimit } from "../manager/resources.ts";
 import type { CommandInput, Flags } from "./command.ts";
 import { type KeyValue, parseKeyValue } from "./key-values.ts";
 import { parseText, sizeOfAtLeast } from "./values.ts";
@@ -220,17 +220,7 @@ function given<Key extends string, Value extends object>(
 }
 
 /** The limits that `run` and `update` share, without processors and memory. */
-export function sizesFrom(
-  flags: CommandInput<typeof SIZE_FLAGS>["flags"],
-): Pick<
-  ResourceOptions,
-  | "memorySwapBytes"
-  | "pidsLimit"
-  | "diskBytesPerSecond"
-  | "diskOperationsPerSecond"
-  | "networkBytesPerSecond"
-  | "networkPacketsPerSecond"
-> {
+export function sizesFrom(flags: CommandInput<typeof SIZE_FLAGS>["flags"]): ChangeableLimits {
   const memorySwapBytes = flags["memory-swap"];
   const pidsLimit = flags["pids-limit"];
   const diskBytesPerSecond = flags["disk-bps"];

@@ -5,7 +5,7 @@ import { mark } from "../core/trace.ts";
 import { isAlive, type ProcessIdentity } from "../host/process-identity.ts";
 import { socketsOf, superviseDetached } from "../host/supervise.ts";
 import { watchUntil } from "../host/watch-directory.ts";
-import { NETWORK_COMPANIONS, withNetwork } from "../vmm/network-launcher.ts";
+import { launchedBy } from "../vmm/network-launcher.ts";
 import type { LaunchOptions, RunningVmm } from "../vmm/vmm.ts";
 import { FirecrackerApi } from "./api/client.ts";
 import type { ConfigurationCall, RawCall } from "./api/types.ts";
@@ -117,11 +117,11 @@ async function supervise(
   const plan = consolePlan(program.version, guest.machine, options);
   const supervised = await superviseDetached({
     runtimeDirectory: options.runtimeDirectory,
-    argv: withNetwork(
-      [program.executable, "--api-sock", apiSocketPath, "--level", "Error", ...plan.arguments],
-      { ...options, launcher: options.networkLauncher, end: { tap: TAP_NAME } },
-    ),
-    companions: options.networkLauncher === undefined ? [] : NETWORK_COMPANIONS,
+    ...launchedBy(options.networkLauncher, {
+      argv: [program.executable, "--api-sock", apiSocketPath, "--level", "Error", ...plan.arguments],
+      end: { tap: TAP_NAME },
+      runtimeDirectory: options.runtimeDirectory,
+    }),
     environment: ENVIRONMENT,
     sideProcesses: options.sideProcesses ?? [],
     logPath: options.logPath,

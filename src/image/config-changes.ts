@@ -1,5 +1,6 @@
 import path from "node:path";
 import { FirectlError } from "../core/errors.ts";
+import { parsePortRange, portsIn } from "../core/port-range.ts";
 import { processWord, splitWords } from "./dockerfile-words.ts";
 
 /**
@@ -130,12 +131,10 @@ function pairsOf(rest: string, env: ReadonlyMap<string, string>): readonly (read
 }
 
 function portsOf(text: string): readonly string[] {
-  const [, first = "", last = first, protocol = "tcp"] =
-    /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/i.exec(text) ?? [];
-  const [from, to] = [Number(first), Number(last)];
-  if (first === "" || from < 1 || to < from || to > 65_535)
-    throw new Error(`${JSON.stringify(text)} is not a port`);
-  return Array.from({ length: to - from + 1 }, (_, index) => `${from + index}/${protocol.toLowerCase()}`);
+  const [, ports = "", protocol = "tcp"] = /^([^/]*)(?:\/(tcp|udp|sctp))?$/i.exec(text) ?? [];
+  const range = parsePortRange(ports);
+  if (range === undefined) throw new Error(`${JSON.stringify(text)} is not a port`);
+  return portsIn(range).map((port) => `${port}/${protocol.toLowerCase()}`);
 }
 
 function healthcheckOf(rest: string): unknown {

@@ -46,6 +46,17 @@ export interface ResourceOptions {
   readonly networkPacketsPerSecond?: number;
 }
 
+/** Those that `update` can change, too. */
+export type ChangeableLimits = Pick<
+  ResourceOptions,
+  | "memorySwapBytes"
+  | "pidsLimit"
+  | "diskBytesPerSecond"
+  | "diskOperationsPerSecond"
+  | "networkBytesPerSecond"
+  | "networkPacketsPerSecond"
+>;
+
 /** Docker's names of limits: https://github.com/docker/go-units/blob/master/ulimit.go */
 const ULIMITS: ReadonlySet<string> = new Set([
   ...["core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss"],

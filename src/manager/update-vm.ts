@@ -1,7 +1,7 @@
 import { FirectlError } from "../core/errors.ts";
 import { MIB } from "../core/units.ts";
 import { changeFirecracker } from "../firecracker/change.ts";
-import { changeQemu } from "../qemu/change.ts";
+import { changeQemu, noNetworkLimit } from "../qemu/change.ts";
 import type { ResourceRecord } from "../state/resource-record.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { MachineChange } from "../vmm/vmm.ts";
@@ -10,26 +10,17 @@ import { connectGuest } from "./guest-access.ts";
 import { limitedDrives } from "./machine-size.ts";
 import { changeRecord, isVmmAlive, requireState } from "./records.ts";
 import {
+  type ChangeableLimits,
   cpuQuotaOf,
   diskLimitOf,
   networkLimitOf,
   pidsLimitOf,
-  type ResourceOptions,
   swapOf,
 } from "./resources.ts";
 import { checkCpus, checkMemory } from "./vm-options.ts";
 
 /** What `update` changes; what is absent stays. */
-export interface UpdateOptions
-  extends Pick<
-    ResourceOptions,
-    | "memorySwapBytes"
-    | "pidsLimit"
-    | "diskBytesPerSecond"
-    | "diskOperationsPerSecond"
-    | "networkBytesPerSecond"
-    | "networkPacketsPerSecond"
-  > {
+export interface UpdateOptions extends ChangeableLimits {
   readonly cpus?: number;
   readonly memoryBytes?: number;
   readonly signal?: AbortSignal;
@@ -55,6 +46,9 @@ export async function updateVm(context: Context, record: VmRecord, options: Upda
     });
   }
   const changed = changedRecord(record, options);
+  // Before anything is changed; and a VM that is started again has the VMM that it had.
+  if (record.vmm === "qemu" && changed.workload?.resources?.networkLimit !== undefined)
+    throw noNetworkLimit();
   if (record.state === "running") await changeRunning(record, { changed, options });
   await changeRecord(context.vms, record.id, (current) => {
     requireState(current, "update", ["running", "exited", "dead"]);
@@ -89,7 +83,7 @@ function diskLimitChange(
   options: UpdateOptions,
 ): Pick<ResourceRecord, "diskLimit"> {
   const { diskBytesPerSecond, diskOperationsPerSecond } = options;
-  if (diskBytesPerSecond === undefined && diskOperationsPerSecond === undefined) return {};
+  if (!changesDisks(options)) return {};
   const diskLimit = diskLimitOf({
     diskBytesPerSecond: diskBytesPerSecond ?? before?.bytesPerSecond ?? 0,
     diskOperationsPerSecond: diskOperationsPerSecond ?? before?.operationsPerSecond ?? 0,
@@ -108,6 +102,10 @@ function networkLimitChange(
     networkPacketsPerSecond: networkPacketsPerSecond ?? before?.operationsPerSecond ?? 0,
   });
   return { networkLimit };
+}
+
+function changesDisks(options: UpdateOptions): boolean {
+  return options.diskBytesPerSecond !== undefined || options.diskOperationsPerSecond !== undefined;
 }
 
 function changesNetwork(options: UpdateOptions): boolean {
@@ -136,16 +134,13 @@ async function changeRunning(
   const memoryChanges = options.memoryBytes !== undefined;
   // Memory is taken from the workload first and given to it last: the balloon has only what is free.
   const grows = memoryChanges && changed.memoryMib >= record.memoryMib;
-  const driveLimits =
-    options.diskBytesPerSecond === undefined && options.diskOperationsPerSecond === undefined
-      ? undefined
-      : Object.fromEntries(
-          limitedDrives(machine).map((id) => [id, changed.workload?.resources?.diskLimit ?? {}]),
-        );
+  const { diskLimit = {}, networkLimit = {} } = changed.workload?.resources ?? {};
   const vmmChange: MachineChange = {
     ...(memoryChanges ? { balloonMib: returnedMib } : {}),
-    ...(driveLimits === undefined ? {} : { driveLimits }),
-    ...(changesNetwork(options) ? { networkLimit: changed.workload?.resources?.networkLimit ?? {} } : {}),
+    ...(changesDisks(options)
+      ? { driveLimits: Object.fromEntries(limitedDrives(machine).map((id) => [id, diskLimit])) }
+      : {}),
+    ...(changesNetwork(options) ? { networkLimit } : {}),
   };
   const guestChange = {
     ...(options.cpus === undefined ? {} : { cpuQuotaUs: changed.workload?.resources?.cpuQuotaUs ?? 0 }),

@@ -4,7 +4,7 @@ import { errnoOf, FirectlError } from "../core/errors.ts";
 import { isAlive, type ProcessIdentity } from "../host/process-identity.ts";
 import { type SideProcess, socketsOf, superviseDetached } from "../host/supervise.ts";
 import { watchUntil } from "../host/watch-directory.ts";
-import { NETWORK_COMPANIONS, withNetwork } from "../vmm/network-launcher.ts";
+import { launchedBy } from "../vmm/network-launcher.ts";
 import type { LaunchOptions, MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
 import { NETWORK_FD, type QemuMachine, type QemuPlan, qemuArguments, tscKhzOfCpuinfo } from "./arguments.ts";
 import { noNetworkLimit } from "./change.ts";
@@ -50,12 +50,11 @@ async function launch(
   const { vsock } = machine;
   const supervised = await superviseDetached({
     runtimeDirectory: options.runtimeDirectory,
-    argv: withNetwork([programs.executable, ...qemuArguments(plan)], {
-      ...options,
-      launcher: options.networkLauncher,
+    ...launchedBy(options.networkLauncher, {
+      argv: [programs.executable, ...qemuArguments(plan)],
       end: { socketFd: NETWORK_FD },
+      runtimeDirectory: options.runtimeDirectory,
     }),
-    companions: options.networkLauncher === undefined ? [] : NETWORK_COMPANIONS,
     sideProcesses: [
       ...(vsock === undefined ? [] : [vsockProcess(programs, vsock, vhostSocketPath)]),
       ...(options.sideProcesses ?? []),

@@ -6,14 +6,13 @@ import { type QmpCommand, type QmpOptions, runQmp } from "./qmp.ts";
 /**
  * Changes a QEMU that runs its guest, which has booted with `memoryMib`.
  * https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html
- * @throws FirectlError VMM_REFUSED with its own words, VMM_FAILED, TIMEOUT; UNSUPPORTED for a limit of the network.
+ * @throws FirectlError VMM_REFUSED with its own words, VMM_FAILED, TIMEOUT.
  */
 export async function changeQemu(
   qmpSocketPath: string,
   change: MachineChange & { readonly memoryMib: number },
   options: QmpOptions,
 ): Promise<void> {
-  if (change.networkLimit !== undefined) throw noNetworkLimit();
   await runQmp(qmpSocketPath, commandsFor(change), options);
 }
 

@@ -4,22 +4,24 @@ import type { NetworkLauncher } from "./vmm.ts";
 export type NetworkEnd = { readonly tap: string } | { readonly socketFd: number };
 
 /** The processes that the launcher leaves beside the VMM, by the names of their pid files in the runtime directory. */
-export const NETWORK_COMPANIONS: readonly string[] = ["relay", "passt"];
+const COMPANIONS: readonly string[] = ["relay", "passt"];
 
-/** The command that becomes `vmm` once its network is there; `vmm` itself without a network. */
-export function withNetwork(
-  vmm: readonly string[],
-  options: {
-    readonly launcher: NetworkLauncher | undefined;
+/** How a VMM is started: by the launcher, which becomes the VMM once its network is there, or without a network. */
+export function launchedBy(
+  launcher: NetworkLauncher | undefined,
+  vmm: {
+    readonly argv: readonly string[];
     readonly end: NetworkEnd;
     readonly runtimeDirectory: string;
   },
-): readonly string[] {
-  const { launcher, end } = options;
-  if (launcher === undefined) return vmm;
-  return [
-    ...[launcher.program, "--directory", options.runtimeDirectory],
-    ...("tap" in end ? ["--tap", end.tap] : ["--socket", String(end.socketFd)]),
-    ...["--", ...launcher.passt, "--", ...vmm],
-  ];
+): { readonly argv: readonly string[]; readonly companions: readonly string[] } {
+  if (launcher === undefined) return { argv: vmm.argv, companions: [] };
+  const end = "tap" in vmm.end ? ["--tap", vmm.end.tap] : ["--socket", String(vmm.end.socketFd)];
+  return {
+    argv: [
+      ...[launcher.program, "--directory", vmm.runtimeDirectory, ...end],
+      ...["--", ...launcher.passt, "--", ...vmm.argv],
+    ],
+    companions: COMPANIONS,
+  };
 }

@@ -22,15 +22,9 @@ export const port: Command = defineCommand({
         hint: `firectl port ${vm} lists those that are`,
       });
     }
-    const text = context.json
-      ? `${safeJson(shown)}\n`
-      : shown
-          .map((each) =>
-            wanted === undefined
-              ? `${guestPortText(each)} -> ${hostPortText(each)}\n`
-              : `${hostPortText(each)}\n`,
-          )
-          .join("");
+    const line = (each: (typeof shown)[number]): string =>
+      wanted === undefined ? `${guestPortText(each)} -> ${hostPortText(each)}` : hostPortText(each);
+    const text = context.json ? `${safeJson(shown)}\n` : shown.map((each) => `${line(each)}\n`).join("");
     context.io.stdout.write(text);
     return 0;
   },

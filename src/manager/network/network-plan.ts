@@ -1,4 +1,5 @@
 import { FirectlError } from "../../core/errors.ts";
+import { MAX_PORT, type PortRange, parsePortRange, portsIn } from "../../core/port-range.ts";
 import type { Kernel } from "../../kernel/kernel.ts";
 import { NETWORK_MODULES } from "../../kernel/modules.ts";
 import type { NetworkRecord } from "../../state/network-record.ts";
@@ -14,7 +15,8 @@ export interface NetworkPlan {
   readonly publishAll: boolean;
 }
 
-const MAX_PORT = 65_535;
+/** Each is a socket of passt's and a word of its command line; an image may expose all that there are. */
+const MAX_PUBLISHED = 1000;
 
 /**
  * What `run` asks for: whoever publishes a port wants a network.
@@ -27,6 +29,7 @@ export function networkPlanOf(
   const ports = run.publish ?? [];
   const publishAll = run.publishAll ?? false;
   for (const port of ports) checkPort(port);
+  checkCount("--publish", ports.length);
   const publishes = ports.length > 0 || publishAll;
   if (run.network === "none" && publishes) {
     throw new FirectlError("INVALID_ARGUMENT", "--publish: no port leads to a VM with --network none", {
@@ -81,22 +84,45 @@ export async function networkRecordAgain(
   return { ...network, ports: await reclaimPorts(network.ports) };
 }
 
-/** The ports to publish, once it is known which ones the image exposes: as in docker, those get any port that is free. */
+/**
+ * The ports to publish, once it is known which ones the image exposes: as in docker, those get any port that is free.
+ * @throws FirectlError INVALID_ARGUMENT when they are too many.
+ */
 function requestedPorts(plan: NetworkPlan, exposed: readonly string[]): readonly PublishedPort[] {
   if (!plan.publishAll) return plan.ports;
+  const ranges = exposed.flatMap((text) => exposedPorts(text) ?? []);
+  checkCount(
+    "--publish-all",
+    ranges.reduce((sum, { first, last }) => sum + last - first + 1, plan.ports.length),
+  );
   const isPublished = (port: PublishedPort): boolean =>
     plan.ports.some((own) => own.guestPort === port.guestPort && (own.protocol ?? "tcp") === port.protocol);
-  return [...plan.ports, ...exposed.flatMap(exposedPorts).filter((port) => !isPublished(port))];
+  const all = ranges.flatMap((range) =>
+    portsIn(range).map((guestPort) => ({ protocol: range.protocol, guestPort })),
+  );
+  return [...plan.ports, ...all.filter((port) => !isPublished(port))];
+}
+
+function checkCount(flag: string, count: number): void {
+  if (count <= MAX_PUBLISHED) return;
+  throw new FirectlError(
+    "INVALID_ARGUMENT",
+    `${flag}: ${count} ports are more than ${MAX_PUBLISHED}, the most`,
+    {
+      hint: "-p publishes those that are needed",
+    },
+  );
+}
+
+interface ExposedPorts extends PortRange {
+  readonly protocol: "tcp" | "udp";
 }
 
 /** `80/tcp`, `80` or `8000-8002/udp`, as an image has them; what is neither TCP's nor UDP's is left out. */
-function exposedPorts(text: string): PublishedPort[] {
-  const match = /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp))?$/i.exec(text);
-  const first = Number(match?.[1]);
-  const last = Number(match?.[2] ?? match?.[1]);
-  if (!(first >= 1 && first <= last && last <= MAX_PORT)) return [];
-  const protocol = match?.[3]?.toLowerCase() === "udp" ? "udp" : "tcp";
-  return Array.from({ length: last - first + 1 }, (_, index) => ({ protocol, guestPort: first + index }));
+function exposedPorts(text: string): ExposedPorts | undefined {
+  const [, ports = "", protocol = "tcp"] = /^([^/]*)(?:\/(tcp|udp))?$/i.exec(text) ?? [];
+  const range = parsePortRange(ports);
+  return range && { ...range, protocol: protocol.toLowerCase() === "udp" ? "udp" : "tcp" };
 }
 
 /**

@@ -113,6 +113,16 @@ test("all exposed ports but those that are published anyway get one of the host'
   expect(again?.ports.map(({ guestPort }) => guestPort)).toEqual([80, 80, 443, 8000, 8001]);
 });
 
+test("an image that exposes all ports there are takes none of the host's", async () => {
+  const plan = networkPlanOf({ publishAll: true }, {});
+  await expect(networkRecordFor(plan, ["1-65535/tcp", "1-65535/udp"])).rejects.toThrow(
+    "--publish-all: 131070 ports are more than 1000, the most",
+  );
+  expect((await networkRecordFor(plan, ["1-1000"]))?.ports).toHaveLength(1000);
+  const publish = Array.from({ length: 1001 }, (_, index) => ({ guestPort: index + 1 }));
+  expect(() => networkPlanOf({ publish }, {})).toThrow("--publish: 1001 ports are more than 1000");
+});
+
 test("without a network there is nothing on record", async () => {
   expect(await networkRecordFor(networkPlanOf({}, {}), ["80/tcp"])).toBeUndefined();
   expect(await networkRecordAgain(undefined)).toBeUndefined();
