@@ -34,6 +34,7 @@ mod helper;
 mod init;
 mod init_process;
 mod interface;
+mod link;
 mod memory_limit;
 mod modules;
 mod mount_options;

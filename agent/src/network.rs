@@ -1,7 +1,6 @@
 //! The guest's interfaces: the loopback that every guest has, and eth0 of a guest with a network.
 
 use std::fs;
-use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -45,7 +44,8 @@ impl Eth0 {
             return Err(AgentError::Invalid(message));
         }
         interface.set_mtu(plan.mtu)?;
-        leave_out_ipv6()?;
+        // The network has none: programs would take an address of its own making for a way out.
+        interface.disable_ipv6()?;
         announce()?;
         Ok(Self { interface, plan })
     }
@@ -59,17 +59,6 @@ impl Eth0 {
             interface.add_host_route(*gateway)?;
         }
         interface.add_default_route(*gateway)
-    }
-}
-
-/// The network has no IPv6: with an address of its own making, the interface would ask for routers, and programs
-/// would take it for a way out.
-fn leave_out_ipv6() -> Result<(), AgentError> {
-    let setting = format!("/proc/sys/net/ipv6/conf/{ETH0}/disable_ipv6");
-    match fs::write(&setting, "1") {
-        // Nor has the kernel, or the MTU is too small for it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done.context(|| format!("write {setting}")),
     }
 }
 

@@ -15,6 +15,8 @@ mod descriptors;
 mod filter;
 mod frames;
 mod launch;
+#[path = "../link.rs"]
+mod link;
 mod namespace;
 mod note;
 mod options;
