@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Backend, onEveryBackend } from "./support/backends.ts";
-import { IMAGES, Sandbox } from "./support/firectl.ts";
+import { type CallOptions, type Finished, IMAGES, Sandbox } from "./support/firectl.ts";
 import {
   FAR_ADDRESS,
   FAR_NAME,
@@ -45,6 +45,9 @@ function theNetwork(vmm: Backend): void {
     return run(program, args);
   };
 
+  /** A VM that goes when it ends. */
+  const once = (words: readonly string[], options: CallOptions = {}): Promise<Finished> =>
+    sandbox.call(["run", "--rm", "--vmm", vmm, ...words], options);
   /** What a server says, which may take a moment to come up. */
   const page = (machine: readonly string[], url: string): Promise<string> =>
     from(machine, "curl", "-s", "-m", "20", "--retry", "60", "--retry-delay", "1", "--retry-all-errors", url);
@@ -107,7 +110,7 @@ function theNetwork(vmm: Backend): void {
     });
 
     test("holds ports that nobody else gets, and has them again after a new start", async () => {
-      const second = await sandbox.call(["run", "--rm", "--vmm", vmm, "-p", "8080:80", BUSYBOX]);
+      const second = await once(["-p", "8080:80", BUSYBOX]);
       expect([second.status, second.stderr]).toEqual([
         125,
         expect.stringContaining("port 8080/tcp of this host is taken"),
@@ -146,21 +149,7 @@ function theNetwork(vmm: Backend): void {
           timeout 5 nc -w 3 $address 7000 </dev/null
         done
         echo end`;
-      const vm = await sandbox.call([
-        ...[
-          "run",
-          "--rm",
-          "--vmm",
-          vmm,
-          "--network",
-          "user",
-          "--privileged",
-          BUSYBOX,
-          "/bin/sh",
-          "-c",
-          script,
-        ],
-      ]);
+      const vm = await once(["--network", "user", "--privileged", BUSYBOX, "/bin/sh", "-c", script]);
       expect(vm.stdout, vm.stderr).toBe(`hello ::ffff:${NEAR_ADDRESS}\nend\n`);
     } finally {
       server.kill("SIGKILL");
@@ -169,11 +158,11 @@ function theNetwork(vmm: Backend): void {
 
   test("is not there unless it is asked for", async () => {
     const script = "ls /sys/class/net; cat /etc/resolv.conf";
-    const without = ["run", "--rm", "--vmm", vmm, BUSYBOX, "/bin/sh", "-c", script];
-    expect(await sandbox.ok(without)).toMatch(/^lo\n# .*no network/);
+    const without = async (): Promise<string> => (await once([BUSYBOX, "/bin/sh", "-c", script])).stdout;
+    expect(await without()).toMatch(/^lo\n# .*no network/);
     await sandbox.configure({ network: "user" });
     try {
-      expect(await sandbox.ok(without)).toMatch(/^eth0\nlo\n(#.*\n)?nameserver /);
+      expect(await without()).toMatch(/^eth0\nlo\n(#.*\n)?nameserver /);
     } finally {
       await sandbox.configure({});
     }
@@ -202,17 +191,7 @@ function theNetwork(vmm: Backend): void {
   );
 
   test.runIf(vmm === "qemu")("has no limits on QEMU, which has none to give", async () => {
-    const limited = await sandbox.call([
-      "run",
-      "--rm",
-      "--vmm",
-      vmm,
-      "--network",
-      "user",
-      "--network-bps",
-      "1m",
-      BUSYBOX,
-    ]);
+    const limited = await once(["--network", "user", "--network-bps", "1m", BUSYBOX]);
     expect([limited.status, limited.stderr]).toEqual([
       125,
       expect.stringContaining("QEMU cannot limit the rate of a network interface"),
@@ -220,9 +199,7 @@ function theNetwork(vmm: Backend): void {
   });
 
   test("needs passt, and says so", async () => {
-    const without = await sandbox.call(["run", "--rm", "--vmm", vmm, "--network", "user", BUSYBOX], {
-      env: { FIRECTL_PASST: "/bin/false" },
-    });
+    const without = await once(["--network", "user", BUSYBOX], { env: { FIRECTL_PASST: "/bin/false" } });
     expect([without.status, without.stderr]).toEqual([125, expect.stringMatching(/passt/)]);
   });
 }
