@@ -9,7 +9,8 @@ const report = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const failures = report.testResults.flatMap(({ name, status, message, assertionResults }) => {
   const file = relative("", name);
   const failed = assertionResults.filter((test) => test.status === "failed");
-  if (status === "failed" && failed.length === 0) return [{ title: file, why: message || "outside its tests" }];
+  const outside = status === "failed" && failed.length === 0;
+  if (outside) return [{ title: file, why: message || "failed outside its tests" }];
   return failed.map((test) => ({ title: `${file}: ${test.fullName}`, why: test.failureMessages.join("\n") }));
 });
 for (const { title, why } of failures) {
