@@ -222,21 +222,19 @@ async function partialOf(directory: TemporaryDirectory): Promise<{ size: number 
 }
 
 describe("find", () => {
-  it("takes a few milliseconds", async () => {
+  it("tells one image from the others", async () => {
     await using directory = await TemporaryDirectory.make();
     const layout = directory.join("layout");
     const images = new Images({ root: directory.join("store"), env: {} });
-    for (let count = 0; count < 20; count++) {
-      await writeLayout(layout, [{ image: makeImage(), tag: `t${count}` }]);
+    const made = Array.from({ length: 20 }, () => makeImage());
+    for (const [count, image] of made.entries()) {
+      await writeLayout(layout, [{ image, tag: `t${count}` }]);
       await images.obtain(`oci:${layout}:t${count}`, { pull: "missing" });
     }
-    const times: number[] = [];
-    for (let count = 0; count < 20; count++) {
-      const start = performance.now();
-      expect(await images.find(`oci:${layout}:t7`)).toBeDefined();
-      times.push(performance.now() - start);
+    for (const [count, image] of made.entries()) {
+      const found = await images.find(`oci:${layout}:t${count}`);
+      expect(found?.manifestDigest).toBe(image.manifest.digest);
     }
-    expect(times.sort((a, b) => a - b)[10]).toBeLessThan(10);
   });
 
   it("knows nothing in a store that does not exist, and makes none", async () => {

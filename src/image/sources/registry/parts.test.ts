@@ -47,13 +47,14 @@ describe("parseChallenges", () => {
     expect(found).toEqual(expected);
   });
 
-  it("does not take long for hostile ones", () => {
-    const start = performance.now();
-    parseChallenges(`Bearer ${"\\".repeat(8000)}`);
-    parseChallenges(`Bearer a="${"\\".repeat(8000)}`);
-    parseChallenges(`${"a ".repeat(4000)}`);
-    parseChallenges(`a${" ".repeat(8000)}`);
-    expect(performance.now() - start).toBeLessThan(1000);
+  // Backtracking would take longer than a test may.
+  it.each([
+    [`Bearer ${"\\".repeat(8000)}`, 1],
+    [`Bearer a="${"\\".repeat(8000)}`, 1],
+    ["a ".repeat(4000), 4000],
+    [`a${" ".repeat(8000)}`, 1],
+  ])("has an end for a hostile one (%#)", (header, challenges) => {
+    expect(parseChallenges(header)).toHaveLength(challenges);
   });
 });
 
