@@ -59,7 +59,7 @@ if [ "$part" = all ]; then
   step "proto lint" npm run --silent proto:lint
   step "generated code is up to date" make --no-print-directory check-proto
   step "package shape" make --no-print-directory check-package
-  step "shell scripts" shellcheck scripts/*.sh kernel/*.sh test/images/*.sh .ci/run
+  step "shell scripts" shellcheck scripts/*.sh kernel/*.sh test/images/*.sh test/fixtures/*.sh .ci/run
   step "rustfmt" bash -c 'cd agent && cargo fmt --check'
   step "clippy" bash -c 'cd agent && cargo clippy --locked --all-targets -- -D warnings'
   cargo_tests

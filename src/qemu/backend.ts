@@ -2,13 +2,19 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { errnoOf, FirectlError } from "../core/errors.ts";
 import { isAlive, type ProcessIdentity } from "../host/process-identity.ts";
-import { type SideProcess, socketsOf, superviseDetached } from "../host/supervise.ts";
+import {
+  logIsWhole,
+  readVmmStatus,
+  type SideProcess,
+  socketsOf,
+  superviseDetached,
+} from "../host/supervise.ts";
 import { watchUntil } from "../host/watch-directory.ts";
 import { launchedBy } from "../vmm/network-launcher.ts";
 import type { LaunchOptions, MachineConfiguration, RunningVmm, Vmm } from "../vmm/vmm.ts";
 import { NETWORK_FD, type QemuMachine, type QemuPlan, qemuArguments, tscKhzOfCpuinfo } from "./arguments.ts";
 import { noNetworkLimit } from "./change.ts";
-import { runQmp } from "./qmp.ts";
+import { QmpClosedError, runQmp } from "./qmp.ts";
 import { translateRaw } from "./translate-raw.ts";
 
 export interface QemuPrograms {
@@ -106,7 +112,7 @@ async function planOf(
   return { architecture, machine, tscKhz, ...sockets };
 }
 
-/** Waits until QEMU answers on QMP and says that the guest's processors run. */
+/** Waits until QEMU says on QMP that the guest's processors run; or until they have, a guest may be quicker. */
 async function guestRuns(
   qemu: ProcessIdentity,
   qmpSocketPath: string,
@@ -121,8 +127,10 @@ async function guestRuns(
       signal: options.signal,
     },
     async () => {
-      if (!isAlive(qemu))
+      if (!isAlive(qemu)) {
+        if (await guestHasEnded(options.runtimeDirectory)) return true;
         throw new FirectlError("VMM_FAILED", `${options.executable} has ended at its start`);
+      }
       try {
         const [status] = await runQmp(qmpSocketPath, ["query-status"], {
           timeoutMs: START_TIMEOUT_MS,
@@ -134,8 +142,16 @@ async function guestRuns(
       } catch (error) {
         const errno = errnoOf(error);
         if (errno === "ENOENT" || errno === "ECONNREFUSED") return undefined;
+        // On its way to its end; the next look tells of which kind.
+        if (error instanceof QmpClosedError) return undefined;
         throw error;
       }
     },
   );
+}
+
+/** Of a QEMU that has ended: 0 is the end of a guest, since QEMU ends with 1 when it cannot start one. */
+async function guestHasEnded(runtimeDirectory: string): Promise<boolean> {
+  await logIsWhole(runtimeDirectory);
+  return readVmmStatus(runtimeDirectory) === 0;
 }

@@ -2,7 +2,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import path from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { temporaryDirectory } from "../host/temporary-directory.test-helper.ts";
-import { runQmp } from "./qmp.ts";
+import { QmpClosedError, runQmp } from "./qmp.ts";
 
 const socketPath = path.join(temporaryDirectory(), "s");
 const GREETING = '{"QMP": {"version": {}, "capabilities": []}}\r\n';
@@ -64,7 +64,13 @@ test.each([
 
 test("a peer that goes away or stays silent is told apart", async () => {
   await serve((socket) => socket.end());
-  await expect(runQmp(socketPath, [], { timeoutMs: 5000 })).rejects.toMatchObject({ code: "VMM_FAILED" });
+  await expect(runQmp(socketPath, [], { timeoutMs: 5000 })).rejects.toBeInstanceOf(QmpClosedError);
+  server?.close();
+  await serve((socket) => {
+    socket.write(GREETING);
+    socket.once("data", () => socket.destroy());
+  });
+  await expect(runQmp(socketPath, [], { timeoutMs: 5000 })).rejects.toBeInstanceOf(QmpClosedError);
   server?.close();
   await serve((socket) => socket.on("error", () => {}));
   await expect(runQmp(socketPath, [], { timeoutMs: 50 })).rejects.toMatchObject({ code: "TIMEOUT" });

@@ -12,6 +12,13 @@ export interface QmpOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** QEMU has gone away, as it does when its guest ends. */
+export class QmpClosedError extends FirectlError {
+  constructor(message: string, options: { readonly cause?: unknown } = {}) {
+    super("VMM_FAILED", message, options);
+  }
+}
+
 /** A reply is one line of JSON; what we ask for is answered in less. */
 const MAX_LINE_BYTES = 64 * 1024;
 
@@ -19,7 +26,8 @@ const MAX_LINE_BYTES = 64 * 1024;
  * Connects to a QMP socket, leaves its negotiation mode, runs `commands` in order and returns their results.
  * https://www.qemu.org/docs/master/interop/qmp-spec.html
  * @throws FirectlError VMM_REFUSED naming the command that QEMU refuses, VMM_FAILED when it does not speak
- *   QMP or goes away, TIMEOUT. A connection that cannot be made rejects with the system's error.
+ *   QMP, as a {@link QmpClosedError} when it goes away, TIMEOUT. A connection that cannot be made rejects with
+ *   the system's error.
  */
 export async function runQmp(
   socketPath: string,
@@ -77,9 +85,10 @@ async function nextMessage(lines: AsyncGenerator<string>): Promise<Record<string
   try {
     line = await lines.next();
   } catch (error) {
-    throw new FirectlError("VMM_FAILED", `the QMP connection broke: ${messageOf(error)}`, { cause: error });
+    if (error instanceof FirectlError) throw error;
+    throw new QmpClosedError(`the QMP connection broke: ${messageOf(error)}`, { cause: error });
   }
-  if (line.done === true) throw new FirectlError("VMM_FAILED", "QEMU closed its QMP socket");
+  if (line.done === true) throw new QmpClosedError("QEMU closed its QMP socket");
   let message: unknown;
   try {
     message = JSON.parse(line.value);

@@ -9,6 +9,7 @@ import { run } from "./support/run.ts";
 
 const IMAGE = `oci:${IMAGES}/layers`;
 const STAND_IN = path.resolve(import.meta.dirname, "../fixtures/standin-firecracker.mjs");
+const QEMU_WITHOUT_QMP = path.resolve(import.meta.dirname, "../fixtures/qemu-without-qmp.sh");
 const vmm = anyBackend();
 
 let sandbox: Sandbox;
@@ -170,6 +171,17 @@ onEveryBackend("a guest that does not come up", (backend) => {
     const small = await failedRun(["--vmm", backend, "-m", "64m", ...panicking, IMAGE, "/bin/true"]);
     expect(small.stderr).toMatch(/^hint: its kernel may need more than 64 MiB: try -m 128m/m);
   });
+
+  test.runIf(backend === "qemu")(
+    "it ends before QEMU has answered on QMP: that is no failure of QEMU's",
+    async () => {
+      const env = { FIRECTL_QEMU: QEMU_WITHOUT_QMP, QEMU: findOnPath("qemu-system-x86_64") };
+      const args = ["--vmm", backend, "--kernel-args", "rdinit=/nonexistent init=/nonexistent", IMAGE];
+      const { stderr } = await failedRun(args, { env });
+      expect(stderr).toContain("the guest ended before its workload started");
+      expect(stderr).toContain("Kernel panic - not syncing");
+    },
+  );
 
   test("nobody answers in it: says what was waited for, and for how long", async () => {
     // As /init, busybox is an init that starts shells on the console and waits.
