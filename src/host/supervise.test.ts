@@ -197,6 +197,14 @@ describe("superviseDetached", () => {
     expect(readFileSync(path.join(directory, "vmm.log"), "utf8")).toBe(`${words}\n\nno newline\n`);
   });
 
+  test("a VMM that ends at once has been started all the same", async () => {
+    for (let i = 0; i < 100; i++) {
+      const { process: vmm } = await superviseDetached(options(["sh", "-c", "exit 3"]));
+      await until(() => readVmmStatus(directory) === 3);
+      expect(isAlive(vmm)).toBe(false);
+    }
+  });
+
   test("the last words of a VMM that ends at once are quoted, whole", async () => {
     const failing = superviseDetached(
       options(["sh", "-c", "seq 300 >&2; echo cannot open the disk >&2; exit 1"], {

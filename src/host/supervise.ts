@@ -260,8 +260,24 @@ export function readVmmStatus(runtimeDirectory: string): number | undefined {
   return match === null ? undefined : Number(match[1]);
 }
 
-/** From the VMM's end to the shell's note of its status. */
-const NOTE_TIMEOUT_MS = 1_000;
+/** From the VMM's end to the shell's note of its status: moments, and more on a busy host. */
+const NOTE_TIMEOUT_MS = 10_000;
+
+/**
+ * What {@link readVmmStatus} says of a VMM that has ended, once it can be said: the shell notes it a moment later.
+ * Undefined when `mayCome` says no before, or when that takes too long.
+ */
+export async function awaitVmmStatus(
+  runtimeDirectory: string,
+  mayCome: () => boolean,
+): Promise<number | undefined> {
+  for (const deadline = performance.now() + NOTE_TIMEOUT_MS; ; await sleep(1)) {
+    // In this order: what is noted last is still read.
+    const isLast = !mayCome() || performance.now() > deadline;
+    const status = readVmmStatus(runtimeDirectory);
+    if (status !== undefined || isLast) return status;
+  }
+}
 
 /**
  * Resolves once the log has what a VMM that has ended has said: when the shell has noted its status, or can no
@@ -272,11 +288,7 @@ export async function logIsWhole(runtimeDirectory: string): Promise<void> {
     readPidFile(path.join(runtimeDirectory, name)),
   );
   if (vmm === undefined || isAlive(vmm)) return;
-  const deadline = performance.now() + NOTE_TIMEOUT_MS;
-  while (readVmmStatus(runtimeDirectory) === undefined && performance.now() < deadline) {
-    if (supervisor === undefined || !isAlive(supervisor)) return;
-    await sleep(1);
-  }
+  await awaitVmmStatus(runtimeDirectory, () => supervisor !== undefined && isAlive(supervisor));
 }
 
 /** Removes the files that supervision itself leaves in a runtime directory. */

@@ -4,8 +4,9 @@
  * socket, limit in blocks or "", number of words and words of each; number of words and words of the VMM; and what
  * to become when the VMM has ended.
  *
- * Each pid file is written by the shell itself, so killing firectl at any instant loses nothing; should the
- * shell be killed between a start and the note of it, `findSupervised` goes by the environment.
+ * Each pid file is written by the process itself, before it becomes what it is for: the shell may learn of a child
+ * when that has ended and is nowhere to be found. Killing firectl at any instant loses nothing; what is killed or
+ * kills before the note is written is found by its environment, see `findSupervised`.
  *
  * The console's reader is dd(1) byte by byte: the one POSIX tool that is both exact in its bound and never
  * holds back what it has read; when it has had enough, the VMM's writes fail and are dropped. What the VMM says
@@ -16,7 +17,7 @@ umask 077
 cd / || exit 1
 dir=$1 console=$2 limit=$3 sides=$4 companions= reader= vmm=
 shift 4
-note() { { IFS= read -r line <"/proc/$2/stat"; } 2>/dev/null && printf '%s\\n' "$line" >"$dir/$1.pid"; }
+note() { IFS= read -r line </proc/self/stat && printf '%s\\n' "$line" >"$dir/$1.pid" || exit 1; }
 fail() { echo "firectl: $1" >&2; kill -9 $companions $reader $vmm 2>/dev/null; exit 1; }
 listens() {
   # bind(2) makes the file, listen(2) comes after it: the flag is __SO_ACCEPTCON, unix(7) and proc(5).
@@ -32,13 +33,15 @@ run() {
 }
 run_side() {
   # In blocks of 512 bytes. A write beyond that fails, and by no signal.
-  [ -z "$1" ] || { trap '' XFSZ; ulimit -f "$1"; }
-  shift
+  note "$1"
+  [ -z "$2" ] || { trap '' XFSZ; ulimit -f "$2"; }
+  shift 2
   run "$@"
 }
 # What the VMM's snapshots say of its files is relative to there.
 run_vmm() {
   cd "$dir" || exit 1
+  note vmm
   run "$@"
 }
 keep_log() {
@@ -49,14 +52,13 @@ keep_log() {
   done <&4
   exec 4<&-
 }
-note supervisor $$ || exit 1
+note supervisor
 while [ "$sides" -gt 0 ]; do
   name=$1 socket=$2 blocks=$3 words=$4
   shift 4
-  run_side "$blocks" "$words" "$@" &
+  run_side "$name" "$blocks" "$words" "$@" &
   side=$!
   companions="$companions $side"
-  note "$name" "$side" || fail "$name has ended"
   tries=1000
   until listens "$socket"; do
     { IFS= read -r line <"/proc/$side/stat"; } 2>/dev/null || fail "$name has ended"
@@ -72,9 +74,9 @@ words=$1
 shift
 if [ -n "$console" ]; then
   mkfifo "$dir/console.fifo" "$dir/log.fifo" || fail "cannot make the VMM's pipes"
-  dd bs=1 "count=$limit" <"$dir/console.fifo" >"$console" 2>/dev/null &
+  # Noted before it opens its end, which is before the VMM is: whoever finds the VMM's note finds this one.
+  { note console; exec dd bs=1 "count=$limit" <"$dir/console.fifo" >"$console" 2>/dev/null; } &
   reader=$!
-  note console "$reader" || fail "the console's reader has ended"
   # Opened for both at first: to open one end would wait for the other. Not left so: who can read it gets no EPIPE.
   exec 3<>"$dir/log.fifo" 4<"$dir/log.fifo" 3>"$dir/log.fifo"
   run_vmm "$words" "$@" >"$dir/console.fifo" 2>&3 3>&- 4<&- &
@@ -83,7 +85,6 @@ else
   run_vmm "$words" "$@" &
 fi
 vmm=$!
-note vmm "$vmm" || fail "the VMM has ended"
 [ -z "$console" ] || keep_log
 wait "$vmm"
 echo $? >"$dir/vmm.status"

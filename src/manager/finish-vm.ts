@@ -1,10 +1,9 @@
 import { open, rm } from "node:fs/promises";
-import { setTimeout as sleep } from "node:timers/promises";
 import { errnoOf } from "../core/errors.ts";
 import { readStatus } from "../guest/control-drive.ts";
 import type { VmStatus } from "../guest/gen/firectl/agent/v1/control_pb.ts";
 import { SIGKILL } from "../guest/signals.ts";
-import { readVmmStatus } from "../host/supervise.ts";
+import { awaitVmmStatus } from "../host/supervise.ts";
 import type { VmRecord } from "../state/vm-record.ts";
 import type { Context } from "./context.ts";
 import { destroyVm, killProcesses, writeOutVolumes } from "./destroy-vm.ts";
@@ -71,19 +70,11 @@ export async function lastStatus(controlDrive: string): Promise<VmStatus | undef
   }
 }
 
-/** How long the supervising shell may take from the VMM's end to its note of the status. */
-const NOTE_TIMEOUT_MS = 2_000;
-
 /** The exit status of a VMM that has ended; undefined where its supervisor cannot tell. */
 export async function vmmStatusOf(context: Context, record: VmRecord): Promise<number | undefined> {
   const { runtimeDirectory } = vmPathsOf(context.directories, record.id);
   const [supervisor] = record.companions;
-  for (const deadline = performance.now() + NOTE_TIMEOUT_MS; ; ) {
-    const nobodyWillTell = isVmmAlive(record) || !livesNow(record, supervisor ?? null);
-    const status = readVmmStatus(runtimeDirectory);
-    if (status !== undefined || nobodyWillTell || performance.now() > deadline) return status;
-    await sleep(2);
-  }
+  return awaitVmmStatus(runtimeDirectory, () => !isVmmAlive(record) && livesNow(record, supervisor ?? null));
 }
 
 /** A VM made from a Firecracker configuration has no agent: its VMM's exit status is all there is. */
