@@ -9,7 +9,7 @@ export type FirecrackerVersion = readonly [number, number, number];
  * @throws FirectlError TOOL_MISSING, PROCESS_FAILED; HOST_UNSUPPORTED when it does not say a version.
  */
 export async function readFirecrackerVersion(executable: string): Promise<FirecrackerVersion> {
-  const output = await runProgram(executable, ["--version"], { timeoutMs: 10_000 });
+  const output = await runProgram(executable, ["--version"], { timeoutMs: 60_000 });
   const version = parseFirecrackerVersion(output);
   if (version !== undefined) return version;
   throw new FirectlError(
