@@ -47,12 +47,10 @@ onEveryBackend("Debian with nginx, from a registry", (vmm) => {
     const log = await sandbox.ok(["logs", "web"]);
     expect(log).toMatch(/"GET \/ HTTP\/1\.1" 200 .* "curl\//);
     const waiting = sandbox.start(["wait", "web"]);
-    const before = performance.now();
     expect(await sandbox.ok(["stop", "--keep", "web"])).toBe("web\n");
-    // The stop signal sufficed: no kill after the ten seconds of grace.
-    expect(performance.now() - before).toBeLessThan(9_000);
     expect(await following.finished).toMatchObject({ stdout: log, status: 0 });
     expect(await waiting.finished).toMatchObject({ stdout: "0\n", status: 0 });
+    // The stop signal sufficed: no kill after the ten seconds of grace.
     expect(sandbox.records()).toMatchObject([{ state: "exited", exitCode: 0, exitSignal: null }]);
   });
 
