@@ -32,8 +32,8 @@ run() {
   exec "$@"
 }
 run_side() {
-  # In blocks of 512 bytes. A write beyond that fails, and by no signal.
   note "$1"
+  # In blocks of 512 bytes. A write beyond that fails, and by no signal.
   [ -z "$2" ] || { trap '' XFSZ; ulimit -f "$2"; }
   shift 2
   run "$@"
